@@ -1,0 +1,93 @@
+# Every target sets up what it needs, so each works alone on a fresh clone. `make help` lists them.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+CONFIG ?= configs/samples.yaml
+ARGS ?=
+EXTRAS := dev,pdf,openvino
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+SAMPLES := data_samples/dataset.json
+PREDICTIONS := runs/predictions/samples
+
+.PHONY: help setup samples train evaluate report ui test lint imports bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo 'CONFIG=FILE (now $(CONFIG)) and ARGS="..." reach the command behind a target.'
+
+setup: $(INSTALLED) ## create .venv with the locked versions
+
+samples: $(SAMPLES) ## make the sample scans where they are missing
+
+train: setup samples ## train CONFIG, track it, write the bundle
+	$(BIN)/segpipe train $(CONFIG) $(ARGS)
+
+evaluate: setup samples ## evaluate CONFIG on its test cases; trains the samples first if need be
+	@$(NEED_CHAMPION)
+	$(BIN)/segpipe evaluate $(CONFIG) --split test $(ARGS)
+
+report: setup samples ## patient reports of the sample test scans, by the champion
+	@$(NEED_CHAMPION)
+	$(BIN)/segpipe predict --bundle "$$($(CHAMPION))" data_samples/imagesTs -o $(PREDICTIONS) \
+	  --overwrite
+	$(BIN)/segpipe report $(PREDICTIONS) $(ARGS)
+
+ui: setup ## MLflow in the browser, on this machine only
+	$(BIN)/segpipe ui $(ARGS)
+
+test: setup imports ## all tests that need no browser
+	$(BIN)/pytest -n 2 -m "not browser" $(ARGS)
+
+imports: setup
+	$(BIN)/lint-imports
+
+lint: setup imports ## style, types and import layers
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: setup ## our benchmarks: a table, and JSON
+	$(BIN)/python -m benchmarks $(ARGS)
+
+clean: ## remove the virtual environment, caches and build files; runs and data stay
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache \
+	  .import_linter_cache .hypothesis
+	find segpipe tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The folder of CONFIG's champion on stdout; fails where there is none.
+CHAMPION = $(BIN)/python -c 'import sys; from segpipe.config import load; \
+  from segpipe.tracking import resolve; config = load(sys.argv[1]); \
+  print(resolve(f"models:/{config.name}@champion", config.output))' $(CONFIG)
+
+# Only the samples are trained unasked: they take minutes, other configurations may take days.
+ifeq ($(CONFIG),configs/samples.yaml)
+NEED_CHAMPION = $(CHAMPION) > /dev/null 2>&1 || $(MAKE) --no-print-directory train ARGS=
+else
+NEED_CHAMPION = :
+endif
+
+$(SAMPLES): | $(INSTALLED)
+	$(BIN)/segpipe samples data_samples
+
+# The first of these that runs and is Python 3.11, 3.12 or 3.13; PYTHON=... chooses another.
+PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3; do \
+  "$$name" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
+  && echo "$$name" && break; done)
+
+$(INSTALLED): requirements.lock pyproject.toml
+	@if [ -z "$(PYTHON)" ]; then \
+	  echo "make: expected Python 3.11, 3.12 or 3.13; received $$(python3 -V 2>&1 || true)." \
+	    "Install one of them, or name it: make setup PYTHON=/path/to/python3.12" >&2; exit 1; fi
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	  echo "make: $(PYTHON) cannot make virtual environments." \
+	    "Install its venv package (Debian, Ubuntu: apt-get install python3-venv)" >&2; exit 1; }
+	[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
+	@echo "Installing the locked packages into $(VENV): some minutes, 3.5 GB."
+	$(BIN)/python -m pip install --disable-pip-version-check --no-compile -q \
+	  -r requirements.lock -e '.[$(EXTRAS)]'
+	@touch $@

@@ -1,0 +1,7 @@
+"""Where in the body a voxel lies: region maps from masks, label maps and templates."""
+
+from segpipe.anatomy.regions import region_maps
+from segpipe.anatomy.shaping import penalty_map, shape_map
+from segpipe.anatomy.template import mni152_dice, mni152_map
+
+__all__ = ["mni152_dice", "mni152_map", "penalty_map", "region_maps", "shape_map"]

@@ -1,0 +1,196 @@
+"""The augmentation of one patch: an albumentations pipeline fed from one random generator."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Sequence
+
+import albumentations as al
+import numpy as np
+
+from segpipe.augment.intensity import (
+    BiasField3D,
+    Blur3D,
+    Brightness3D,
+    Contrast3D,
+    Gamma3D,
+    LowResolution3D,
+    Noise3D,
+)
+from segpipe.augment.spatial import Deform3D, Mirror3D
+from segpipe.config import AugmentConfig
+from segpipe.errors import GeometryError
+from segpipe.geometry import slice_axis, thick_axes
+
+_AXES = "RAS"
+
+
+class Augmenter:
+    """Augments patches. Several threads may call it at once, each with its own generator.
+
+    Parameters
+    ----------
+    config : AugmentConfig
+    axes : (D,) int
+        Axes of the prepared grid (0 R, 1 A, 2 S) that a patch has, in order.
+    spacing_mm : (3,) float
+        Of the prepared grid along R, A, S.
+    """
+
+    def __init__(
+        self, config: AugmentConfig, axes: tuple[int, ...], spacing_mm: Sequence[float]
+    ) -> None:
+        self.config = config
+        self.axes = axes
+        spacing = [float(spacing_mm[axis]) for axis in axes]
+        thick = thick_axes(spacing)
+        # A slice is a volume of one voxel's depth, across which nothing moves.
+        missing = 3 - len(axes)
+        x, y, z = (*spacing, *[min(spacing)] * missing)
+        self.spacing_mm = (x, y, z)
+        i, j, k = (*thick, *[True] * missing)
+        self.fixed_axes = (i, j, k)
+        self._deform = self._make_deform()
+        self._of_thread = threading.local()
+
+    def margin(self, patch: Sequence[int]) -> tuple[int, ...]:
+        """Voxels to read around a patch so that no transform looks beyond them.
+
+        Parameters
+        ----------
+        patch : (D,) int
+            Voxels wanted.
+
+        Returns
+        -------
+        (D,) int
+            At least ``patch``; the difference is even, so the patch lies in the middle.
+        """
+        solid = self._deform.margin((*patch, *[1] * (3 - len(patch))))
+        return solid[: len(patch)] if self.config.enabled else tuple(patch)
+
+    def __call__(
+        self,
+        image: np.ndarray,
+        labels: np.ndarray,
+        regions: np.ndarray,
+        rng: np.random.Generator,
+        patch: Sequence[int] | None = None,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Augment one patch.
+
+        Parameters
+        ----------
+        image : (\\*block, C) float32 ndarray
+            In [0, 1].
+        labels : block uint8 ndarray
+        regions : (\\*block, R) uint8 ndarray
+            R may be 0.
+        rng : numpy.random.Generator
+            The only source of randomness: equal state and arrays, equal result.
+        patch : (D,) int, optional
+            Voxels to return, from the middle of the block; default: all of the block.
+
+        Returns
+        -------
+        image, labels, regions : ndarray
+            Of the patch's size and the same types; the image stays in [0, 1].
+
+        Raises
+        ------
+        GeometryError
+            If the arrays differ in shape, or the patch is larger than they are.
+        """
+        block = labels.shape
+        wanted = tuple(block if patch is None else patch)
+        self._check(image, labels, regions, wanted)
+        missing = 3 - len(self.axes)
+        solid = (*block, *[1] * missing)
+        data = {
+            "volume": image.reshape(*solid, image.shape[-1]),
+            "mask3d": labels.reshape(solid),
+            "patch": (*wanted, *[1] * missing),
+        }
+        if regions.shape[-1]:
+            data["regions"] = regions.reshape(*solid, regions.shape[-1])
+        compose = self._compose()
+        compose.set_random_state(rng, random.Random(int(rng.integers(1 << 63))))
+        data = compose(**data)
+        augmented = np.clip(data["volume"], 0.0, 1.0).reshape(*wanted, image.shape[-1])
+        placed = data.get("regions", np.zeros((*wanted, 0), regions.dtype))
+        return (
+            augmented.astype(np.float32, copy=False),
+            data["mask3d"].reshape(wanted),
+            placed.reshape(*wanted, regions.shape[-1]),
+        )
+
+    def _check(
+        self,
+        image: np.ndarray,
+        labels: np.ndarray,
+        regions: np.ndarray,
+        wanted: tuple[int, ...],
+    ) -> None:
+        shapes = {image.shape[:-1], labels.shape, regions.shape[:-1]}
+        fits = len(shapes) == 1 and len(labels.shape) == len(wanted) == len(self.axes)
+        if not fits or any(p > b for p, b in zip(wanted, labels.shape, strict=True)):
+            raise GeometryError(
+                f"augmentation: expected image, labels and regions of one shape in "
+                f"{len(self.axes)} axes, none smaller than the patch {wanted}; received "
+                f"{image.shape}, {labels.shape}, {regions.shape}"
+            )
+
+    def _compose(self) -> al.Compose:
+        """The pipeline of this thread: albumentations keeps the state of a call in transforms."""
+        if not hasattr(self._of_thread, "compose"):
+            self._of_thread.compose = al.Compose(self._make_transforms())
+        return self._of_thread.compose
+
+    def _make_deform(self) -> Deform3D:
+        config = self.config
+        on = float(config.enabled)
+        return Deform3D(
+            spacing_mm=self.spacing_mm,
+            fixed_axes=self.fixed_axes,
+            rotate=config.rotate * on,
+            rotate_degrees=config.rotate_degrees,
+            scale=config.scale * on,
+            scale_range=config.scale_range,
+            elastic=config.elastic * on,
+            elastic_mm=config.elastic_mm,
+        )
+
+    def _make_transforms(self) -> list[al.BasicTransform]:
+        config = self.config
+        if not config.enabled:
+            return [self._make_deform()]
+        mirrored = tuple(
+            position for position, axis in enumerate(self.axes) if _AXES[axis] in config.mirror_axes
+        )
+        return [
+            self._make_deform(),
+            BiasField3D(p=config.bias_field),
+            Contrast3D(p=config.contrast),
+            Brightness3D(p=config.brightness),
+            Gamma3D(p=config.gamma),
+            Blur3D(self.spacing_mm, p=config.blur),
+            LowResolution3D(self.fixed_axes, p=config.low_resolution),
+            Noise3D(p=config.noise),
+            Mirror3D(mirrored),
+        ]
+
+
+def build(config: AugmentConfig, dimensions: int, spacing_mm: Sequence[float]) -> Augmenter:
+    """Make the augmenter of a configuration.
+
+    Parameters
+    ----------
+    config : AugmentConfig
+    dimensions : int
+        3: patches are (X, Y, Z); 2: slices across the coarsest axis.
+    spacing_mm : (3,) float
+        Of the prepared grid along R, A, S.
+    """
+    across = slice_axis(spacing_mm) if dimensions == 2 else None
+    return Augmenter(config, tuple(a for a in range(3) if a != across), spacing_mm)

@@ -1,0 +1,284 @@
+"""The only module that knows TensorFlow, JAX and torch by name.
+
+``select`` must run before anything imports Keras: Keras reads its backend once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from segpipe.errors import ConfigError, ModelError
+
+_BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
+
+
+@dataclass(frozen=True)
+class Device:
+    """What computes, and how. Printed and tracked with every run.
+
+    Parameters
+    ----------
+    backend : str
+        tensorflow, jax or torch.
+    kind : str
+        cpu or gpu.
+    name : str
+        The processor's or accelerator's own name.
+    precision : str
+        Keras dtype policy.
+    deterministic : bool
+        Whether equal inputs give equal bits.
+    jit : bool
+        Whether XLA compiles the training step.
+    """
+
+    backend: str
+    kind: str
+    name: str
+    precision: str
+    deterministic: bool
+    jit: bool
+
+    def describe(self) -> str:
+        """One line for people."""
+        mode = "deterministic" if self.deterministic else "not deterministic"
+        xla = ", XLA" if self.jit else ""
+        return f"{self.kind} ({self.name}), {self.backend}, {self.precision}, {mode}{xla}"
+
+    def to_params(self) -> dict[str, str | bool]:
+        """For tracking, as ``device.*``."""
+        return {f"device.{key}": value for key, value in asdict(self).items()}
+
+
+def select(
+    backend: str = "tensorflow",
+    device: str = "auto",
+    precision: str = "auto",
+    deterministic: bool | None = None,
+    seed: int = 0,
+) -> Device:
+    """Choose backend, device, precision and determinism for this process.
+
+    Parameters
+    ----------
+    backend : {'tensorflow', 'jax', 'torch'}
+    device : {'auto', 'cpu', 'gpu'}
+    precision : {'auto', 'float32', 'mixed_bfloat16', 'mixed_float16'}
+        auto is mixed_bfloat16 where the device computes bfloat16, mixed_float16 on older
+        GPUs and float32 elsewhere.
+    deterministic : bool, optional
+        None: yes on a CPU, no on a GPU.
+    seed : int
+        Seeds Python, NumPy and the backend (weight initialisation).
+
+    Returns
+    -------
+    Device
+
+    Raises
+    ------
+    ConfigError
+        If the backend is not installed, or Keras already runs on another one.
+    ModelError
+        If a GPU is asked for and there is none.
+    """
+    _prepare_environment(backend, device, deterministic)
+    _choose_backend(backend)
+    gpus = _gpus(backend) if device != "cpu" else []
+    if device == "gpu" and not gpus:
+        raise ModelError(
+            f"train.device: expected a GPU that {backend} can use; received none. Install "
+            "segpipe[gpu] and a driver, or set train.device=cpu."
+        )
+    kind = "gpu" if gpus else "cpu"
+    if deterministic is None:
+        deterministic = kind == "cpu"
+    if precision == "auto":
+        precision = _best_precision(backend, kind)
+    import keras
+
+    keras.utils.set_random_seed(seed)
+    keras.config.set_dtype_policy(precision)
+    if deterministic:
+        _make_deterministic(backend)
+    jit = backend == "jax" or (kind == "gpu" and backend == "tensorflow" and not deterministic)
+    name = gpus[0] if gpus else _cpu_name()
+    return Device(backend, kind, name, precision, deterministic, jit)
+
+
+def has_gpu(backend: str = "tensorflow") -> bool:
+    """Whether a backend finds a GPU on this machine."""
+    _prepare_environment(backend, "auto", None)
+    _choose_backend(backend)
+    return bool(_gpus(backend))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception of any backend says that the device's memory is exhausted."""
+    text = f"{type(error).__name__} {error}"
+    signs = ("ResourceExhausted", "RESOURCE_EXHAUSTED", "OutOfMemory", "out of memory", "OOM")
+    return any(sign in text for sign in signs)
+
+
+def _choose_backend(backend: str) -> None:
+    if "keras" in sys.modules:
+        import keras
+
+        if keras.backend.backend() != backend:
+            raise ConfigError(
+                f"backend: Keras already runs on {keras.backend.backend()}; expected {backend}. "
+                "One process has one backend: start another."
+            )
+        return
+    if importlib.util.find_spec(backend) is None:
+        raise ConfigError(
+            f"backend: {backend} is not installed. Install it (pip install {backend}), or choose "
+            "another backend."
+        )
+    os.environ["KERAS_BACKEND"] = backend
+    with _silenced_stderr():
+        importlib.import_module(backend)
+        importlib.import_module("keras")
+
+
+def _prepare_environment(backend: str, device: str, deterministic: bool | None) -> None:
+    """Switches that the backends read once, when they are imported."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+        os.environ["JAX_PLATFORMS"] = "cpu"
+    if backend == "jax" and deterministic:
+        flags = os.environ.get("XLA_FLAGS", "")
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
+
+
+@contextlib.contextmanager
+def _silenced_stderr() -> Iterator[None]:
+    """Hide what C++ libraries print while they load; errors still come as exceptions."""
+    saved, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(sink, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(sink)
+
+
+def _gpus(backend: str) -> list[str]:
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        devices = tf.config.list_physical_devices("GPU")
+        for device in devices:
+            tf.config.experimental.set_memory_growth(device, True)
+        details = [tf.config.experimental.get_device_details(device) for device in devices]
+        return [detail.get("device_name", "GPU") for detail in details]
+    if backend == "jax":
+        import jax
+
+        return [d.device_kind for d in jax.devices() if d.platform == "gpu"]
+    import torch
+
+    return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+
+
+def _best_precision(backend: str, kind: str) -> str:
+    if kind == "cpu":
+        # JAX and torch gain nothing from bfloat16 convolutions on a CPU that they emulate.
+        flags = _cpu_flags()
+        return "mixed_bfloat16" if flags & _BFLOAT16_FLAGS and backend != "jax" else "float32"
+    return "mixed_bfloat16" if _gpu_capability(backend) >= (8, 0) else "mixed_float16"
+
+
+def _gpu_capability(backend: str) -> tuple[int, int]:
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        device = tf.config.list_physical_devices("GPU")[0]
+        details = tf.config.experimental.get_device_details(device)
+        return tuple(details.get("compute_capability", (0, 0)))
+    if backend == "jax":
+        import jax
+
+        text = getattr(jax.devices("gpu")[0], "compute_capability", "0.0")
+        major, _, minor = str(text).partition(".")
+        return int(major), int(minor or 0)
+    import torch
+
+    return torch.cuda.get_device_capability(0)
+
+
+def _make_deterministic(backend: str) -> None:
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+    elif backend == "torch":
+        import torch
+
+        torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def _cpu_flags() -> set[str]:
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return set()
+    for line in text.splitlines():
+        if line.startswith("flags"):
+            return set(line.split(":", 1)[1].split())
+    return set()
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def convert_for_openvino(network: Any, input_shape: tuple[int, ...]) -> Any:
+    """An OpenVINO model of a Keras network with a fixed input shape.
+
+    Parameters
+    ----------
+    network : keras.Model
+    input_shape : tuple of int
+        With the batch axis first.
+
+    Raises
+    ------
+    ConfigError
+        If OpenVINO is missing, or the backend is not TensorFlow, from which it converts.
+    """
+    try:
+        import openvino
+    except ImportError as error:
+        raise ConfigError(
+            "predict.engine: expected OpenVINO to be installed; it is not. Install it with "
+            "pip install 'segpipe[openvino]', or choose engine keras."
+        ) from error
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        raise ConfigError(
+            "predict.engine: openvino converts from backend tensorflow; received "
+            f"{keras.backend.backend()}. Choose engine keras."
+        )
+    import tensorflow as tf
+
+    signature = [tf.TensorSpec(input_shape, tf.float32)]
+    function = tf.function(lambda x: network(x, training=False), input_signature=signature)
+    return openvino.convert_model(function.get_concrete_function())

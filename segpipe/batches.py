@@ -1,0 +1,221 @@
+"""Patches for training, the same for a given epoch and index however they are loaded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import keras
+import numpy as np
+from scipy import ndimage
+
+from segpipe.anatomy import penalty_map
+from segpipe.augment import Augmenter
+from segpipe.config import Config
+from segpipe.prepare import PreparedCase
+
+_ORDER, _SAMPLE = 11, 12  # purposes of random streams
+IGNORE = 255
+
+
+@dataclass(frozen=True)
+class PatchSampler:
+    """Draws patches from prepared cases.
+
+    Parameters
+    ----------
+    cases : sequence of PreparedCase
+        Training cases.
+    config : Config
+    region_weights : dict of str to float
+        Penalty weight of each region.
+    augmenter : Augmenter
+    spacing_mm : (3,) float
+        Of the prepared grid.
+    slice_axis : int or None
+        2-D networks: the axis across the slices.
+    """
+
+    cases: Sequence[PreparedCase]
+    config: Config
+    region_weights: dict[str, float]
+    augmenter: Augmenter
+    spacing_mm: tuple[float, float, float]
+    slice_axis: int | None = None
+
+    def case_index(self, number: int) -> int:
+        """Case of the ``number``-th patch since the start: all cases once per round, shuffled."""
+        rounds, position = divmod(number, len(self.cases))
+        rng = np.random.default_rng([self.config.train.seed, _ORDER, rounds])
+        return int(rng.permutation(len(self.cases))[position])
+
+    def draw(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """The ``number``-th patch since the start of training.
+
+        Returns
+        -------
+        image : (\\*patch, C) float32 ndarray
+            Augmented and normalised.
+        target : (\\*patch, 2) float32 ndarray
+            Class index (255 ignore) and penalty weight of every voxel.
+        """
+        rng = np.random.default_rng([self.config.train.seed, _SAMPLE, number])
+        case = self.cases[self.case_index(number)]
+        patch = self._solid(self.config.train.patch)
+        wanted = self._solid(self.augmenter.margin(self.config.train.patch))
+        start = self._start(case, patch, rng) - (wanted - patch) // 2
+        image, labels, regions = read_patch(case, start, wanted)
+        if self.slice_axis is not None:
+            image, labels, regions = (
+                np.take(a, 0, axis=self.slice_axis) for a in (image, labels, regions)
+            )
+        image, labels, regions = self.augmenter(
+            image, labels, regions, rng, self.config.train.patch
+        )
+        for c in range(image.shape[-1]):  # broadcasting over so short an axis is slow
+            image[..., c] = (image[..., c] - case.shift[c]) / case.scale[c]
+        target = np.empty((*labels.shape, 2), np.float32)
+        target[..., 0] = labels
+        target[..., 1] = self._penalty(case, labels, regions)
+        return image, target
+
+    def _solid(self, patch: Sequence[int]) -> np.ndarray:
+        """The patch in three axes: a slice is one voxel thick."""
+        size = np.array(patch)
+        return size if self.slice_axis is None else np.insert(size, self.slice_axis, 1)
+
+    def _start(self, case: PreparedCase, size: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """First voxel of a patch: around a foreground voxel, or anywhere in the case."""
+        shape = np.array(case.shape)
+        present = [c for c in sorted(case.foreground) if len(case.foreground[c])]
+        if present and rng.random() < self.config.train.foreground:
+            voxels = case.foreground[present[rng.integers(len(present))]]
+            center = voxels[rng.integers(len(voxels))]
+            reach = size // 4
+            return center - size // 2 + rng.integers(-reach, reach + 1)
+        low = np.minimum(0, (shape - size) // 2)
+        high = np.maximum(shape - size, low)
+        return rng.integers(low, high + 1)
+
+    def _penalty(self, case: PreparedCase, labels: np.ndarray, regions: np.ndarray) -> np.ndarray:
+        spacing = np.array(self.spacing_mm)
+        if self.slice_axis is not None:
+            spacing = np.delete(spacing, self.slice_axis)
+        weights = [self.region_weights[name] for name in case.region_names]
+        weight = penalty_map(regions.astype(np.float32) / 255, weights)
+        border = self.config.loss.voxel_count.border_mm
+        near = dilate(labels > 0, [math.floor(border / s + 0.5) for s in spacing])
+        return np.where(near, 0.0, weight)
+
+
+def dilate(mask: np.ndarray, voxels: Sequence[int]) -> np.ndarray:
+    """Grow a mask by a box of ``voxels`` in each direction along each axis.
+
+    Examples
+    --------
+    >>> dilate(np.array([[0, 0, 1, 0, 0]], bool), [0, 1]).astype(int)
+    array([[0, 1, 1, 1, 0]])
+    """
+    if not mask.any():
+        return mask
+    return ndimage.maximum_filter(mask, size=[2 * v + 1 for v in voxels], mode="constant")
+
+
+def read_patch(
+    case: PreparedCase, start: np.ndarray, size: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Read a box that may reach beyond the case; what lies outside is 0.
+
+    Parameters
+    ----------
+    case : PreparedCase
+    start, size : (3,) int ndarray
+        First voxel (may be negative) and extent.
+
+    Returns
+    -------
+    image : (\\*size, C) float32 ndarray
+        In [0, 1], before normalisation.
+    labels : size uint8 ndarray
+    regions : (\\*size, R) uint8 ndarray
+    """
+    low = np.clip(start, 0, case.shape)
+    high = np.clip(start + size, 0, case.shape)
+    inside = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    pad = [(int(a), int(b)) for a, b in zip(low - start, start + size - high, strict=True)]
+
+    def read(source, channels: bool, dtype) -> np.ndarray:
+        block = np.asarray(source[inside], dtype=dtype)
+        return np.pad(block, [*pad, (0, 0)] if channels else pad)
+
+    image = read(case.image, True, np.float32)
+    labels = read(case.reference, False, np.uint8)
+    if case.region_names:
+        regions = read(case.regions, True, np.uint8)
+    else:
+        regions = np.zeros((*size, 0), np.uint8)
+    return image, labels, regions
+
+
+def keep_in_memory(cases: Sequence[PreparedCase], limit_mb: float) -> list[PreparedCase]:
+    """Cases with their voxels read once and kept, in order, as far as ``limit_mb`` allows.
+
+    The others go on reading their patches from disk; values are the same.
+    """
+    left = limit_mb * 1e6
+    kept = []
+    for case in cases:
+        image, reference, regions = case.image, case.reference, case.regions
+        for part in (image, reference, regions):
+            left -= 0 if part is None else math.prod(part.shape) * part.dtype.itemsize
+        if left >= 0:
+            case = replace(
+                case,
+                image=np.asarray(image),
+                reference=None if reference is None else np.asarray(reference),
+                regions=np.asarray(regions),
+            )
+        kept.append(case)
+    return kept
+
+
+class PatchBatches(keras.utils.PyDataset):
+    """The batches of one epoch; the loading threads change nothing but the speed.
+
+    Parameters
+    ----------
+    draw : callable
+        Number of the patch since the start of training to (image, target).
+    epoch, steps, batch : int
+        Epoch from 0, steps per epoch, patches per step.
+    workers : int
+        Loading threads.
+    """
+
+    def __init__(
+        self,
+        draw: Callable[[int], tuple[np.ndarray, np.ndarray]],
+        *,
+        epoch: int,
+        steps: int,
+        batch: int,
+        workers: int,
+    ) -> None:
+        super().__init__(workers=workers, use_multiprocessing=False, max_queue_size=8)
+        self.draw = draw
+        self.first = epoch * steps * batch
+        self.steps = steps
+        self.batch = batch
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def numbers(self, index: int) -> range:
+        """Patch numbers of the batch at ``index``."""
+        start = self.first + index * self.batch
+        return range(start, start + self.batch)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        patches = [self.draw(number) for number in self.numbers(index)]
+        return np.stack([p[0] for p in patches]), np.stack([p[1] for p in patches])

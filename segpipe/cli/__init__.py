@@ -1,0 +1,29 @@
+"""The command line: parse, call the pipeline, print. No logic."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+
+from segpipe.cli.app import app
+from segpipe.errors import SegpipeError
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one line on stderr and exit code 2."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    debug = len(arguments) < len(sys.argv) - 1
+    try:
+        app(args=arguments, prog_name="segpipe")
+    except SegpipeError as error:
+        if debug:
+            traceback.print_exc()
+        print(f"segpipe: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("segpipe: interrupted", file=sys.stderr)
+        sys.exit(130)

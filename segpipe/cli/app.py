@@ -1,0 +1,287 @@
+"""Every command of ``segpipe``. Heavy modules load inside the commands that need them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+import segpipe
+from segpipe.cli.console import ConsoleObserver
+from segpipe.config import Config, describe, load
+from segpipe.errors import ConfigError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Medical segmentation that counts, penalises and reports false-positive regions. "
+    "Research use only; not a medical device. With --debug, errors show their traceback.",
+)
+
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML configuration.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Override key.path=value.")
+]
+FoldOption = Annotated[str | None, typer.Option("--fold", help="Fold number, or all.")]
+BundleOption = Annotated[
+    list[str] | None, typer.Option("--bundle", help="Bundle folder, or models:/NAME@alias.")
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"segpipe {segpipe.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None: ...
+
+
+def _observer() -> ConsoleObserver:
+    return ConsoleObserver(Console(stderr=True))
+
+
+def _fold(text: str | None, config: Config) -> int | None:
+    """The fold's number; None means all."""
+    if text == "all":
+        return None
+    if text is None:
+        return 0
+    if not text.isdigit():
+        raise ConfigError(f"--fold: expected a number or all; received {text!r}.")
+    return int(text)
+
+
+def _exit(failed: bool) -> None:
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def check(
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Folder or CSV manifest.")],
+    json: Annotated[Path | None, typer.Option("--json", help="Write the findings here.")] = None,
+) -> None:
+    """Verify every case: readable, geometry, labels, finite, duplicates."""
+    from segpipe.pipeline.check import run_check
+
+    _exit(run_check(dataset, json, Console(), _observer()))
+
+
+@app.command()
+def plan(
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Folder or CSV manifest.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="CONFIG", help="Write it here.")
+    ] = None,
+) -> None:
+    """Write a complete configuration from the data, each choice with its reason."""
+    from segpipe.pipeline.plan import run_plan
+
+    text = run_plan(dataset, output, _observer())
+    if output is None:
+        print(text, end="")
+
+
+@app.command()
+def prepare(config: ConfigFile, overrides: Overrides = None) -> None:
+    """Fingerprint, region masks and cache of every case."""
+    from segpipe.pipeline.prepare import run_prepare
+
+    _exit(run_prepare(load(config, overrides or ()), _observer()))
+
+
+@app.command()
+def train(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    fold: FoldOption = None,
+    resume: Annotated[
+        str | None,
+        typer.Option("--resume", metavar="RUN", help="Run folder, run id, or last."),
+    ] = None,
+) -> None:
+    """Train, track, validate lesion-wise, write and register the bundle (fold 0 by default)."""
+    from segpipe.pipeline.train import run_train
+
+    settings = load(config, overrides or ())
+    _exit(run_train(settings, _fold(fold, settings), resume, _observer()))
+
+
+@app.command()
+def predict(
+    bundle: Annotated[
+        list[str],
+        typer.Option("--bundle", help="Bundle folder or models:/NAME@alias; several: ensemble."),
+    ],
+    scans: Annotated[list[Path], typer.Argument(metavar="SCANS...", help="Files or folders.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR")],
+    engine: Annotated[str, typer.Option(help="auto, keras or openvino.")] = "auto",
+    probabilities: Annotated[bool, typer.Option(help="Write probability maps too.")] = False,
+    threshold: Annotated[
+        float | None, typer.Option(help="Instead of the bundle's operating point.")
+    ] = None,
+    min_size_mm3: Annotated[
+        float | None, typer.Option(help="Instead of the bundle's operating point.")
+    ] = None,
+    regions: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Where the region files lie that the bundle's configuration names.",
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Redo cases whose outputs exist.")] = False,
+    store: Annotated[
+        Path, typer.Option(help="Output folder with the MLflow store, for models:/…")
+    ] = Path("runs"),
+) -> None:
+    """Masks on each scan's own grid, with a component label map and predict.json."""
+    from segpipe.pipeline.predict import PredictRequest, run_predict
+
+    request = PredictRequest(
+        bundles=tuple(bundle),
+        scans=tuple(scans),
+        output=output,
+        engine=engine,
+        probabilities=probabilities,
+        threshold=threshold,
+        min_size_mm3=min_size_mm3,
+        regions=regions,
+        overwrite=overwrite,
+        store=store,
+    )
+    _exit(run_predict(request, _observer()))
+
+
+@app.command()
+def evaluate(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    bundle: BundleOption = None,
+    fold: FoldOption = None,
+    split: Annotated[
+        str, typer.Option(help="validation: the fold's own cases; test: the test cases.")
+    ] = "validation",
+) -> None:
+    """Predict, score, pick the operating point, paint TP/FP/FN, write the cohort report."""
+    from segpipe.pipeline.evaluate import run_evaluate
+
+    settings = load(config, overrides or ())
+    if split not in ("validation", "test"):
+        raise ConfigError(f"--split: expected validation or test; received {split!r}.")
+    failed = run_evaluate(
+        settings, bundle or [], _fold(fold, settings), split, Console(), _observer()
+    )
+    _exit(failed)
+
+
+@app.command()
+def score(
+    references: Annotated[Path, typer.Argument(metavar="REFERENCES", help="Folder or file.")],
+    predictions: Annotated[Path, typer.Argument(metavar="PREDICTIONS", help="Folder or file.")],
+    regions: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Region masks, REGION/CASE.nii.gz.")
+    ] = None,
+    json: Annotated[Path | None, typer.Option("--json", help="Write all figures here.")] = None,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Write the rows here.")] = None,
+    label: Annotated[str | None, typer.Option(help="Only this label: name or id.")] = None,
+    rule: Annotated[str, typer.Option(help="any, iou:X or overlap:X.")] = "any",
+    connectivity: Annotated[int, typer.Option(help="6, 18 or 26.")] = 26,
+    min_size_mm3: Annotated[float, typer.Option(help="Count nothing smaller.")] = 0.0,
+    threshold: Annotated[float, typer.Option(help="Of probability maps.")] = 0.5,
+    tolerance_mm: Annotated[float, typer.Option(help="Of the surface Dice.")] = 1.0,
+    reference_instances: Annotated[
+        bool, typer.Option(help="References number their lesions.")
+    ] = False,
+    case_pattern: Annotated[
+        str | None, typer.Option(help="Regular expression: file name to case id (group 1).")
+    ] = None,
+    strict: Annotated[bool, typer.Option(help="NaN probabilities fail the case.")] = False,
+) -> None:
+    """Lesion-wise and voxel-wise scores of any masks, whoever made them."""
+    from segpipe.pipeline import score as scoring
+
+    settings = scoring.make_settings(
+        rule=rule,
+        connectivity=connectivity,
+        min_size_mm3=min_size_mm3,
+        threshold=threshold,
+        tolerance_mm=tolerance_mm,
+        reference_instances=reference_instances,
+    )
+    document = scoring.run_score(
+        references, predictions, settings,
+        regions=regions, label=label, case_pattern=case_pattern, strict=strict,
+    )  # fmt: skip
+    _exit(scoring.publish(document, Console(), json=json, csv=csv))
+
+
+@app.command()
+def compare(
+    run_a: Annotated[str, typer.Argument(metavar="RUN_A", help="Scores file or folder, or run.")],
+    run_b: Annotated[str, typer.Argument(metavar="RUN_B", help="Likewise.")],
+    json: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    store: Annotated[Path, typer.Option(help="Output folder with the runs.")] = Path("runs"),
+) -> None:
+    """Paired differences (B minus A) with bootstrap intervals."""
+    from segpipe.pipeline.compare import run_compare
+
+    run_compare(run_a, run_b, store, json, Console())
+
+
+@app.command()
+def report(
+    predictions: Annotated[Path, typer.Argument(metavar="PREDICTIONS_DIR")],
+    cases: Annotated[list[str] | None, typer.Argument(metavar="[CASE]...")] = None,
+    prior: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Predictions of an earlier scan.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="DIR")] = None,
+) -> None:
+    """Patient reports, HTML and PDF."""
+    from segpipe.pipeline.report import run_report
+
+    _exit(run_report(predictions, cases or [], prior, output, _observer()))
+
+
+@app.command("config")
+def show_config(config: ConfigFile, overrides: Overrides = None) -> None:
+    """The resolved configuration with each field's meaning; valid YAML itself."""
+    for depth, name, value, meaning in describe(load(config, overrides or ())):
+        line = f"{'  ' * depth}{name}:" + (f" {value}" if value else "")
+        print(f"{line:<44}  # {meaning}" if meaning else line)
+
+
+@app.command()
+def samples(
+    folder: Annotated[Path, typer.Argument(metavar="DIR")],
+    cases: Annotated[int, typer.Option(help="How many.")] = 16,
+    seed: Annotated[int, typer.Option(help="Other seeds make other patients.")] = 0,
+) -> None:
+    """Make synthetic brain FLAIR+T1 cases with lesions and distractors."""
+    from segpipe.samples import make_samples
+
+    make_samples(folder, cases=cases, seed=seed)
+
+
+@app.command()
+def ui(
+    output: Annotated[Path, typer.Option(help="Output folder with the MLflow store.")] = Path(
+        "runs"
+    ),
+    port: Annotated[int, typer.Option(help="Port.")] = 5000,
+    host: Annotated[str, typer.Option(help="Address to bind.")] = "127.0.0.1",
+) -> None:
+    """MLflow in the browser, on 127.0.0.1."""
+    from segpipe.tracking import serve_ui
+
+    serve_ui(output, port=port, host=host)

@@ -1,0 +1,43 @@
+"""The configuration: frozen pydantic models, and how they are read."""
+
+from segpipe.config.load import describe, digest, dump, load, parse
+from segpipe.config.schema import (
+    AnatomyConfig,
+    AugmentConfig,
+    Config,
+    DataConfig,
+    EvaluateConfig,
+    LossConfig,
+    ModelConfig,
+    OperatingPoint,
+    PredictConfig,
+    PrepareConfig,
+    RegionConfig,
+    SplitConfig,
+    TrackingConfig,
+    TrainConfig,
+    VoxelCountConfig,
+)
+
+__all__ = [
+    "AnatomyConfig",
+    "AugmentConfig",
+    "Config",
+    "DataConfig",
+    "EvaluateConfig",
+    "LossConfig",
+    "ModelConfig",
+    "OperatingPoint",
+    "PredictConfig",
+    "PrepareConfig",
+    "RegionConfig",
+    "SplitConfig",
+    "TrackingConfig",
+    "TrainConfig",
+    "VoxelCountConfig",
+    "describe",
+    "digest",
+    "dump",
+    "load",
+    "parse",
+]

@@ -1,0 +1,161 @@
+"""Reading a configuration: YAML plus overrides in, a validated :class:`Config` out."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from segpipe.config.schema import Config
+from segpipe.errors import ConfigError
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read and validate a configuration.
+
+    Parameters
+    ----------
+    path : str or Path
+        A YAML file.
+    overrides : sequence of str
+        ``key.path=value``; values are read as YAML.
+
+    Returns
+    -------
+    Config
+
+    Raises
+    ------
+    ConfigError
+        With every problem at once: file, dotted path, expected, received, nearest known name.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{path}: expected a readable YAML file; received {error}. "
+            "Give the path of a configuration, such as configs/samples.yaml."
+        ) from error
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: expected YAML; received {_one_line(error)}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected a mapping; received {type(values).__name__}")
+    for override in overrides:
+        _apply_override(values, override)
+    return parse(values, str(path))
+
+
+def parse(values: dict[str, Any], where: str = "configuration") -> Config:
+    """Validate a nested mapping; raises :class:`ConfigError` as :func:`load` does."""
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        problems = [f"{where}: {_explain(problem)}" for problem in error.errors()]
+        raise ConfigError("\n".join(problems)) from error
+
+
+def dump(config: Config) -> str:
+    """The complete configuration as YAML; ``parse(yaml.safe_load(dump(c))) == c``."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def digest(model: BaseModel) -> str:
+    """SHA-256 of a model's values, independent of the order of keys."""
+    text = json.dumps(model.model_dump(mode="json"), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def describe(config: Config) -> Iterator[tuple[int, str, str, str]]:
+    """Depth, name, value and meaning of every field, in order, for ``segpipe config``."""
+    yield from _describe(config, 0)
+
+
+def _describe(model: BaseModel, depth: int) -> Iterator[tuple[int, str, str, str]]:
+    for name, field in type(model).model_fields.items():
+        value = getattr(model, name)
+        meaning = field.description or ""
+        if isinstance(value, BaseModel):
+            yield depth, name, "", meaning
+            yield from _describe(value, depth + 1)
+        else:
+            plain = model.model_dump(mode="json", include={name})[name]
+            yield depth, name, json.dumps(plain, ensure_ascii=False), meaning
+
+
+def _one_line(error: object) -> str:
+    return " ".join(str(error).split())
+
+
+def _apply_override(values: dict[str, Any], override: str) -> None:
+    key, found, text = override.partition("=")
+    if not found or not key:
+        raise ConfigError(
+            f"override: expected key.path=value; received {override!r}. "
+            "Write for instance train.epochs=5."
+        )
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"override {key}: expected a YAML value; received {text!r}") from error
+    *parents, last = key.split(".")
+    node = values
+    for parent in parents:
+        if node.get(parent) is None:
+            node[parent] = {}
+        node = node[parent]
+        if not isinstance(node, dict):
+            raise ConfigError(f"override {key}: {parent} is a value, not a section")
+    node[last] = value
+
+
+def _explain(problem: Any) -> str:
+    location = list(problem["loc"])
+    dotted = ".".join(str(part) for part in location) or "(file)"
+    received = _short(problem["input"])
+    if problem["type"] == "extra_forbidden":
+        known = _known_names(location[:-1])
+        near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
+        hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(known)}."
+        return f"{dotted}: unknown name; expected a known one; received {location[-1]}. {hint}"
+    if problem["type"] == "missing":
+        return f"{dotted}: missing; expected a value; received nothing. Add it."
+    expected = problem["msg"].removeprefix("Value error, ")
+    return f"{dotted}: {expected[0].lower()}{expected[1:]}; received {received}"
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _known_names(location: Sequence[Any]) -> list[str]:
+    model: type[BaseModel] | None = Config
+    for part in location:
+        if isinstance(part, int):
+            continue
+        field = model.model_fields.get(part) if model else None
+        model = _model_of(field) if field else None
+    return list(model.model_fields) if model else []
+
+
+def _model_of(field: FieldInfo) -> type[BaseModel] | None:
+    candidates = [field.annotation]
+    while candidates:
+        candidate = candidates.pop()
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+        if typing.get_origin(candidate) in (tuple, list, typing.Union, types.UnionType):
+            candidates.extend(typing.get_args(candidate))
+    return None

@@ -1,0 +1,348 @@
+"""The experiment as frozen, typed models. Every field says what it means; nothing else is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+Shape = Annotated[tuple[int, ...], Field(min_length=2, max_length=3)]
+
+
+class Section(BaseModel):
+    """A part of the configuration: frozen, and unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class OperatingPoint(Section):
+    """Where probabilities become regions."""
+
+    threshold: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.5, description="foreground is probability > threshold, strictly"
+    )
+    min_size_mm3: NonNegative = Field(0.0, description="smaller predicted regions are removed")
+
+
+class DataConfig(Section):
+    """Where the scans are and how a dataset is read."""
+
+    root: Path = Field(description="dataset folder, or a CSV manifest")
+    layout: Literal["auto", "nnunet", "decathlon", "bids", "csv"] = Field(
+        "auto", description="how the dataset is laid out; auto recognises each of them"
+    )
+    channels: tuple[str, ...] | None = Field(
+        None, description="channel names in order; null: as the dataset declares"
+    )
+    labels: dict[str, int] | None = Field(
+        None, description="label name to value, background 0 left out; null: as declared"
+    )
+    ignore_label: int | None = Field(
+        None, description="reference value that counts for nobody, in losses and scores"
+    )
+    patient_pattern: str | None = Field(
+        None,
+        description="regular expression whose first group yields the patient from the case id; "
+        "null: the layout's own rule",
+    )
+    repair_nan: bool = Field(
+        False, description="replace NaN and infinite voxels by 0 and flag the case, not fail it"
+    )
+    grid_tolerance_mm: Positive = Field(
+        0.05, description="how far corners of channels, reference and anatomy may lie apart"
+    )
+    max_voxels: Annotated[int, Field(gt=0)] = Field(
+        2_000_000_000, description="volumes that claim more voxels are refused before allocation"
+    )
+
+
+class SplitConfig(Section):
+    """Folds; patients are never divided."""
+
+    folds: Annotated[int, Field(ge=1)] = Field(
+        5, description="number of folds; 1 trains on everything and validates on nothing"
+    )
+    leave_one_patient_out: bool = Field(
+        False, description="one fold per patient, in the order of patient names; ignores folds"
+    )
+    seed: int = Field(0, description="of the shuffle of patients")
+
+
+class PrepareConfig(Section):
+    """From the stored scan to the grid and the intensities that the network sees."""
+
+    spacing_mm: tuple[Positive, Positive, Positive] | None = Field(
+        None, description="target spacing along R, A, S; null: the training cases' median"
+    )
+    normalise: Literal["zscore", "ct", "none"] = Field(
+        "zscore",
+        description="zscore: per case over the foreground; ct: clip and scale by the training "
+        "set's foreground; none: as stored",
+    )
+    crop: bool = Field(True, description="crop to the bounding box of voxels that are not 0")
+    workers: Annotated[int, Field(ge=1)] = Field(2, description="cases prepared side by side")
+
+
+class RegionConfig(Section):
+    """One anatomical region: where a false positive is more, or less, of a problem."""
+
+    name: Name = Field(description="name in logs, scores and reports")
+    weight: NonNegative = Field(1.0, description="of the penalty on false positives inside")
+    source: Literal["mask", "labels", "template", "complement"] = Field(
+        description="mask: file per case; labels: ids of a label map per case; template: a map in "
+        "MNI152 space, for scans in that space; complement: outside all others"
+    )
+    file: str | None = Field(
+        None,
+        description="mask and labels: file per case, {case} stands for the case id, relative to "
+        "the dataset; template: gm, wm, csf, brain of MNI152, or a NIfTI file",
+    )
+    ids: tuple[int, ...] = Field((), description="labels: values that make up the region")
+    threshold: Probability | None = Field(
+        None, description="template: cut the map into a mask here; null: stays soft"
+    )
+    margin_mm: float = Field(0.0, description="grow the region by this much")
+    soften_mm: NonNegative = Field(0.0, description="standard deviation of the blurred border")
+    floor: Probability = Field(0.0, description="lowest value of a soft map: a prior can be wrong")
+    optional: bool = Field(
+        False, description="a case without the file goes on without the region and is flagged"
+    )
+
+    @model_validator(mode="after")
+    def _source_has_its_arguments(self) -> RegionConfig:
+        if self.source in ("mask", "labels", "template") and self.file is None:
+            raise ValueError(f"source {self.source} needs 'file'")
+        if self.source == "labels" and not self.ids:
+            raise ValueError("source labels needs 'ids'")
+        return self
+
+
+class AnatomyConfig(Section):
+    """Regions. A false-positive voxel weighs the sum over the regions that hold it."""
+
+    regions: tuple[RegionConfig, ...] = Field(
+        (), description="names unique; none: every voxel weighs 1"
+    )
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> AnatomyConfig:
+        names = [region.name for region in self.regions]
+        if len(set(names)) != len(names):
+            raise ValueError(f"region names must differ; received {names}")
+        return self
+
+
+class AugmentConfig(Section):
+    """Probability of each transform per patch; 0 switches it off."""
+
+    enabled: bool = Field(True, description="false: patches as they are")
+    mirror_axes: tuple[Literal["R", "A", "S"], ...] = Field(
+        ("R", "A", "S"), description="axes along which patches may be mirrored"
+    )
+    rotate: Probability = Field(0.2, description="rotation about every axis")
+    rotate_degrees: NonNegative = Field(15.0, description="largest angle")
+    scale: Probability = Field(0.2, description="isotropic scaling")
+    scale_range: tuple[Positive, Positive] = Field((0.8, 1.25), description="of the scaling")
+    elastic: Probability = Field(0.0, description="smooth deformation")
+    elastic_mm: NonNegative = Field(3.0, description="its largest displacement")
+    noise: Probability = Field(0.15, description="Gaussian noise")
+    blur: Probability = Field(0.15, description="Gaussian blur")
+    brightness: Probability = Field(0.15, description="multiplicative brightness")
+    contrast: Probability = Field(0.15, description="contrast about the mean")
+    gamma: Probability = Field(0.2, description="gamma curve")
+    bias_field: Probability = Field(0.1, description="smooth multiplicative field")
+    low_resolution: Probability = Field(0.1, description="downsample and back up")
+
+
+class ModelConfig(Section):
+    """The U-Net."""
+
+    dimensions: Literal[2, 3] = Field(
+        3, description="3: volumes; 2: slices across the coarsest axis"
+    )
+    block: Literal["plain", "residual"] = Field("plain", description="convolution blocks")
+    features: tuple[Annotated[int, Field(gt=0)], ...] = Field(
+        (16, 32, 64, 128), min_length=2, description="channels at each level, finest first"
+    )
+    convs_per_level: Annotated[int, Field(ge=1)] = Field(2, description="convolutions per block")
+    strides: tuple[tuple[int, ...], ...] | None = Field(
+        None,
+        description="downsampling per axis into each level after the first; null: 2 where the "
+        "spacing and the patch allow",
+    )
+    norm: Literal["instance", "batch", "none"] = Field("instance", description="normalisation")
+    activation: Literal["leaky_relu", "relu", "silu"] = Field(
+        "leaky_relu", description="activation"
+    )
+    deep_supervision: bool = Field(False, description="losses at every decoder level")
+
+
+class VoxelCountConfig(Section):
+    """Masked count penalty on false-positive voxels (docs/losses.md)."""
+
+    weight: NonNegative = Field(0.05, description="λ after the ramp; 0 switches it off")
+    threshold: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.5, description="probability from which a voxel counts"
+    )
+    tau: Positive = Field(0.5, description="softness of the count, in logits")
+    delta: NonNegative = Field(2.0, description="width of the gate below the threshold, in logits")
+    budget_mm3: Positive = Field(
+        100.0, description="false-positive volume per patch at which the penalty reaches log 2"
+    )
+    border_mm: NonNegative = Field(
+        1.0, description="band around the reference that no penalty falls on"
+    )
+
+
+class LossConfig(Section):
+    """Total loss: bce + dice + λ · voxel_count."""
+
+    bce: NonNegative = Field(1.0, description="weight of (binary or categorical) cross-entropy")
+    dice: NonNegative = Field(1.0, description="weight of the soft Dice loss")
+    voxel_count: VoxelCountConfig = Field(
+        VoxelCountConfig(), description="penalty on confident false-positive voxels"
+    )
+    ramp_start: Probability = Field(
+        0.15, description="share of the steps before which the penalties are 0"
+    )
+    ramp_end: Probability = Field(
+        0.4, description="share of the steps from which they have their full weight"
+    )
+
+
+class TrainConfig(Section):
+    """How the network is fitted."""
+
+    patch: Shape = Field((48, 48, 48), description="voxels along R, A, S (2-D: within the slice)")
+    batch: Annotated[int, Field(gt=0)] = Field(4, description="patches per step")
+    epochs: Annotated[int, Field(gt=0)] = Field(20, description="epochs")
+    steps_per_epoch: Annotated[int, Field(gt=0)] = Field(50, description="steps per epoch")
+    foreground: Probability = Field(
+        0.5, description="share of patches that are centred on a foreground voxel"
+    )
+    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="sgd: Nesterov, momentum 0.99")
+    learning_rate: Positive = Field(2e-3, description="after warm-up")
+    warmup: Probability = Field(0.05, description="share of the steps with rising learning rate")
+    schedule: Literal["poly", "cosine", "constant"] = Field("poly", description="after warm-up")
+    weight_decay: NonNegative = Field(1e-4, description="decoupled for adamw, L2 for sgd")
+    clip_norm: NonNegative = Field(1.0, description="global gradient norm limit; 0: none")
+    seed: int = Field(0, description="of weights, sampling and augmentation")
+    workers: Annotated[int, Field(ge=0)] = Field(
+        1, description="loading threads; 0 loads in the training thread; no effect on results"
+    )
+    memory_mb: NonNegative = Field(
+        4000.0, description="prepared training voxels kept in memory; the rest is read by patch"
+    )
+    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = Field(
+        "auto", description="auto: bfloat16 where the device computes it, else float32"
+    )
+    device: Literal["auto", "cpu", "gpu"] = Field("auto", description="auto: a GPU if present")
+    deterministic: bool | None = Field(
+        None, description="bitwise repeatable; null: yes on a CPU, no on a GPU (it costs XLA)"
+    )
+    validate_every: Annotated[int, Field(ge=0)] = Field(
+        5, description="epochs between full-volume validations; 0: only after the last epoch"
+    )
+    monitor: Literal["dice", "lesion_f1"] = Field("dice", description="validation metric watched")
+    patience: Annotated[int, Field(ge=0)] = Field(
+        0, description="stop after so many validations without improvement; 0: never"
+    )
+    keep: Literal["last", "best"] = Field(
+        "last", description="weights in the bundle: the last, or those with the best monitor"
+    )
+    init: str | None = Field(None, description="bundle (folder or models:/…) to start from")
+
+
+class PredictConfig(Section):
+    """Sliding-window inference."""
+
+    overlap: Annotated[float, Field(ge=0, lt=1)] = Field(0.5, description="of neighbouring tiles")
+    batch: Annotated[int, Field(gt=0)] = Field(1, description="tiles per call")
+    engine: Literal["auto", "keras", "openvino"] = Field(
+        "auto", description="auto: OpenVINO on a CPU where installed, else Keras"
+    )
+    operating_point: OperatingPoint = Field(
+        OperatingPoint(), description="used until evaluation has chosen a better one"
+    )
+    strict: bool = Field(False, description="stop at the first case that fails")
+
+
+class EvaluateConfig(Section):
+    """How lesions are counted."""
+
+    rule: str = Field("any", description="any, iou:X or overlap:X (docs/evaluation.md)")
+    connectivity: Literal[6, 18, 26] = Field(26, description="neighbours that make a component")
+    min_size_mm3: NonNegative = Field(
+        0.0, description="false positives and lesions below this size are not counted"
+    )
+    tolerance_mm: Positive = Field(1.0, description="of the surface Dice")
+    choose: Literal["f1", "sensitivity", "fixed"] = Field(
+        "f1",
+        description="operating point on validation: f1 maximises lesion F1; sensitivity minimises "
+        "false-positive regions above the floor; fixed keeps predict.operating_point",
+    )
+    sensitivity_floor: Probability = Field(0.8, description="lesion sensitivity to keep")
+    min_sizes_mm3: tuple[NonNegative, ...] = Field(
+        (0.0, 5.0, 10.0, 20.0, 50.0, 100.0), description="minimum sizes tried"
+    )
+    bootstrap: Annotated[int, Field(ge=0)] = Field(1000, description="draws for intervals")
+
+
+class TrackingConfig(Section):
+    """MLflow on SQLite, inside the output folder."""
+
+    enabled: bool = Field(True, description="false: no MLflow at all")
+    register_model: bool = Field(True, description="register bundles; the best is 'champion'")
+    champion_metric: Literal["dice", "lesion_f1"] = Field(
+        "lesion_f1", description="validation metric by which the champion is beaten"
+    )
+
+
+class Config(Section):
+    """One experiment."""
+
+    name: Name = Field(description="of the experiment: output folder, MLflow experiment, model")
+    output: Path = Field(
+        Path("runs"), description="runs, caches and the MLflow store, relative to where you are"
+    )
+    backend: Literal["tensorflow", "jax", "torch"] = Field(
+        "tensorflow", description="Keras backend"
+    )
+    scheduler: str | None = Field(
+        None, description="address of a Dask scheduler for prepare, predict, evaluate, report"
+    )
+    data: DataConfig = Field(description="the dataset")
+    split: SplitConfig = Field(SplitConfig(), description="folds")
+    prepare: PrepareConfig = Field(PrepareConfig(), description="grid and intensities")
+    anatomy: AnatomyConfig = Field(AnatomyConfig(), description="region masks")
+    augment: AugmentConfig = Field(AugmentConfig(), description="augmentation")
+    model: ModelConfig = Field(ModelConfig(), description="network")
+    loss: LossConfig = Field(LossConfig(), description="training loss")
+    train: TrainConfig = Field(TrainConfig(), description="training")
+    predict: PredictConfig = Field(PredictConfig(), description="inference")
+    evaluate: EvaluateConfig = Field(EvaluateConfig(), description="counting")
+    tracking: TrackingConfig = Field(TrackingConfig(), description="MLflow")
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> Config:
+        dims, patch, features = self.model.dimensions, self.train.patch, self.model.features
+        if len(patch) != dims:
+            raise ValueError(f"train.patch: expected {dims} numbers as model.dimensions says")
+        strides = self.model.strides
+        if strides is not None and (
+            len(strides) != len(features) - 1 or any(len(s) != dims for s in strides)
+        ):
+            raise ValueError(
+                f"model.strides: expected {len(features) - 1} entries of {dims} numbers, one per "
+                "level after the first"
+            )
+        if self.loss.ramp_end < self.loss.ramp_start:
+            raise ValueError("loss.ramp_end: expected a value not below loss.ramp_start")
+        if self.loss.bce == 0 and self.loss.dice == 0:
+            raise ValueError("loss: expected bce or dice above 0; nothing else finds lesions")
+        return self

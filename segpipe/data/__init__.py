@@ -1,0 +1,1 @@
+"""Scans on disk: reading, writing, dataset layouts, checks and folds."""

@@ -1,0 +1,158 @@
+"""Checking every case of a dataset before anything depends on it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+import nibabel as nib
+import numpy as np
+
+from segpipe.config import DataConfig
+from segpipe.data.layouts import Case, Dataset, Finding
+from segpipe.data.read import CaseReader, on_grid, read_reference
+from segpipe.errors import DataError, GeometryError
+from segpipe.parallel import map_cases
+from segpipe.volume import Volume
+
+__all__ = ["Finding", "check_dataset"]
+
+_Value = TypeVar("_Value")
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """What one case showed: findings, and a digest of each readable channel's content."""
+
+    findings: tuple[Finding, ...]
+    digests: tuple[tuple[str, str], ...]
+
+
+def check_dataset(dataset: Dataset, config: DataConfig, workers: int = 1) -> list[Finding]:
+    """Read every case and list what is wrong, with the fix.
+
+    Checked are readability, geometry, labels, finite voxels, missing channels, references
+    without images and the reverse, constant images, and images that occur twice. An empty
+    reference is no finding: it says that the patient has no lesion.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Its test cases are checked too.
+    config : DataConfig
+    workers : int
+        Cases read side by side.
+
+    Returns
+    -------
+    list of Finding
+        In the order of the cases; empty if the dataset is clean.
+    """
+    cases = (*dataset.cases, *dataset.test_cases)
+    training = {case.id for case in dataset.cases}
+    check = partial(_check_case, labels=dict(dataset.labels), config=config, training=training)
+    findings = list(dataset.findings)
+    owners: dict[str, tuple[str, str]] = {}
+    for outcome in map_cases(check, cases, workers=workers):
+        checked: _Checked = outcome.value
+        findings += checked.findings
+        for file, digest in checked.digests:
+            owner = owners.setdefault(digest, (outcome.item.id, file))
+            if owner[1] != file:
+                findings.append(_duplicate(outcome.item.id, file, *owner))
+    return findings
+
+
+def _check_case(
+    case: Case, *, labels: dict[str, int], config: DataConfig, training: set[str]
+) -> _Checked:
+    findings: list[Finding] = []
+    digests: list[tuple[str, str]] = []
+    grid: Volume | None = None
+    reader = CaseReader(case, config)
+
+    def attempt(file: str, function: Callable[[], _Value]) -> _Value | None:
+        try:
+            return function()
+        except DataError as error:
+            findings.append(Finding.from_error(case.id, error))
+        except GeometryError as error:
+            findings.append(_other_grid(case.id, file, error))
+        return None
+
+    for channel in case.channels:
+        path = channel.path
+        read = attempt(str(path), partial(reader.channel, channel))
+        if read is None:
+            continue
+        volume = read[0]
+        if grid is None:
+            grid = volume
+        else:
+            attempt(str(path), partial(on_grid, volume, grid, path, config))
+        if float(volume.array.min()) == float(volume.array.max()):
+            findings.append(_constant(case.id, str(path), float(volume.array.min())))
+        else:
+            place = str(path) if channel.index is None else f"{path}[{channel.index}]"
+            digests.append((place, _content_digest(volume)))
+    if case.reference is not None:
+        path = case.reference
+        reference = attempt(str(path), partial(read_reference, path, labels, config))
+        if reference is not None and grid is not None:
+            attempt(str(path), partial(on_grid, reference, grid, path, config))
+    elif case.id in training:
+        findings.append(_no_reference(case))
+    return _Checked(tuple(dict.fromkeys(findings)), tuple(digests))
+
+
+def _content_digest(volume: Volume) -> str:
+    """SHA-256 of the voxels in RAS order, however they are stored."""
+    array = nib.apply_orientation(volume.array, nib.io_orientation(volume.affine))
+    digest = hashlib.sha256(repr(array.shape).encode())
+    digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def _other_grid(case: str, file: str, error: GeometryError) -> Finding:
+    """A finding from the message of ``align``: problem; expected …; received …. fix."""
+    text = str(error).removeprefix(f"{file}: ")
+    problem, _, rest = text.partition("; expected ")
+    expected, _, rest = rest.partition("; received ")
+    received, _, fix = rest.partition(". Resample")
+    return Finding(case, file, problem, expected, received, f"Resample{fix}." if fix else "")
+
+
+def _constant(case: str, file: str, value: float) -> Finding:
+    return Finding(
+        case,
+        file,
+        "an image without content",
+        expected="intensities that differ",
+        received=f"{value:g} everywhere",
+        fix="Copy the scan again from its source, or leave the case out.",
+    )
+
+
+def _no_reference(case: Case) -> Finding:
+    return Finding(
+        case.id,
+        str(case.channels[0].path),
+        "a training case without a reference",
+        expected="the expert's mask",
+        received="none",
+        fix="Add the mask (an empty one if there is no lesion), or move the case to the test part.",
+    )
+
+
+def _duplicate(case: str, file: str, other_case: str, other_file: str) -> Finding:
+    return Finding(
+        case,
+        file,
+        "the same image twice" if case == other_case else "the same image under two case ids",
+        expected="different images",
+        received=f"the voxels of {other_case}: {other_file}",
+        fix="Remove one of them: copies in training and validation make scores too good.",
+    )

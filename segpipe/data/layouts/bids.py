@@ -1,0 +1,153 @@
+"""BIDS: sub-XX[/ses-YY]/anat/*_FLAIR.nii.gz, masks in derivatives/*/sub-XX/…"""
+
+from __future__ import annotations
+
+import csv
+import fnmatch
+from pathlib import Path
+
+from segpipe.config import DataConfig
+from segpipe.data.layouts.case import (
+    Case,
+    ChannelFile,
+    Dataset,
+    check_case_id,
+    images_in,
+    list_folder,
+)
+from segpipe.data.layouts.declared import choose_labels
+from segpipe.errors import DataError
+
+_MASKS = ("*lesion*", "*_dseg", "*_mask")  # the most telling name wins
+_MISSING = ("", "n/a", "N/A")
+
+
+def is_bids(root: Path) -> bool:
+    """Whether the folder has sub-… folders."""
+    return any(path.is_dir() and path.name.startswith("sub-") for path in list_folder(root))
+
+
+def open_bids(root: Path, config: DataConfig) -> Dataset:
+    """Open a BIDS dataset with masks among its derivatives.
+
+    Channels are the suffixes (FLAIR, T1w, …) that the sessions have, in alphabetical order, or
+    ``data.channels``, which may carry entities (``acq-3D_FLAIR``). Labels are ``lesion: 1``
+    unless ``data.labels`` says otherwise.
+
+    Raises
+    ------
+    DataError
+        If there are no images, or a session has two images or two masks for one purpose.
+    """
+    sessions = _sessions(root)
+    images = {
+        case: {s: p for s, p in images_in(folder / "anat", root).items() if not _is_mask(s)}
+        for case, folder in sessions.items()
+    }
+    channels = config.channels or tuple(
+        sorted({stem.rpartition("_")[2] for files in images.values() for stem in files})
+    )
+    if not channels:
+        raise DataError(
+            root,
+            "no images",
+            expected="sub-XX/anat/sub-XX_FLAIR.nii.gz or alike",
+            fix="Point data.root at the folder that holds the sub-… folders.",
+        )
+    people = _participants(root)
+    cases = []
+    for case, folder in sessions.items():
+        patient, _, session = case.partition("_")
+        attributes = dict(people.get(patient, {}))
+        if session:
+            attributes["session"] = session
+        files = tuple(_channel(case, folder, images[case], name) for name in channels)
+        cases.append(Case(case, patient, files, _reference(root, folder), attributes))
+    return Dataset(
+        name=root.name,
+        root=root,
+        layout="bids",
+        channels=tuple(channels),
+        labels=choose_labels({"lesion": 1}, config, root),
+        cases=tuple(cases),
+    )
+
+
+def _sessions(root: Path) -> dict[str, Path]:
+    """Case id to folder: one per session with anatomical images."""
+    found = {}
+    for subject in list_folder(root):
+        if not (subject.is_dir() and subject.name.startswith("sub-")):
+            continue
+        inner = [p for p in list_folder(subject) if p.is_dir() and p.name.startswith("ses-")]
+        for folder in inner or [subject]:
+            case = subject.name if folder is subject else f"{subject.name}_{folder.name}"
+            if (folder / "anat").is_dir():
+                found[check_case_id(case, folder)] = folder
+    return found
+
+
+def _is_mask(stem: str) -> bool:
+    return any(fnmatch.fnmatchcase(stem, pattern) for pattern in _MASKS)
+
+
+def _channel(case: str, folder: Path, images: dict[str, Path], name: str) -> ChannelFile:
+    matching = [path for stem, path in images.items() if stem.endswith("_" + name)]
+    if len(matching) > 1:
+        raise _ambiguous(folder, f"several {name} images", matching)
+    expected = folder / "anat" / f"{case}_{name}.nii.gz"
+    return ChannelFile(matching[0] if matching else expected)
+
+
+def _reference(root: Path, folder: Path) -> Path | None:
+    """The session's mask: among derivatives, else beside the images."""
+    session = folder.relative_to(root)
+    derivatives = root / "derivatives"
+    pipelines = list_folder(derivatives) if derivatives.is_dir() else []
+    for places in ([p / session for p in pipelines], [folder]):
+        stems = [
+            (stem, path)
+            for place in places
+            for inner in (place, place / "anat")
+            for stem, path in images_in(inner, root).items()
+        ]
+        for pattern in _MASKS:
+            masks = [path for stem, path in stems if fnmatch.fnmatchcase(stem, pattern)]
+            if len(masks) > 1:
+                raise _ambiguous(folder, "several masks", masks)
+            if masks:
+                return masks[0]
+    return None
+
+
+def _participants(root: Path) -> dict[str, dict[str, str]]:
+    """Attributes per participant, from participants.tsv if there is one."""
+    path = root / "participants.tsv"
+    if not path.exists():
+        return {}
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file, delimiter="\t", restval=""))
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(
+            path, "not readable as a table", expected="tabs, UTF-8", received=str(error)
+        ) from error
+    return {
+        row.get("participant_id", ""): {
+            key: value
+            for key, value in row.items()
+            if key and key != "participant_id" and value not in _MISSING
+        }
+        for row in rows
+    }
+
+
+def _ambiguous(folder: Path, problem: str, files: list[Path]) -> DataError:
+    return DataError(
+        folder,
+        problem,
+        expected="one",
+        received=", ".join(path.name for path in files),
+        fix="Name the one wanted by its entities in data.channels (acq-3D_FLAIR), keep only one, "
+        "or list the files in a CSV manifest.",
+    )

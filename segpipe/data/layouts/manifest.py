@@ -1,0 +1,156 @@
+"""CSV manifest: a row per case, paths relative to the manifest."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from segpipe.config import DataConfig
+from segpipe.data.layouts.case import (
+    Case,
+    ChannelFile,
+    Dataset,
+    check_case_id,
+    check_unique,
+    image_stem,
+    inside,
+)
+from segpipe.data.layouts.declared import choose_labels
+from segpipe.errors import DataError
+
+_KNOWN = ("case", "patient", "reference", "split")
+_SPLITS = ("train", "test")
+_Row = tuple[int, dict[str, str]]
+
+
+def open_manifest(path: Path, config: DataConfig) -> Dataset:
+    """Open a dataset listed in a CSV file.
+
+    Columns: ``case``; ``image``, or one column per channel; optional ``patient``,
+    ``reference`` and ``split`` (train or test); every other column is an attribute. Channel
+    columns are those of ``data.channels``, else those whose cells are all NIfTI files. With
+    several ``data.channels`` and an ``image`` column, images are 4-D.
+
+    Raises
+    ------
+    DataError
+        If the table or one of its rows cannot be used; the line is named.
+    """
+    columns, rows = _read_rows(path)
+    channels, sources = _channel_columns(path, columns, rows, config)
+    parts: dict[str, list[Case]] = {name: [] for name in _SPLITS}
+    for line, row in rows:
+        split = row.get("split") or "train"
+        if split not in _SPLITS:
+            raise _bad_row(path, line, "an unknown split", "train or test", split)
+        parts[split].append(_case(path, line, row, sources))
+    for cases in parts.values():
+        check_unique((case.id for case in cases), path)
+        cases.sort(key=lambda case: case.id)
+    return Dataset(
+        name=path.stem,
+        root=path.parent,
+        layout="csv",
+        channels=channels,
+        labels=choose_labels({"lesion": 1}, config, path),
+        cases=tuple(parts["train"]),
+        test_cases=tuple(parts["test"]),
+    )
+
+
+def _read_rows(path: Path) -> tuple[list[str], list[_Row]]:
+    """Column names, and rows with their line numbers; cells stripped."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            first = file.readline()
+            file.seek(0)
+            delimiter = max(",;\t", key=first.count)
+            reader = csv.DictReader(file, delimiter=delimiter, strict=True)
+            columns = [(name or "").strip() for name in reader.fieldnames or ()]
+            reader.fieldnames = columns
+            rows = []
+            for row in reader:
+                if None in row or None in row.values():
+                    raise _bad_row(
+                        path,
+                        reader.line_num,
+                        "a row of another length than the header",
+                        f"{len(columns)} cells",
+                        "fewer or more",
+                    )
+                rows.append((reader.line_num, {k: v.strip() for k, v in row.items()}))
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(
+            path,
+            "not readable as a table",
+            expected="CSV in UTF-8",
+            received=str(error),
+            fix="Save the table again as CSV (UTF-8).",
+        ) from error
+    if "case" not in columns or len(set(columns)) != len(columns) or not rows:
+        raise DataError(
+            path,
+            "a table that lists no cases",
+            expected="a header with 'case', each column once, and at least one row",
+            received=f"columns {', '.join(columns)}; {len(rows)} rows",
+            fix="Add what is missing.",
+        )
+    return columns, rows
+
+
+def _channel_columns(
+    path: Path, columns: Sequence[str], rows: Sequence[_Row], config: DataConfig
+) -> tuple[tuple[str, ...], list[tuple[str, int | None]]]:
+    """Channel names, and the column and position that each comes from."""
+    if config.channels and all(name in columns for name in config.channels):
+        return config.channels, [(name, None) for name in config.channels]
+    if "image" in columns:
+        names = config.channels or ("image",)
+        several = len(names) > 1
+        return names, [("image", i if several else None) for i in range(len(names))]
+    if config.channels is None:
+        found = tuple(
+            name
+            for name in columns
+            if name not in _KNOWN and all(image_stem(Path(row[name]).name) for _, row in rows)
+        )
+        if found:
+            return found, [(name, None) for name in found]
+    raise DataError(
+        path,
+        "no column for the images",
+        expected=", ".join(config.channels or ()) or "'image', or a column of files per channel",
+        received=", ".join(columns),
+        fix="Add the column, or name the channel columns in data.channels.",
+    )
+
+
+def _case(
+    path: Path, line: int, row: dict[str, str], sources: Sequence[tuple[str, int | None]]
+) -> Case:
+    where = f"{path}, line {line}"
+    case = check_case_id(row["case"], where)
+    channels = tuple(
+        ChannelFile(inside(path.parent, row[column], f"{where}, column {column}"), index)
+        for column, index in sources
+    )
+    reference = row.get("reference")
+    used = {*_KNOWN, *(column for column, _ in sources)}
+    return Case(
+        id=case,
+        patient=row.get("patient") or case,
+        channels=channels,
+        reference=inside(path.parent, reference, where) if reference else None,
+        attributes={name: value for name, value in row.items() if name not in used and value},
+    )
+
+
+def _bad_row(path: Path, line: int, problem: str, expected: str, received: str) -> DataError:
+    return DataError(
+        f"{path}, line {line}",
+        problem,
+        expected=expected,
+        received=received,
+        fix="Correct the row.",
+    )

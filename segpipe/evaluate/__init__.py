@@ -1,0 +1,1 @@
+"""Cohort table, scores, operating point, comparison of runs."""

@@ -1,0 +1,1 @@
+"""Components, size filter, matching: the heart of every count."""

@@ -1,0 +1,163 @@
+"""Connected components and the size filter in mm³."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import cc3d
+import numpy as np
+
+Connectivity = Literal[6, 18, 26]
+
+SIZE_TOLERANCE = 1e-6
+"""Share by which a size may fall short of a limit: affines are stored in single precision."""
+
+
+@dataclass(frozen=True)
+class Removed:
+    """What a size filter took away.
+
+    Parameters
+    ----------
+    components : int
+    volume_ml : float
+    """
+
+    components: int
+    volume_ml: float
+
+
+def label_components(mask: np.ndarray, connectivity: Connectivity = 26) -> tuple[np.ndarray, int]:
+    """Number the connected components of a mask.
+
+    Parameters
+    ----------
+    mask : (X, Y, Z) bool ndarray
+    connectivity : {6, 18, 26}
+        Neighbours of a voxel. A single slice (one axis of length 1) has 4, 8 and 8 of them.
+
+    Returns
+    -------
+    labels : (X, Y, Z) int32 ndarray
+        0 is background; components are numbered by their first voxel in C order.
+    count : int
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> label_components(np.array([[[1, 0, 1]]], bool))[1]
+    2
+    """
+    if not mask.any():
+        return np.zeros(mask.shape, np.int32), 0
+    # C order fixes the numbers; the empty layer keeps cc3d from running out of provisional labels
+    # on odd shapes full of single voxels (seen in 4.1.1: "maximum length exception")
+    padded = np.zeros([n + 1 for n in mask.shape], bool)
+    inside = tuple(slice(0, n) for n in mask.shape)
+    padded[inside] = mask
+    labels, count = cc3d.connected_components(
+        padded, connectivity=connectivity, return_N=True, binary_image=True
+    )
+    return labels[inside].astype(np.int32), int(count)
+
+
+def component_voxels(labels: np.ndarray, count: int) -> np.ndarray:
+    """Voxels of every component.
+
+    Parameters
+    ----------
+    labels : (X, Y, Z) int ndarray
+    count : int
+        Highest label.
+
+    Returns
+    -------
+    (count,) int64 ndarray
+        In label order; 0 for a label that does not occur.
+    """
+    return np.bincount(labels[labels > 0], minlength=count + 1)[1:].astype(np.int64)
+
+
+def large_enough(voxels: np.ndarray, voxel_volume_mm3: float, min_size_mm3: float) -> np.ndarray:
+    """Whether each component reaches a size limit.
+
+    Parameters
+    ----------
+    voxels : (N,) int ndarray
+    voxel_volume_mm3, min_size_mm3 : float
+
+    Returns
+    -------
+    (N,) bool ndarray
+        ``size ≥ min_size_mm3``, with a share of :data:`SIZE_TOLERANCE` for the rounding of
+        affines in files.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> large_enough(np.array([2, 3, 4]), 0.5, 1.5).tolist()
+    [False, True, True]
+    """
+    return np.asarray(voxels) * voxel_volume_mm3 >= min_size_mm3 * (1 - SIZE_TOLERANCE)
+
+
+def filter_by_size(
+    labels: np.ndarray, voxel_volume_mm3: float, min_size_mm3: float
+) -> tuple[np.ndarray, Removed]:
+    """Remove the components below a size and number the others anew, in the same order.
+
+    Parameters
+    ----------
+    labels : (X, Y, Z) int ndarray
+        Components 1..N.
+    voxel_volume_mm3, min_size_mm3 : float
+
+    Returns
+    -------
+    labels : (X, Y, Z) int32 ndarray
+    removed : Removed
+    """
+    voxels = component_voxels(labels, int(labels.max(initial=0)))
+    kept = large_enough(voxels, voxel_volume_mm3, min_size_mm3) & (voxels > 0)
+    removed = (voxels > 0) & ~kept
+    account = Removed(int(removed.sum()), float(voxels[removed].sum() * voxel_volume_mm3 / 1000))
+    numbers = np.zeros(len(voxels) + 1, np.int32)
+    numbers[1:][kept] = np.arange(1, kept.sum() + 1)
+    return numbers[labels], account
+
+
+def lesions_lost(before: np.ndarray, after: np.ndarray, reference_labels: np.ndarray) -> int:
+    """Reference lesions that were touched before a removal and are touched by nothing after it.
+
+    Parameters
+    ----------
+    before, after : (X, Y, Z) int or bool ndarray
+        Prediction before and after the removal; background is 0.
+    reference_labels : (X, Y, Z) int ndarray
+        Lesions 1..N.
+    """
+    touched = np.setdiff1d(reference_labels[before > 0], [0])
+    left = reference_labels[after > 0]
+    return len(np.setdiff1d(touched, left))
+
+
+def keep_by_core(labels: np.ndarray, core: np.ndarray) -> np.ndarray:
+    """Hysteresis: keep only the components that contain a voxel of a stricter mask.
+
+    Parameters
+    ----------
+    labels : (X, Y, Z) int ndarray
+        Components at the low threshold.
+    core : (X, Y, Z) bool ndarray
+        Voxels above the high threshold.
+
+    Returns
+    -------
+    (X, Y, Z) int32 ndarray
+        Numbered anew, in the same order.
+    """
+    kept = np.setdiff1d(labels[core], [0])
+    numbers = np.zeros(int(labels.max(initial=0)) + 1, np.int32)
+    numbers[kept] = np.arange(1, len(kept) + 1)
+    return numbers[labels]

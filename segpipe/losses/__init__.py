@@ -1,0 +1,1 @@
+"""Losses: the masked count penalty and the compound that training minimises."""

@@ -1,0 +1,1 @@
+"""Pure functions on masks and counts: overlap, surface, detection."""

@@ -1,0 +1,125 @@
+"""Lesion-wise scores, from counts; the counting itself is in :mod:`segpipe.lesions`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+SIZE_EDGES_MM3 = (0.0, 10.0, 30.0, 100.0, 300.0, 1000.0, math.inf)
+"""Limits of the size bins; a lesion belongs to the bin with ``low ≤ size < high``."""
+
+
+@dataclass(frozen=True)
+class DetectionCounts:
+    """Lesions and regions that count.
+
+    Parameters
+    ----------
+    detected, missed : int
+        Reference lesions.
+    true_positives, false_positives : int
+        Predicted regions. Under a one-to-one rule ``true_positives`` equals ``detected``; under
+        ``any`` they may differ.
+    """
+
+    detected: int
+    missed: int
+    true_positives: int
+    false_positives: int
+
+
+def lesion_sensitivity(counts: DetectionCounts) -> float:
+    """Detected lesions / reference lesions.
+
+    No lesion and no region: nan. No lesion, some regions: nan. Lesions, no region: 0.
+    """
+    lesions = counts.detected + counts.missed
+    return counts.detected / lesions if lesions else math.nan
+
+
+def lesion_precision(counts: DetectionCounts) -> float:
+    """True-positive regions / predicted regions that count.
+
+    No lesion and no region: nan. No lesion, some regions: 0. Lesions, no region: nan.
+    """
+    regions = counts.true_positives + counts.false_positives
+    return counts.true_positives / regions if regions else math.nan
+
+
+def lesion_f1(counts: DetectionCounts) -> float:
+    """detected / (detected + (false-positive regions + missed) / 2), as ISLES'22 has it.
+
+    No lesion and no region: nan. No lesion, some regions: nan, since scans without lesions are
+    reported apart. Lesions, no region: 0.
+
+    References
+    ----------
+    Hernandez Petzsche et al., ISLES 2022, Scientific Data 9:762. doi:10.1038/s41597-022-01875-5
+    """
+    if counts.detected + counts.missed == 0:
+        return math.nan
+    return counts.detected / (counts.detected + (counts.false_positives + counts.missed) / 2)
+
+
+def by_size(
+    lesion_sizes_mm3: np.ndarray,
+    detected: np.ndarray,
+    false_positive_sizes_mm3: np.ndarray,
+    edges_mm3: Sequence[float] = SIZE_EDGES_MM3,
+) -> list[dict]:
+    """Count lesions, detected lesions and false-positive regions by their size.
+
+    Parameters
+    ----------
+    lesion_sizes_mm3, detected : (N,) float and bool ndarray
+        The counted reference lesions, and whether each was found.
+    false_positive_sizes_mm3 : (M,) float ndarray
+    edges_mm3 : sequence of float
+        Ascending; the last may be inf.
+
+    Returns
+    -------
+    list of dict
+        ``low_mm3``, ``high_mm3`` (None: no limit), ``lesions``, ``detected``, ``sensitivity``
+        (None in a bin without lesions), ``false_positive_regions``.
+    """
+    bins = []
+    detected = np.asarray(detected, bool)
+    for low, high in pairwise(edges_mm3):
+        inside = (lesion_sizes_mm3 >= low) & (lesion_sizes_mm3 < high)
+        wrong = (false_positive_sizes_mm3 >= low) & (false_positive_sizes_mm3 < high)
+        lesions, found = int(inside.sum()), int((inside & detected).sum())
+        bins.append(
+            {
+                "low_mm3": float(low),
+                "high_mm3": float(high) if math.isfinite(high) else None,
+                "lesions": lesions,
+                "detected": found,
+                "sensitivity": found / lesions if lesions else None,
+                "false_positive_regions": int(wrong.sum()),
+            }
+        )
+    return bins
+
+
+def add_by_size(cases: Sequence[list[dict]]) -> list[dict]:
+    """Add up the bins of several cases; all must have the same edges."""
+    total = []
+    for bins in zip(*cases, strict=True):
+        lesions = sum(b["lesions"] for b in bins)
+        found = sum(b["detected"] for b in bins)
+        total.append(
+            {
+                "low_mm3": bins[0]["low_mm3"],
+                "high_mm3": bins[0]["high_mm3"],
+                "lesions": lesions,
+                "detected": found,
+                "sensitivity": found / lesions if lesions else None,
+                "false_positive_regions": sum(b["false_positive_regions"] for b in bins),
+            }
+        )
+    return total

@@ -1,0 +1,1 @@
+"""The network and the bundle: a trained model on disk."""

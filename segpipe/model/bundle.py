@@ -1,0 +1,198 @@
+"""A trained model on disk: weights plus JSON; no code, no pickle.
+
+The folder holds ``bundle.json`` and ``weights.npz``. The network is rebuilt from the validated
+configuration; weights load only when their SHA-256 is the one that the JSON names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import ConfigDict, Field, ValidationError
+
+from segpipe import geometry
+from segpipe.config import Config, OperatingPoint, digest
+from segpipe.config.schema import Section
+from segpipe.errors import ModelError
+from segpipe.files import write_bytes, write_text
+from segpipe.prepare import PreparePlan
+
+_JSON, _WEIGHTS = "bundle.json", "weights.npz"
+
+
+class DatasetFacts(Section):
+    """What the model was trained on, without any patient."""
+
+    name: str
+    digest: str
+    training_cases: int
+    validation_cases: int
+
+
+class Bundle(Section):
+    """Everything that prediction and reports need to know of a trained model."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, populate_by_name=True, protected_namespaces=()
+    )
+
+    schema_: Literal[1] = Field(1, alias="schema")
+    name: str
+    segpipe: str
+    created: str
+    source_revision: str | None
+    dirty: bool | None
+    config: Config
+    config_digest: str
+    plan: PreparePlan
+    operating_point: OperatingPoint
+    dataset: DatasetFacts
+    spacing_range_mm: tuple[tuple[float, float, float], tuple[float, float, float]]
+    validation: dict[str, Any] | None = None
+    weights_sha256: str
+
+    @property
+    def outputs(self) -> int:
+        """Channels of the network's output: 1, or background and every label."""
+        labels = len(self.plan.labels)
+        return 1 if labels == 1 else labels + 1
+
+    @property
+    def slice_axis(self) -> int | None:
+        """2-D networks: the axis across the slices, in prepared orientation."""
+        return slice_axis(self.config, self.plan)
+
+    def build(self):
+        """The network, with fresh weights."""
+        return build_network(self.config, self.plan)
+
+
+def slice_axis(config: Config, plan: PreparePlan) -> int | None:
+    """The axis across the slices of 2-D networks, None for 3-D ones."""
+    return None if config.model.dimensions == 3 else geometry.slice_axis(plan.spacing_mm)
+
+
+def build_network(config: Config, plan: PreparePlan):
+    """The U-Net that a configuration and a prepare plan describe."""
+    from segpipe.model.unet import build_unet
+
+    across = slice_axis(config, plan)
+    spacing = [s for axis, s in enumerate(plan.spacing_mm) if axis != across]
+    labels = len(plan.labels)
+    return build_unet(
+        config.model,
+        config.train.patch,
+        spacing,
+        channels=len(plan.channels),
+        outputs=1 if labels == 1 else labels + 1,
+    )
+
+
+def pack_arrays(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Arrays as the bytes of an .npz file; equal arrays give equal bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, array in arrays.items():
+            entry = io.BytesIO()
+            np.lib.format.write_array(entry, np.asarray(array), allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), entry.getvalue())
+    return buffer.getvalue()
+
+
+def unpack_arrays(content: bytes) -> dict[str, np.ndarray]:
+    """The arrays of :func:`pack_arrays`, in their order; never unpickles."""
+    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+def network_arrays(network) -> dict[str, np.ndarray]:
+    """Every variable of a network by its path, in order."""
+    return {f"{i:04d}/{v.path}": np.asarray(v) for i, v in enumerate(network.variables)}
+
+
+def assign_arrays(network, arrays: Mapping[str, np.ndarray], where: str) -> None:
+    """Put arrays into a network's variables; ModelError when names or shapes differ."""
+    expected = {name: array.shape for name, array in network_arrays(network).items()}
+    received = {name: array.shape for name, array in arrays.items()}
+    if expected != received:
+        wrong = sorted(set(expected.items()) ^ set(received.items()))[:3]
+        raise ModelError(
+            f"{where}: expected the weights of the configured network; received others, first "
+            f"differences {wrong}. The configuration and the weights do not belong together."
+        )
+    for variable, array in zip(network.variables, arrays.values(), strict=True):
+        variable.assign(array)
+
+
+def save_weights(folder: Path, network) -> str:
+    """Write ``weights.npz``; returns its SHA-256."""
+    content = pack_arrays(network_arrays(network))
+    write_bytes(folder / _WEIGHTS, content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def save_bundle(folder: Path, bundle: Bundle) -> None:
+    """Write ``bundle.json``; the weights must be there already."""
+    content = bundle.model_dump(mode="json", by_alias=True)
+    write_text(folder / _JSON, json.dumps(content, indent=1, ensure_ascii=False))
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Read and validate ``bundle.json``.
+
+    Raises
+    ------
+    ModelError
+        If the folder is no bundle, or its JSON does not validate.
+    """
+    path = Path(folder) / _JSON
+    try:
+        bundle = Bundle.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(
+            f"{folder}: expected a bundle with {_JSON} and {_WEIGHTS}; received {error}. Give the "
+            "bundle folder of a finished training, or models:/NAME@champion."
+        ) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ModelError(
+            f"{path}: expected a valid bundle; received {first['msg']} at "
+            f"{'.'.join(str(part) for part in first['loc'])}. It is damaged or of another version."
+        ) from error
+    if bundle.config_digest != digest(bundle.config):
+        raise ModelError(
+            f"{path}: expected configuration digest {bundle.config_digest}; received another. "
+            "The file was changed after training; take an intact copy."
+        )
+    return bundle
+
+
+def load_network(folder: Path, bundle: Bundle):
+    """Rebuild the network and load its weights.
+
+    Raises
+    ------
+    ModelError
+        If the weights are missing, damaged, or belong to another network.
+    """
+    path = Path(folder) / _WEIGHTS
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path}: expected the weights; received {error}.") from error
+    received = hashlib.sha256(content).hexdigest()
+    if received != bundle.weights_sha256:
+        raise ModelError(
+            f"{path}: expected SHA-256 {bundle.weights_sha256}; received {received}. The file is "
+            "damaged or was exchanged; take an intact copy."
+        )
+    network = bundle.build()
+    assign_arrays(network, unpack_arrays(content), str(path))
+    return network

@@ -1,0 +1,1 @@
+"""One module per command: what it reads, calls and writes."""

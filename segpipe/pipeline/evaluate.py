@@ -1,0 +1,159 @@
+"""``segpipe evaluate``: predict, score, choose the operating point, report, track."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+
+from segpipe.config import Config
+from segpipe.data.layouts import Case, Dataset, open_dataset
+from segpipe.data.splits import dataset_digest, make_folds
+from segpipe.errors import DataError
+from segpipe.observer import Observer, Together
+from segpipe.pipeline.cohort import publish_evaluation
+from segpipe.pipeline.evaluation import Evaluation, evaluate_cases, pool
+from segpipe.pipeline.fold import store_validation
+from segpipe.pipeline.models import bundle_folder, load_models
+from segpipe.pipeline.prepare import chosen_fold, tell_failures
+from segpipe.pipeline.provenance import source
+from segpipe.pipeline.runs import finished_bundle
+from segpipe.pipeline.score_output import score_table
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Cases that one set of bundles is evaluated on."""
+
+    name: str
+    bundles: tuple[str, ...]
+    cases: tuple[Case, ...]
+    choose: bool
+
+
+def run_evaluate(
+    config: Config,
+    bundles: Sequence[str],
+    fold: int | None,
+    split: str,
+    console: Console,
+    observer: Observer,
+) -> bool:
+    """Evaluate on the cases that a fold held out, of all folds, or on the test cases.
+
+    On validation cases the operating point is chosen there and stored in the bundle, whose
+    figures are then optimistic by that choice; on test cases the bundle's own is used.
+
+    Parameters
+    ----------
+    config : Config
+    bundles : sequence of str
+        None given: those of the newest training of the fold.
+    fold : int or None
+        None: all folds, each on what it held out, pooled per patient.
+    split : {'validation', 'test'}
+    console : rich.console.Console
+        For the table of scores.
+    observer : Observer
+
+    Returns
+    -------
+    bool
+        Whether a case failed.
+    """
+    dataset = open_dataset(config.data)
+    parts = _parts(config, dataset, bundles, fold, split)
+    with _tracked(config, dataset, split, fold) as (run_id, listeners):
+        folder = config.output / config.name / "evaluations" / run_id
+        everyone = Together([observer, *listeners])
+        done: list[Evaluation] = []
+        for part in parts:
+            observer.message(f"{part.name}: {len(part.cases)} cases")
+            done.append(_evaluate_part(part, dataset, config, folder, everyone))
+        cases = [case for part in parts for case in part.cases]
+        whole = done[0] if len(done) == 1 else pool(done, cases, config, folder / "pooled")
+        first = bundle_folder(parts[0].bundles[0], config.output)
+        publish_evaluation(whole, cases, dataset, config, first, everyone)
+        console.print(score_table(whole.document))
+        console.print(f"operating point: {_describe(whole)}", highlight=False)
+        observer.message(f"evaluation in {whole.folder}")
+    tell_failures(whole.failed, observer)
+    return bool(whole.failed)
+
+
+def _parts(config, dataset, bundles, fold, split) -> list[_Part]:
+    if split == "test":
+        cases = tuple(case for case in dataset.test_cases if case.reference is not None)
+        if not cases:
+            raise DataError(
+                dataset.root,
+                "no test case with a reference",
+                expected="labelsTs, or the layout's own test references",
+                fix="Add them, or evaluate --split validation.",
+            )
+        chosen = tuple(bundles) or (str(finished_bundle(config, fold or 0)),)
+        return [_Part("test cases", chosen, cases, choose=False)]
+    folds = (
+        make_folds(dataset.cases, config.split)
+        if fold is None
+        else [chosen_fold(dataset, config, fold)]
+    )
+    parts = []
+    for one in folds:
+        held_out = set(one.validation)
+        cases = tuple(case for case in dataset.cases if case.id in held_out)
+        chosen = tuple(bundles) or (str(finished_bundle(config, one.index)),)
+        if cases:
+            parts.append(_Part(f"fold {one.index}", chosen, cases, choose=True))
+    if not parts:
+        raise DataError(
+            dataset.root,
+            "no validation case",
+            expected="split.folds of at least 2",
+            fix="Train with more folds, or evaluate --split test.",
+        )
+    return parts
+
+
+def _evaluate_part(part, dataset, config, folder, observer) -> Evaluation:
+    loaded = load_models(part.bundles, config.output, engine=config.predict.engine, config=config)
+    point = None if part.choose else loaded.bundle.operating_point
+    name = part.name.replace(" ", "-")
+    evaluation = evaluate_cases(
+        part.cases, dataset, config, loaded, folder / name, observer, point=point
+    )
+    if part.choose and len(loaded.folders) == 1:
+        store_validation(loaded.folders[0], evaluation, config, part.cases)
+    return evaluation
+
+
+def _describe(evaluation: Evaluation) -> str:
+    point = evaluation.choice.operating_point
+    text = f"threshold {point.threshold:g}, minimum size {point.min_size_mm3:g} mm³"
+    return f"{text} ({evaluation.choice.reason})"
+
+
+@contextlib.contextmanager
+def _tracked(
+    config: Config, dataset: Dataset, split: str, fold: int | None
+) -> Iterator[tuple[str, list[Any]]]:
+    if not config.tracking.enabled:
+        yield uuid.uuid4().hex, []
+        return
+    from segpipe.tracking import Store, flatten, standard_tags
+
+    code = source()
+    store = Store(config.output)
+    cases = (*dataset.cases, *dataset.test_cases)
+    store.identifiers.add([case.id for case in cases] + [case.patient for case in cases])
+    which = "all folds" if fold is None else f"fold {fold}"
+    note = f"Evaluation of {config.name}, {which}, on {split} cases."
+    tags = standard_tags(note, revision=code.revision, dirty=code.dirty)
+    with store.run(config.name, f"evaluation, {split}, {which}", tags=tags) as run:
+        run.params({f"evaluate.{k}": v for k, v in flatten(config.evaluate).items()})
+        run.dataset(dataset.name, dataset_digest(dataset), len(cases))
+        yield run.run_id, [run]

@@ -1,0 +1,185 @@
+"""One fold from scans to a validated bundle with its report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+import segpipe
+from segpipe.augment import build
+from segpipe.backend import Device
+from segpipe.config import Config, OperatingPoint, digest
+from segpipe.data.layouts import Dataset
+from segpipe.data.splits import Fold
+from segpipe.errors import DataError, SegpipeError
+from segpipe.files import write_text
+from segpipe.model.bundle import (
+    Bundle,
+    DatasetFacts,
+    assign_arrays,
+    build_network,
+    load_bundle,
+    load_network,
+    network_arrays,
+    save_bundle,
+    save_weights,
+    slice_axis,
+)
+from segpipe.observer import Observer
+from segpipe.pipeline.cohort import publish_evaluation
+from segpipe.pipeline.evaluation import Evaluation, evaluate_cases
+from segpipe.pipeline.models import Loaded, bundle_folder, inference_network
+from segpipe.pipeline.prepare import Prepared, plan_for, prepare_cases, tell_failures
+from segpipe.pipeline.provenance import now, source
+from segpipe.predict.case import Model
+from segpipe.predict.engines import choose_engine, make_engine
+from segpipe.prepare import PreparedCase, PreparePlan
+
+
+def train_fold(
+    config: Config,
+    dataset: Dataset,
+    digest_of_data: str,
+    fold: Fold,
+    device: Device,
+    folder: Path,
+    observer: Observer,
+    *,
+    resume: bool,
+) -> tuple[Evaluation | None, dict[str, SegpipeError]]:
+    """Train a fold and write its bundle, scores and report.
+
+    Returns
+    -------
+    evaluation : Evaluation or None
+        On the validation cases; None where the fold has none.
+    failed : dict of str to SegpipeError
+        Cases that could not be used.
+    """
+    plan = plan_for(dataset, fold, config)
+    wanted = {*fold.train, *fold.validation}
+    cases = [case for case in dataset.cases if case.id in wanted]
+    prepared = prepare_cases(cases, dataset, plan, config, observer)
+    tell_failures(prepared.failed, observer)
+    training = _usable(prepared, fold.train)
+    if not training:
+        raise DataError(dataset.root, "no training case could be prepared", fix="See above.")
+    write_text(folder / "split.json", json.dumps({"train": fold.train, "val": fold.validation}))
+    network = _train(config, plan, training, prepared, fold, device, folder, observer, resume)
+    bundle = _save(config, plan, digest_of_data, dataset, training, fold, network, folder)
+    observer.message(f"bundle in {folder / 'bundle'}")
+    failed = dict(prepared.failed)
+    evaluation = None
+    validation = [case for case in cases if case.id in set(fold.validation)]
+    if validation:
+        chosen = choose_engine(config.predict.engine, device.kind, device.backend)
+        run = make_engine(chosen, inference_network(network), config.predict.batch)
+        model = Model(bundle, run, config.predict.overlap, config.predict.batch)
+        loaded = Loaded((folder / "bundle",), (model,), device, chosen)
+        evaluation = evaluate_cases(
+            validation, dataset, config, loaded, folder / "validation", observer, point=None
+        )
+        failed |= evaluation.failed
+        store_validation(folder / "bundle", evaluation, config, validation)
+        publish_evaluation(evaluation, validation, dataset, config, folder / "bundle", observer)
+    observer.artifact(folder / "bundle")
+    observer.artifact(folder / "split.json")
+    return evaluation, failed
+
+
+def store_validation(folder: Path, evaluation: Evaluation, config: Config, cases) -> None:
+    """Put the operating point and the validation figures into a bundle."""
+    patients = len({case.patient for case in cases})
+    bundle = load_bundle(folder)
+    facts = evaluation.validation_facts(config, patients)
+    point = evaluation.choice.operating_point
+    save_bundle(folder, bundle.model_copy(update={"operating_point": point, "validation": facts}))
+
+
+def _usable(prepared: Prepared, ids: tuple[str, ...]) -> list[PreparedCase]:
+    return [prepared.cases[i] for i in ids if i in prepared.cases]
+
+
+def _train(config, plan, training, prepared, fold, device, folder, observer, resume):
+    import keras
+
+    from segpipe.batches import PatchSampler, keep_in_memory
+    from segpipe.train.fit import fit
+    from segpipe.train.validation import make_validate
+
+    across = slice_axis(config, plan)
+    sampler = PatchSampler(
+        keep_in_memory(training, config.train.memory_mb),
+        config,
+        {region.name: region.weight for region in config.anatomy.regions},
+        build(config.augment, config.model.dimensions, plan.spacing_mm),
+        plan.spacing_mm,
+        across,
+    )
+    keras.utils.set_random_seed(config.train.seed)
+    network = build_network(config, plan)
+    if config.train.init is not None:
+        _initialise(network, config, plan)
+    observer.params({"network.parameters": network.count_params()})
+    validation = [c for c in _usable(prepared, fold.validation) if c.reference is not None]
+    validate = None
+    if validation:
+        validate = make_validate(
+            validation,
+            config,
+            len(plan.labels),
+            across,
+            lambda net: make_engine("keras", inference_network(net), config.predict.batch),
+        )
+    fit(
+        network,
+        sampler,
+        config=config,
+        classes=len(plan.labels),
+        device=device,
+        folder=folder,
+        validate=validate,
+        observer=observer,
+        resume=resume,
+    )
+    return network
+
+
+def _initialise(network, config: Config, plan: PreparePlan) -> None:
+    """Start from a trained bundle of the same architecture."""
+    folder = bundle_folder(str(config.train.init), config.output)
+    trained = load_network(folder, load_bundle(folder))
+    assign_arrays(network, network_arrays(trained), f"train.init={folder}")
+
+
+def _save(config, plan, digest_of_data, dataset, training, fold, network, folder) -> Bundle:
+    code = source()
+    spacing = np.array([_own_spacing(case) for case in training])
+    bundle = Bundle(
+        name=f"{config.name}-fold{fold.index}",
+        segpipe=segpipe.__version__,
+        created=now(),
+        source_revision=code.revision,
+        dirty=code.dirty,
+        config=config,
+        config_digest=digest(config),
+        plan=plan,
+        operating_point=OperatingPoint(**config.predict.operating_point.model_dump()),
+        dataset=DatasetFacts(
+            name=dataset.name,
+            digest=digest_of_data,
+            training_cases=len(training),
+            validation_cases=len(fold.validation),
+        ),
+        spacing_range_mm=(tuple(spacing.min(axis=0)), tuple(spacing.max(axis=0))),
+        weights_sha256=save_weights(folder / "bundle", network),
+    )
+    save_bundle(folder / "bundle", bundle)
+    return bundle
+
+
+def _own_spacing(case: PreparedCase) -> tuple[float, ...]:
+    """Spacing of the stored scan along R, A, S."""
+    return tuple(case.transform.source_spacing_mm)

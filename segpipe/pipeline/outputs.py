@@ -1,0 +1,207 @@
+"""What prediction writes for a case: mask, component map, probabilities, and the facts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from segpipe.config import OperatingPoint
+from segpipe.data.layouts import Case
+from segpipe.data.nifti import file_sha256, write_volume
+from segpipe.lesions.classes import class_map
+from segpipe.lesions.components import (
+    component_voxels,
+    filter_by_size,
+    label_components,
+)
+from segpipe.lesions.places import component_regions
+from segpipe.lesions.shape import describe_components
+from segpipe.volume import Volume
+
+
+@dataclass(frozen=True, eq=False)
+class Segmented:
+    """A scan's probabilities made into regions at one operating point.
+
+    Parameters
+    ----------
+    mask : (X, Y, Z) uint8 or int32 ndarray
+        Label values of the dataset.
+    components : (X, Y, Z) int32 ndarray
+        Numbered over all labels, label by label, the largest first within each.
+    facts : list of dict
+        One per component, as ``predict.json`` has them.
+    counts : dict
+        Per label: components and volume, kept and removed.
+    """
+
+    mask: np.ndarray
+    components: np.ndarray
+    facts: list[dict[str, Any]]
+    counts: dict[str, dict[str, Any]]
+
+
+def segment(
+    probabilities: Volume,
+    labels: Mapping[str, int],
+    point: OperatingPoint,
+    *,
+    connectivity: Literal[6, 18, 26],
+    regions: Mapping[str, np.ndarray],
+    midline_x_mm: float,
+) -> Segmented:
+    """Threshold, label, filter by size, describe.
+
+    Parameters
+    ----------
+    probabilities : Volume
+        (X, Y, Z, K) in the order of ``labels``.
+    labels : mapping of str to int
+        Label name to stored value.
+    point : OperatingPoint
+    connectivity : {6, 18, 26}
+    regions : mapping of str to (X, Y, Z) float ndarray
+    midline_x_mm : float
+        World coordinate that separates left from right.
+
+    Returns
+    -------
+    Segmented
+    """
+    classes = class_map(probabilities.array, point.threshold)
+    mask = np.zeros(classes.shape, np.uint8 if max(labels.values()) < 256 else np.int32)
+    numbered = np.zeros(classes.shape, np.int32)
+    facts: list[dict[str, Any]] = []
+    counts: dict[str, dict[str, Any]] = {}
+    for index, (name, value) in enumerate(labels.items()):
+        found, _ = label_components(classes == index + 1, connectivity)
+        kept, removed = filter_by_size(found, probabilities.voxel_volume_mm3, point.min_size_mm3)
+        kept, count = _largest_first(kept)
+        inside = kept > 0
+        mask[inside] = value
+        numbered[inside] = kept[inside] + len(facts)
+        described = _describe(
+            name, kept, count, probabilities, index, regions, midline_x_mm, len(facts)
+        )
+        facts += described
+        counts[name] = {
+            "components": count,
+            "volume_ml": float(inside.sum() * probabilities.voxel_volume_mm3 / 1000),
+            "removed": removed.components,
+            "removed_volume_ml": removed.volume_ml,
+        }
+    return Segmented(mask, numbered, facts, counts)
+
+
+def write_case(
+    folder: Path,
+    case: Case,
+    probabilities: Volume,
+    segmented: Segmented,
+    *,
+    with_probabilities: bool,
+    region_names: tuple[str, ...],
+    flags: tuple[str, ...],
+    seconds: float,
+) -> dict[str, Any]:
+    """Write a case's files; returns its entry for ``predict.json``."""
+    files: dict[str, str | None] = {
+        "mask": f"{case.id}.nii.gz",
+        "components": f"components/{case.id}.nii.gz",
+        "probability": f"probabilities/{case.id}.nii.gz" if with_probabilities else None,
+    }
+    numbered = segmented.components
+    small = numbered.astype(np.uint16) if numbered.max(initial=0) < 65536 else numbered
+    write_volume(folder / f"components/{case.id}.nii.gz", probabilities.with_array(small))
+    if with_probabilities:
+        array = probabilities.array
+        stored = array[..., 0] if array.shape[-1] == 1 else array
+        path = folder / f"probabilities/{case.id}.nii.gz"
+        write_volume(path, probabilities.with_array(stored))
+    write_volume(folder / f"{case.id}.nii.gz", probabilities.with_array(segmented.mask))
+    border = sum(fact["touches_border"] for fact in segmented.facts)
+    if border:
+        flags = (*flags, f"{border} components touch the edge of the scan and may go on outside")
+    return {
+        "case": case.id,
+        "status": "predicted",
+        "channels": [
+            {
+                "path": str(channel.path.absolute()),
+                "index": channel.index,
+                "sha256": file_sha256(channel.path),
+            }
+            for channel in case.channels
+        ],
+        "files": files,
+        "counts": segmented.counts,
+        "components": segmented.facts,
+        "regions": _burden(segmented.facts, region_names),
+        "flags": list(flags),
+        "seconds": round(seconds, 2),
+        "error": None,
+    }
+
+
+def midline_x_mm(image: Volume) -> float:
+    """World x of the middle of what is not background, to tell left from right.
+
+    Exact only for scans whose content is symmetric, such as heads and brains; components within
+    5 mm of it are called midline.
+    """
+    array = image.array if image.array.ndim == 3 else image.array[..., 0]
+    inside = np.argwhere(array > array.min())
+    if len(inside) == 0:
+        return 0.0
+    middle = (inside.min(axis=0) + inside.max(axis=0)) / 2
+    return float(image.affine[0, :3] @ middle + image.affine[0, 3])
+
+
+def _largest_first(labels: np.ndarray) -> tuple[np.ndarray, int]:
+    voxels = component_voxels(labels, int(labels.max(initial=0)))
+    order = np.argsort(-voxels, kind="stable")
+    numbers = np.zeros(len(voxels) + 1, np.int32)
+    numbers[order + 1] = np.arange(1, len(voxels) + 1)
+    return numbers[labels], len(voxels)
+
+
+def _describe(name, labels, count, probabilities, index, regions, midline, offset):
+    if count == 0:
+        return []
+    places = component_regions(labels, count, regions)
+    inside = labels > 0
+    values = probabilities.array[..., index][inside].astype(np.float64)
+    numbers = labels[inside]
+    total = np.bincount(numbers, weights=values, minlength=count + 1)[1:]
+    highest = np.zeros(count + 1)
+    np.maximum.at(highest, numbers, values)
+    shapes = describe_components(labels, probabilities.affine, midline_x_mm=midline)
+    return [
+        {
+            "id": shape.id + offset,
+            "label": name,
+            "region": places[shape.id - 1] if regions else None,
+            "side": shape.side,
+            "volume_ml": shape.volume_ml,
+            "longest_diameter_mm": shape.longest_diameter_mm,
+            "mean_probability": float(total[shape.id - 1] / shape.voxels),
+            "max_probability": float(highest[shape.id]),
+            "centroid_voxel": [round(c, 2) for c in shape.centroid_voxel],
+            "touches_border": shape.touches_border,
+        }
+        for shape in shapes
+    ]
+
+
+def _burden(facts: list[dict[str, Any]], region_names: tuple[str, ...]) -> dict[str, Any]:
+    if not region_names:
+        return {}
+    burden = {name: {"components": 0, "volume_ml": 0.0} for name in (*region_names, "none")}
+    for fact in facts:
+        burden[fact["region"]]["components"] += 1
+        burden[fact["region"]]["volume_ml"] += fact["volume_ml"]
+    return burden

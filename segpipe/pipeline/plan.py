@@ -1,0 +1,69 @@
+"""``segpipe plan``: a complete configuration from the data, each choice with its reason."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from segpipe.backend import has_gpu
+from segpipe.config import Config, DataConfig, describe, parse
+from segpipe.data.layouts import open_dataset
+from segpipe.errors import ConfigError, DataError
+from segpipe.files import write_text
+from segpipe.observer import Observer
+from segpipe.planning import Choice, make_choices
+from segpipe.prepare import measure_grids
+
+
+def run_plan(root: Path, output: Path | None, observer: Observer) -> str:
+    """Plan a configuration and write it, if a place is given.
+
+    Returns
+    -------
+    str
+        YAML; reasons and meanings are comments.
+
+    Raises
+    ------
+    DataError
+        If there is nothing to plan from.
+    ConfigError
+        If the output exists.
+    """
+    if output is not None and output.exists():
+        raise ConfigError(f"{output}: exists already. Remove it, or choose another name.")
+    dataset = open_dataset(DataConfig(root=root))
+    if not dataset.cases:
+        raise DataError(root, "no training case", fix="Check the folder and its layout.")
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(root).resolve().stem).strip("-") or "experiment"
+    first = parse({"name": name, "data": {"root": str(root), "layout": dataset.layout}})
+    grids = measure_grids(dataset.cases, first)
+    patients = len({case.patient for case in dataset.cases})
+    gpu = has_gpu(first.backend)
+    choices = make_choices(dataset, grids, gpu=gpu, patients=patients)
+    text = render(first, choices)
+    if output is not None:
+        write_text(output, text)
+        observer.message(f"planned {len(dataset.cases)} cases: {output}")
+    return text
+
+
+def render(config: Config, choices: list[Choice]) -> str:
+    """The configuration with the choices in place, as commented YAML."""
+    values = config.model_dump(mode="json")
+    for choice in choices:
+        section, key = choice.key.split(".")
+        values[section][key] = choice.value
+    planned = parse(json.loads(json.dumps(values)), "plan")
+    reasons = {choice.key: choice.reason for choice in choices}
+    lines = ["# Planned from the data; lines marked 'chosen' say why.", ""]
+    section = ""
+    for depth, name, value, meaning in describe(planned):
+        if depth == 0:
+            section = name
+        reason = reasons.get(f"{section}.{name}") if depth == 1 else None
+        comment = f"chosen: {reason}" if reason else meaning
+        line = f"{'  ' * depth}{name}:" + (f" {value}" if value else "")
+        lines.append(f"{line:<44}  # {comment}")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,240 @@
+"""``segpipe predict``: masks on each scan's own grid, a component map, ``predict.json``."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import segpipe
+from segpipe.anatomy import region_maps
+from segpipe.config import OperatingPoint
+from segpipe.data.layouts import Case, find_scans
+from segpipe.data.read import read_case
+from segpipe.errors import ConfigError, SegpipeError
+from segpipe.files import write_text
+from segpipe.model.bundle import Bundle
+from segpipe.observer import Observer
+from segpipe.pipeline.models import Loaded, load_models
+from segpipe.pipeline.outputs import midline_x_mm, segment, write_case
+from segpipe.pipeline.prepare import tell_failures
+from segpipe.pipeline.provenance import now
+from segpipe.predict.case import predict_scan
+from segpipe.volume import Volume
+
+_DOCUMENT = "predict.json"
+
+
+@dataclass(frozen=True)
+class PredictRequest:
+    """What the command line asks for; see ``segpipe predict --help``."""
+
+    bundles: tuple[str, ...]
+    scans: tuple[Path, ...]
+    output: Path
+    engine: str = "auto"
+    probabilities: bool = False
+    threshold: float | None = None
+    min_size_mm3: float | None = None
+    regions: Path | None = None
+    overwrite: bool = False
+    store: Path = Path("runs")
+
+
+class PredictDocument:
+    """``predict.json``, written anew after every case, so that a kill loses one case at most.
+
+    Parameters
+    ----------
+    folder : Path
+    loaded : Loaded
+    point : OperatingPoint
+    """
+
+    def __init__(self, folder: Path, loaded: Loaded, point: OperatingPoint) -> None:
+        self.path = folder / _DOCUMENT
+        config = loaded.bundle.config
+        self.head: dict[str, Any] = {
+            "schema": 1,
+            "segpipe": segpipe.__version__,
+            "created": now(),
+            "device": loaded.device.describe(),
+            "engine": loaded.engine,
+            "bundle": loaded.describe(),
+            "settings": {
+                "threshold": point.threshold,
+                "min_size_mm3": point.min_size_mm3,
+                "connectivity": config.evaluate.connectivity,
+                "overlap": loaded.models[0].overlap,
+            },
+        }
+        self.cases: dict[str, dict[str, Any]] = {}
+
+    def keep_earlier(self) -> None:
+        """Take over the cases of a document that is there already.
+
+        Raises
+        ------
+        ConfigError
+            If they were predicted by another bundle or with other settings.
+        """
+        if not self.path.is_file():
+            return
+        earlier = json.loads(self.path.read_text(encoding="utf-8"))
+        same = (
+            earlier["settings"] == self.head["settings"]
+            and earlier["bundle"]["weights_sha256"] == self.head["bundle"]["weights_sha256"]
+        )
+        if not same:
+            raise ConfigError(
+                f"{self.path.parent}: expected predictions of this bundle at "
+                f"{self.head['settings']}; received others ({earlier['bundle']['name']}, "
+                f"{earlier['settings']}). Give --overwrite, or another folder with -o."
+            )
+        self.cases = {entry["case"]: entry for entry in earlier["cases"]}
+
+    def skip(self, case: str) -> bool:
+        """Whether the case is done; its entry then says so."""
+        entry = self.cases.get(case)
+        if entry is None or entry["status"] == "failed":
+            return False
+        if not all((self.path.parent / f).is_file() for f in entry["files"].values() if f):
+            return False
+        self.cases[case] = {**entry, "status": "skipped"}
+        return True
+
+    def add(self, entry: dict[str, Any]) -> None:
+        """Add or replace a case and write the file."""
+        self.cases[entry["case"]] = entry
+        self.write()
+
+    def fail(self, case: Case, error: SegpipeError, seconds: float) -> None:
+        """Add a case that could not be predicted."""
+        channels = [{"path": str(c.path.absolute()), "index": c.index} for c in case.channels]
+        entry = {"case": case.id, "status": "failed", "channels": channels}
+        self.add({**entry, "flags": [], "seconds": round(seconds, 2), "error": str(error)})
+
+    def write(self) -> None:
+        """Write the file."""
+        document = {**self.head, "cases": [self.cases[case] for case in sorted(self.cases)]}
+        write_text(self.path, json.dumps(document, indent=1, ensure_ascii=False))
+
+
+def run_predict(request: PredictRequest, observer: Observer) -> bool:
+    """Predict every scan.
+
+    Returns
+    -------
+    bool
+        Whether a case failed; the others are finished.
+    """
+    loaded = load_models(request.bundles, request.store, engine=request.engine)
+    observer.message(f"device: {loaded.device.describe()}; engine {loaded.engine}")
+    bundle = loaded.bundle
+    point = operating_point(bundle, request.threshold, request.min_size_mm3)
+    cases = find_scans(request.scans, len(bundle.plan.channels))
+    document = PredictDocument(request.output, loaded, point)
+    if not request.overwrite:
+        document.keep_earlier()
+    failed: dict[str, SegpipeError] = {}
+    for done, case in enumerate(cases, start=1):
+        if request.overwrite or not document.skip(case.id):
+            error = _predict_one(case, loaded, point, request, document)
+            if error is not None:
+                failed[case.id] = error
+        observer.progress(done, len(cases), case.id)
+    document.write()
+    tell_failures(failed, observer)
+    observer.message(f"{len(cases) - len(failed)} of {len(cases)} cases in {request.output}")
+    return bool(failed)
+
+
+def operating_point(
+    bundle: Bundle, threshold: float | None, min_size_mm3: float | None
+) -> OperatingPoint:
+    """The bundle's operating point, unless the user says otherwise.
+
+    Raises
+    ------
+    ConfigError
+        If a value is out of range.
+    """
+    point = bundle.operating_point
+    chosen = {
+        "threshold": point.threshold if threshold is None else threshold,
+        "min_size_mm3": point.min_size_mm3 if min_size_mm3 is None else min_size_mm3,
+    }
+    if not 0 <= chosen["threshold"] < 1:
+        raise ConfigError(f"--threshold: expected 0 to below 1; received {threshold}.")
+    if not chosen["min_size_mm3"] >= 0:
+        raise ConfigError(f"--min-size-mm3: expected 0 or more; received {min_size_mm3}.")
+    return OperatingPoint(**chosen)
+
+
+def find_regions(
+    case_id: str, image: Volume, bundle: Bundle, root: Path | None
+) -> tuple[Mapping[str, np.ndarray], tuple[str, ...]]:
+    """Region maps for naming where components lie; what is missing is flagged, never an error."""
+    config = bundle.config
+    anatomy = config.anatomy.model_copy(
+        update={
+            "regions": tuple(
+                region.model_copy(update={"optional": True}) for region in config.anatomy.regions
+            )
+        }
+    )
+    folder = root if root is not None else Path("no-regions-given")
+    maps, flags = region_maps(
+        case_id, image, anatomy, folder, tolerance_mm=config.data.grid_tolerance_mm
+    )
+    return {name: volume.array for name, volume in maps.items()}, flags
+
+
+def unusual_spacing(image: Volume, bundle: Bundle) -> tuple[str, ...]:
+    """A flag when the scan's spacing lies outside what the model was trained on."""
+    low, high = (np.sort(np.array(limits)) for limits in bundle.spacing_range_mm)
+    spacing = np.sort(np.array(image.spacing_mm))
+    if ((spacing < 0.9 * low) | (spacing > 1.1 * high)).any():
+        found = " × ".join(f"{s:.2f}" for s in image.spacing_mm)
+        span = " × ".join(f"{a:.2f}–{b:.2f}" for a, b in zip(low, high, strict=True))
+        return (f"spacing {found} mm lies outside that of the training scans ({span} mm)",)
+    return ()
+
+
+def _predict_one(case, loaded, point, request, document) -> SegpipeError | None:
+    started = time.perf_counter()
+    bundle = loaded.bundle
+    try:
+        scan = read_case(case, bundle.plan.labels, bundle.config.data)
+        probabilities = predict_scan(scan.image, loaded.models)
+        regions, notes = find_regions(case.id, scan.image, bundle, request.regions)
+        segmented = segment(
+            probabilities,
+            bundle.plan.labels,
+            point,
+            connectivity=bundle.config.evaluate.connectivity,
+            regions=regions,
+            midline_x_mm=midline_x_mm(scan.image),
+        )
+        entry = write_case(
+            request.output,
+            case,
+            probabilities,
+            segmented,
+            with_probabilities=request.probabilities,
+            region_names=tuple(regions),
+            flags=scan.flags + unusual_spacing(scan.image, bundle) + notes,
+            seconds=time.perf_counter() - started,
+        )
+    except SegpipeError as error:
+        if bundle.config.predict.strict:
+            raise
+        document.fail(case, error, time.perf_counter() - started)
+        return error
+    document.add(entry)
+    return None

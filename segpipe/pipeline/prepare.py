@@ -1,0 +1,124 @@
+"""``segpipe prepare``: fingerprint, region masks and cache of every case."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from segpipe.anatomy import region_maps
+from segpipe.config import Config
+from segpipe.data.layouts import Case, Dataset, open_dataset
+from segpipe.data.read import read_case
+from segpipe.data.splits import Fold, make_folds
+from segpipe.errors import ConfigError, SegpipeError
+from segpipe.observer import Observer
+from segpipe.parallel import map_cases
+from segpipe.prepare import PreparedCase, PreparePlan, make_plan, prepare_case
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Prepared cases by id, in the order asked for, and the errors of those that failed."""
+
+    cases: dict[str, PreparedCase]
+    failed: dict[str, SegpipeError]
+
+
+def run_prepare(config: Config, observer: Observer) -> bool:
+    """Prepare every case for every fold; folds that share a plan share the work.
+
+    Returns
+    -------
+    bool
+        Whether a case failed.
+    """
+    dataset = open_dataset(config.data)
+    failed: dict[str, SegpipeError] = {}
+    done: list[PreparePlan] = []
+    for fold in make_folds(dataset.cases, config.split):
+        plan = plan_for(dataset, fold, config)
+        if plan in done:
+            continue
+        done.append(plan)
+        spacing = " × ".join(f"{s:.3g}" for s in plan.spacing_mm)
+        observer.message(f"fold {fold.index}: {len(dataset.cases)} cases at {spacing} mm")
+        prepared = prepare_cases(dataset.cases, dataset, plan, config, observer)
+        failed |= prepared.failed
+    tell_failures(failed, observer)
+    observer.message(f"prepared {len(dataset.cases) - len(failed)} cases in {cache_dir(config)}")
+    return bool(failed)
+
+
+def cache_dir(config: Config) -> Path:
+    """Where prepared cases are kept; shared by all experiments of one output folder."""
+    return config.output / "cache"
+
+
+def plan_for(dataset: Dataset, fold: Fold, config: Config) -> PreparePlan:
+    """The plan of a fold, from its training cases alone."""
+    training = set(fold.train)
+    return make_plan(dataset, [case for case in dataset.cases if case.id in training], config)
+
+
+def chosen_fold(dataset: Dataset, config: Config, index: int) -> Fold:
+    """One fold of the seeded split.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such fold.
+    """
+    folds = make_folds(dataset.cases, config.split)
+    if not 0 <= index < len(folds):
+        raise ConfigError(f"--fold: expected 0 to {len(folds) - 1} or all; received {index}.")
+    return folds[index]
+
+
+def prepare_cases(
+    cases: Sequence[Case],
+    dataset: Dataset,
+    plan: PreparePlan,
+    config: Config,
+    observer: Observer,
+) -> Prepared:
+    """Prepare cases side by side; one that fails does not stop the others.
+
+    Raises
+    ------
+    SegpipeError
+        The first error, with ``predict.strict``.
+    """
+    work = partial(_prepare_one, dataset=dataset, plan=plan, config=config)
+    ready: dict[str, PreparedCase] = {}
+    failed: dict[str, SegpipeError] = {}
+    outcomes = map_cases(work, cases, workers=config.prepare.workers, scheduler=config.scheduler)
+    for done, outcome in enumerate(outcomes, start=1):
+        observer.progress(done, len(cases), "preparing")
+        if outcome.error is None:
+            ready[outcome.item.id] = outcome.value
+        elif config.predict.strict:
+            raise outcome.error
+        else:
+            failed[outcome.item.id] = outcome.error
+    return Prepared(ready, failed)
+
+
+def tell_failures(failed: dict[str, SegpipeError], observer: Observer) -> None:
+    """One line per failed case."""
+    for case, error in failed.items():
+        observer.message(f"failed: {case}: {error}")
+
+
+def _prepare_one(case: Case, *, dataset: Dataset, plan: PreparePlan, config: Config):
+    loaded = read_case(case, dataset.labels, config.data)
+    maps, flags = region_maps(
+        case.id,
+        loaded.image,
+        config.anatomy,
+        dataset.root,
+        tolerance_mm=config.data.grid_tolerance_mm,
+    )
+    noted = type(loaded)(loaded.case, loaded.image, loaded.reference, loaded.flags + flags)
+    return prepare_case(noted, maps, plan, cache_dir(config))

@@ -1,0 +1,45 @@
+"""Which code is running: version and source revision."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import segpipe
+
+
+@dataclass(frozen=True)
+class Source:
+    """Source revision of the code, None where it does not run from a git checkout."""
+
+    version: str
+    revision: str | None
+    dirty: bool | None
+
+
+def source() -> Source:
+    """Version, git revision and whether the checkout holds changes."""
+    folder = Path(segpipe.__file__).parent
+    revision = _git(folder, "rev-parse", "HEAD")
+    if revision is None:
+        return Source(segpipe.__version__, None, None)
+    changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    return Source(segpipe.__version__, revision, bool(changed))
+
+
+def now() -> str:
+    """Time of the day in UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments],
+            capture_output=True, text=True, check=True, timeout=10,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,163 @@
+"""``segpipe report``: a predictions folder becomes one report per patient, HTML and PDF."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+from segpipe.errors import DataError, SegpipeError
+from segpipe.files import write_bytes
+from segpipe.observer import Observer, Silent
+from segpipe.parallel import map_cases
+from segpipe.pipeline.report_inputs import Folder, case_facts, case_inputs, open_folder
+from segpipe.report.document import CaseRecord
+from segpipe.report.patient import PatientInputs, assess, patient_report
+from segpipe.report.pdf import available, to_pdf
+from segpipe.report.wording import sentence, without_folders
+
+
+@dataclass(frozen=True)
+class Written:
+    """One finished report. ``error`` tells why a predicted case could not be reported."""
+
+    case: str
+    status: str
+    html: Path
+    pdf: Path | None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Reports:
+    """All reports of a call; ``note`` says why there are no PDFs, or is empty."""
+
+    written: tuple[Written, ...]
+    note: str
+
+    @property
+    def failed(self) -> tuple[Written, ...]:
+        """Reports of predicted cases whose files could not be used."""
+        return tuple(one for one in self.written if one.error is not None)
+
+
+def make_reports(
+    predictions: Path,
+    cases: Sequence[str] = (),
+    *,
+    now: datetime,
+    prior: Path | None = None,
+    output: Path | None = None,
+    workers: int = 1,
+    observer: Observer | None = None,
+) -> Reports:
+    """Write ``CASE.html``, and ``CASE.pdf`` where WeasyPrint and Pango are installed.
+
+    Parameters
+    ----------
+    predictions : Path
+        What ``segpipe predict -o`` wrote: ``predict.json``, masks, component maps.
+    cases : sequence of str
+        Case ids; all of the folder when empty.
+    now : datetime
+        Printed as the date of the reports.
+    prior : Path, optional
+        Predictions of earlier scans on the same grids. A case is compared with that of the
+        same id, or with the folder's only case when one case is asked for.
+    output : Path, optional
+        ``predictions/reports`` by default.
+    workers : int
+        Local processes.
+    observer : Observer, optional
+
+    Returns
+    -------
+    Reports
+        A predicted case whose files are unusable gets a report that says 'not computed' and is
+        listed as failed.
+
+    Raises
+    ------
+    DataError
+        If a predict.json is unusable or a case id is not in it.
+    """
+    observer = observer or Silent()
+    folder = open_folder(predictions)
+    records = _records(folder, cases)
+    prior_folder = open_folder(prior) if prior is not None else None
+    note = available() or ""
+    if note:
+        observer.message(note)
+    work = partial(
+        _write_one,
+        folder=folder,
+        prior=prior_folder,
+        alone=len(records) == 1,
+        output=output or predictions / "reports",
+        now=f"{now:%Y-%m-%d}",
+        pdf=not note,
+    )
+    written = []
+    for done, outcome in enumerate(map_cases(work, records, workers=workers), start=1):
+        if outcome.error is not None:
+            raise outcome.error
+        written.append(outcome.value)
+        observer.progress(done, len(records), outcome.value.case)
+        observer.artifact(outcome.value.html, "reports")
+    return Reports(tuple(written), note)
+
+
+def _records(folder: Folder, cases: Sequence[str]) -> list[CaseRecord]:
+    if not cases:
+        return list(folder.document.cases)
+    known = {record.case: record for record in folder.document.cases}
+    unknown = [name for name in cases if name not in known]
+    if unknown:
+        raise DataError(
+            folder.path / "predict.json",
+            "lacks cases that were asked for",
+            expected=f"among {', '.join(sorted(known)) or 'none'}",
+            received=", ".join(unknown),
+            fix="Name cases of this folder.",
+        )
+    return [known[name] for name in dict.fromkeys(cases)]
+
+
+def _write_one(
+    record: CaseRecord,
+    *,
+    folder: Folder,
+    prior: Folder | None,
+    alone: bool,
+    output: Path,
+    now: str,
+    pdf: bool,
+) -> Written:
+    error = None
+    try:
+        inputs = case_inputs(record, folder, prior, alone, now)
+    except SegpipeError as problem:
+        error = sentence(without_folders(str(problem)))
+        inputs = PatientInputs(**case_facts(record, folder, now), error=error)
+    html = patient_report(inputs)
+    page, sheet = output / f"{record.case}.html", output / f"{record.case}.pdf"
+    _write(page, html.encode())
+    if pdf:
+        _write(sheet, to_pdf(html))
+    else:
+        sheet.unlink(missing_ok=True)  # one of an earlier call would contradict the page
+    return Written(record.case, assess(inputs).word, page, sheet if pdf else None, error)
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        write_bytes(path, content)
+    except OSError as error:
+        raise DataError(
+            path,
+            "cannot be written",
+            received=str(error),
+            fix="Free space on the disk, or choose a folder that you may write to with -o.",
+        ) from error

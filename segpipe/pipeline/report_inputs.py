@@ -1,0 +1,263 @@
+"""What a patient report tells, read from a predictions folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segpipe.data.nifti import align, read_image, read_labels
+from segpipe.errors import DataError, GeometryError
+from segpipe.files import file_sha256
+from segpipe.report.change import Change, compare_components
+from segpipe.report.document import CaseRecord, PredictDocument, read_document
+from segpipe.report.gallery import Gallery, make_gallery
+from segpipe.report.lesion import Lesion
+from segpipe.report.patient import PatientInputs, RegionBurden
+from segpipe.report.validation import Validation, chance_of_false_positive, read_validation
+from segpipe.report.wording import SIDES, sentence, without_folders
+from segpipe.volume import Volume
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A predictions folder; ``bundle`` is bundle.json, None when it was not found."""
+
+    path: Path
+    document: PredictDocument
+    bundle: dict[str, Any] | None
+
+    def case(self, name: str) -> CaseRecord | None:
+        """The case of this id, or None."""
+        return next((record for record in self.document.cases if record.case == name), None)
+
+
+def open_folder(path: Path) -> Folder:
+    """Read ``predict.json`` and the bundle's facts.
+
+    Raises
+    ------
+    DataError
+        If predict.json is unusable.
+    """
+    document = read_document(path / "predict.json")
+    bundle = None
+    if document.bundle.path and not document.bundle.path.startswith("models:/"):
+        try:
+            bundle = json.loads((Path(document.bundle.path) / "bundle.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            bundle = None  # the report says that the validation figures were not found
+    return Folder(path, document, bundle)
+
+
+def case_facts(record: CaseRecord, folder: Folder, now: str) -> dict[str, Any]:
+    """What holds for every case, computed or not."""
+    document, bundle, settings = folder.document, folder.document.bundle, folder.document.settings
+    names = bundle.channels or tuple(f"channel {i}" for i in range(len(record.channels)))
+    point = f"threshold {settings.threshold:g}, minimum size {settings.min_size_mm3:g} mm³"
+    validation, missing = _validation(folder)
+    unknown = "not recorded"
+    provenance = (
+        ("Bundle", bundle.name),
+        ("Bundle made", bundle.created or unknown),
+        ("segpipe", document.segpipe),
+        ("Source revision", bundle.source_revision or unknown),
+        ("Weights, SHA-256", bundle.weights_sha256 or unknown),
+        ("Configuration digest", bundle.config_digest or unknown),
+        ("Operating point", f"{point}, {settings.connectivity}-connected"),
+        ("Engine, device", ", ".join(filter(None, (document.engine, document.device))) or unknown),
+        ("Predicted", document.created),
+    )
+    return {
+        "case": record.case,
+        "analysed": document.created[:10],
+        "reported": now,
+        "sequences": names,
+        "operating_point": point,
+        "validation": validation,
+        "validation_missing": missing,
+        "provenance": provenance,
+        "inputs": tuple(
+            (name, channel.sha256 or unknown)
+            for name, channel in zip(names, record.channels, strict=False)
+        ),
+    }
+
+
+def _validation(folder: Folder) -> tuple[Validation | None, str]:
+    document = folder.document
+    return read_validation(
+        folder.bundle, document.settings.model_dump(), document.bundle.weights_sha256
+    )
+
+
+def case_inputs(
+    record: CaseRecord, folder: Folder, prior: Folder | None, alone: bool, now: str
+) -> PatientInputs:
+    """Everything for one report.
+
+    Parameters
+    ----------
+    record : CaseRecord
+    folder : Folder
+    prior : Folder or None
+        Predictions of earlier scans.
+    alone : bool
+        One case is reported, so that the prior folder's only case is its prior.
+    now : str
+        Date of the report.
+
+    Raises
+    ------
+    DataError
+        If the component map cannot be used.
+    """
+    facts = case_facts(record, folder, now)
+    if record.status == "failed" or record.components is None:
+        return PatientInputs(**facts, error=_why_not(record))
+    components = _read_components(record, folder)
+    lesions = tuple(_lesion(part, facts["validation"]) for part in record.components)
+    gallery, gallery_missing = _gallery(record, folder, facts["sequences"], components, lesions)
+    change, change_missing = _change(record, folder, prior, alone, components)
+    return PatientInputs(
+        **facts,
+        spacing_mm=components.spacing_mm,
+        lesions=lesions,
+        removed=_removed(record),
+        regions=tuple(
+            RegionBurden(name, region.components, region.volume_ml)
+            for name, region in (record.regions or {}).items()
+        ),
+        flags=tuple(sentence(without_folders(flag)) for flag in record.flags),
+        gallery=gallery,
+        gallery_missing=gallery_missing,
+        change=change,
+        change_missing=change_missing,
+    )
+
+
+def _why_not(record: CaseRecord) -> str:
+    if record.status == "skipped":
+        return (
+            "Prediction was skipped because its outputs existed, so nothing is known of them. "
+            "Predict again with --overwrite."
+        )
+    return sentence(without_folders(record.error or "Prediction failed without a recorded reason"))
+
+
+def _lesion(part, validation: Validation | None) -> Lesion:
+    return Lesion(
+        id=part.id,
+        label=part.label,
+        region=part.region,
+        side=SIDES.get(part.side, part.side) if part.side else None,
+        volume_ml=part.volume_ml,
+        longest_diameter_mm=part.longest_diameter_mm,
+        mean_probability=part.mean_probability,
+        touches_border=part.touches_border,
+        chance=chance_of_false_positive(
+            validation, part.label, 1000 * part.volume_ml, part.mean_probability
+        ),
+    )
+
+
+def _removed(record: CaseRecord) -> tuple[int, float] | None:
+    counts = list((record.counts or {}).values())
+    if not counts or any(c.removed is None or c.removed_volume_ml is None for c in counts):
+        return None
+    return sum(c.removed or 0 for c in counts), sum(c.removed_volume_ml or 0.0 for c in counts)
+
+
+def _read_components(record: CaseRecord, folder: Folder) -> Volume:
+    name = record.files.components if record.files else None
+    path = folder.path / (name or f"components/{record.case}.nii.gz")
+    volume = read_labels(path)
+    found = {int(i) for i in np.unique(volume.array)} - {0}
+    told = {part.id for part in record.components or ()}
+    if found != told:
+        raise DataError(
+            path,
+            "component map and predict.json do not belong together",
+            expected=f"ids {_ids(told)}",
+            received=_ids(found),
+            fix="Predict this case again with --overwrite.",
+        )
+    return volume
+
+
+def _ids(ids: set[int]) -> str:
+    first = ", ".join(str(i) for i in sorted(ids)[:10])
+    return (f"{first}, … ({len(ids)} in all)" if len(ids) > 10 else first) or "none"
+
+
+def _gallery(
+    record: CaseRecord,
+    folder: Folder,
+    names: Sequence[str],
+    components: Volume,
+    lesions: Sequence[Lesion],
+) -> tuple[Gallery | None, str]:
+    if not lesions:
+        return None, "no lesion to show"
+    channels: dict[str, Volume] = {}
+    for name, channel in zip(names, record.channels, strict=False):
+        path = folder.path / channel.path  # an absolute path stays as it is
+        path = path if path.exists() else Path(channel.path)
+        if not path.exists():
+            return None, f"the {name} scan is no longer where it was predicted from"
+        if channel.sha256 is None or file_sha256(path) != channel.sha256:
+            return None, f"the {name} scan was changed after it was predicted from"
+        try:
+            image, _ = read_image(path, index=channel.index, repair_nan=True)
+            channels[name] = align(image, components)
+        except (DataError, GeometryError) as error:
+            return None, without_folders(str(error))
+    if not channels:
+        return None, "predict.json names no scan"
+    return make_gallery(channels, components, lesions), ""
+
+
+def _change(
+    record: CaseRecord,
+    folder: Folder,
+    prior: Folder | None,
+    alone: bool,
+    components: Volume,
+) -> tuple[Change | None, str]:
+    if prior is None:
+        return None, "no prior"
+    before = prior.case(record.case)
+    if before is None and alone and len(prior.document.cases) == 1:
+        before = prior.document.cases[0]
+    if before is None:
+        return None, "the prior folder has no case of this id"
+    if before.status == "failed" or before.components is None:
+        return None, f"the prior case {before.case} was not computed"
+    try:
+        change = compare_components(
+            components,
+            align(_read_components(before, prior), components),
+            prior_case=before.case,
+            prior_analysed=prior.document.created[:10],
+            cautions=_cautions(record, before, folder.document, prior.document),
+        )
+    except (DataError, GeometryError) as error:
+        return None, f"the prior scan cannot be compared: {without_folders(str(error))}"
+    return change, ""
+
+
+def _cautions(
+    record: CaseRecord, before: CaseRecord, now: PredictDocument, then: PredictDocument
+) -> tuple[str, ...]:
+    cautions = []
+    if before.case != record.case:
+        cautions.append("the case ids differ: make sure that both scans are of one patient.")
+    if now.bundle.weights_sha256 != then.bundle.weights_sha256:
+        cautions.append("the prior was analysed with another model, which alone can make change.")
+    if now.settings != then.settings:
+        cautions.append("the prior was analysed at another operating point or setting.")
+    return tuple(cautions)

@@ -1,0 +1,92 @@
+"""Where a training lives on disk: ``<output>/<name>/<run>/fold-<k>/``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from segpipe.config import Config
+from segpipe.errors import ModelError
+from segpipe.files import write_text
+
+_RECORD = "run.json"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one training run."""
+
+    path: Path
+
+    @property
+    def id(self) -> str:
+        """The run's id: the folder's name."""
+        return self.path.name
+
+    def fold(self, index: int) -> Path:
+        """Folder of one fold."""
+        return self.path / f"fold-{index}"
+
+    def bundle(self, index: int) -> Path:
+        """Bundle of one fold; there once its training is finished."""
+        return self.fold(index) / "bundle"
+
+    def record(self) -> dict[str, Any]:
+        """What ``run.json`` says."""
+        return json.loads((self.path / _RECORD).read_text(encoding="utf-8"))
+
+    def write_record(self, record: dict[str, Any]) -> None:
+        """Replace ``run.json``."""
+        write_text(self.path / _RECORD, json.dumps(record, indent=1, ensure_ascii=False))
+
+
+def all_runs(config: Config) -> list[RunFolder]:
+    """Runs of an experiment, newest first."""
+    root = config.output / config.name
+    runs = [RunFolder(path.parent) for path in root.glob(f"*/{_RECORD}")]
+    return sorted(runs, key=lambda run: run.record()["created"], reverse=True)
+
+
+def find_run(config: Config, text: str) -> RunFolder:
+    """The run that a user names: its folder, its id, the id's unique beginning, or ``last``.
+
+    Raises
+    ------
+    ModelError
+        If there is none, or more than one.
+    """
+    folder = Path(text)
+    if (folder / _RECORD).is_file():
+        return RunFolder(folder)
+    runs = all_runs(config)
+    if text == "last" and runs:
+        return runs[0]
+    matches = [run for run in runs if run.id.startswith(text)]
+    if len(matches) != 1:
+        known = ", ".join(run.id for run in runs[:5]) or "none"
+        found = "several" if matches else "none"
+        raise ModelError(
+            f"run {text}: expected one run of experiment {config.name}; found {found}. "
+            f"Known in {config.output / config.name}: {known}."
+        )
+    return matches[0]
+
+
+def finished_bundle(config: Config, fold: int) -> Path:
+    """Bundle of the newest run in which a fold was trained to the end.
+
+    Raises
+    ------
+    ModelError
+        If there is none.
+    """
+    for run in all_runs(config):
+        if (run.bundle(fold) / "bundle.json").is_file():
+            return run.bundle(fold)
+    raise ModelError(
+        f"experiment {config.name}, fold {fold}: expected a trained bundle under "
+        f"{config.output / config.name}; found none. Train it first (segpipe train CONFIG "
+        f"--fold {fold}), or give --bundle."
+    )

@@ -1,0 +1,254 @@
+"""Which files ``segpipe score`` compares, and what their labels are called."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from segpipe.errors import DataError
+from segpipe.evaluate.score import LabelValues
+
+SUFFIXES = (".nii.gz", ".nii")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One case: its two files, or what is wrong with them.
+
+    Parameters
+    ----------
+    case : str
+    reference, prediction : Path or None
+    problem : DataError or None
+    """
+
+    case: str
+    reference: Path | None
+    prediction: Path | None
+    problem: DataError | None = None
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What ``dataset.json`` says about labels.
+
+    Parameters
+    ----------
+    labels : mapping of str to int or tuple of int
+        Without the background.
+    ignore_label : int or None
+    """
+
+    labels: Mapping[str, LabelValues]
+    ignore_label: int | None
+
+
+def pair_files(references: Path, predictions: Path, case_pattern: str | None) -> list[Pair]:
+    """Pair files by case id, in the order of case ids.
+
+    Two single files are a pair whatever their names; the reference's name yields the case.
+
+    Raises
+    ------
+    DataError
+        If a path does not exist, neither side has a file, or a name does not fit the pattern.
+    """
+    if references.is_file() and predictions.is_file():
+        return [Pair(case_id(references, case_pattern), references, predictions)]
+    left, right = (_by_case(path, case_pattern) for path in (references, predictions))
+    if not left and not right:
+        raise DataError(
+            references,
+            "nothing to score",
+            expected="files named *.nii.gz or *.nii",
+            received="none there, and none among the predictions",
+            fix="Give the folders that hold the masks.",
+        )
+    return [
+        _pair(case, left.get(case, []), right.get(case, []), references, predictions)
+        for case in sorted(left.keys() | right.keys())
+    ]
+
+
+def case_id(path: Path, case_pattern: str | None = None) -> str:
+    """The case of a file: its name without extension and ``_0000``, or what a pattern finds.
+
+    Raises
+    ------
+    DataError
+        If the pattern is no regular expression or does not fit.
+
+    Examples
+    --------
+    >>> case_id(Path("a/lit07_0000.nii.gz"))
+    'lit07'
+    >>> case_id(Path("sub-3_mask.nii"), "sub-([0-9]+)")
+    '3'
+    """
+    if case_pattern is None:
+        return _stem(path).removesuffix("_0000")
+    try:
+        found = re.search(case_pattern, path.name)
+    except re.error as error:
+        raise DataError(
+            case_pattern,
+            "no regular expression",
+            expected="a pattern such as (sub-[0-9]+)",
+            received=str(error),
+        ) from error
+    if not found or not (found[1] if found.re.groups else found[0]):
+        raise DataError(
+            path,
+            "the case pattern finds no case in this name",
+            expected=f"a match of {case_pattern!r}",
+            received=path.name,
+            fix="Change --case-pattern, or take the file away.",
+        )
+    return found[1] if found.re.groups else found[0]
+
+
+def declared_labels(references: Path) -> Declared | None:
+    """Labels from ``dataset.json`` in the references' folder or its parent; None without one.
+
+    Raises
+    ------
+    DataError
+        If the file exists and cannot be used.
+    """
+    folder = references if references.is_dir() else references.absolute().parent
+    for path in (folder / "dataset.json", folder.absolute().parent / "dataset.json"):
+        if path.is_file():
+            return _read_declared(path)
+    return None
+
+
+def _read_declared(path: Path) -> Declared | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        stored = content.get("labels")
+        if stored is None:
+            return None
+        if stored and all(key.isdigit() for key in stored):  # Decathlon: value to name
+            stored = {name: int(value) for value, name in stored.items()}
+        labels: dict[str, LabelValues] = {
+            name: tuple(map(int, value)) if isinstance(value, list) else int(value)
+            for name, value in stored.items()
+        }
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise DataError(
+            path,
+            "labels cannot be read",
+            expected='JSON with "labels": {"background": 0, "lesion": 1}',
+            received=" ".join(str(error).split()),
+            fix="Correct the file.",
+        ) from error
+    ignored = labels.pop("ignore", None)
+    foreground = {name: value for name, value in labels.items() if value not in (0, (0,))}
+    return Declared(foreground, ignored if isinstance(ignored, int) else None)
+
+
+def chosen_labels(
+    references: Path, labels: Mapping[str, LabelValues], wanted: str | None
+) -> tuple[dict[str, LabelValues], tuple[str, ...]]:
+    """All labels, and the names of those to score.
+
+    Raises
+    ------
+    DataError
+        If the wanted name or value is unknown.
+    """
+    known = dict(labels)
+    if wanted is None:
+        return known, tuple(known)
+    if wanted in known:
+        return known, (wanted,)
+    number = int(wanted) if re.fullmatch(r"[0-9]+", wanted) else None
+    for name, value in known.items():
+        if number is not None and value in (number, (number,)):
+            return known, (name,)
+    if number is not None and set(known.values()) == {None}:  # binary and undeclared
+        return {wanted: number}, (wanted,)
+    raise DataError(
+        references,
+        "unknown label",
+        expected=", ".join(
+            f"{name} ({value})" if value is not None else name for name, value in known.items()
+        ),
+        received=wanted,
+        fix="Give one of these with --label.",
+    )
+
+
+def region_files(folder: Path, cases: Sequence[str]) -> dict[str, dict[str, Path]]:
+    """Region maps by case and name: ``CASE_REGION.nii.gz`` or ``REGION/CASE.nii.gz``.
+
+    Raises
+    ------
+    DataError
+        If there is no such folder.
+    """
+    if not folder.is_dir():
+        raise DataError(
+            folder,
+            "no folder of region maps",
+            expected="a folder",
+            received="a file" if folder.exists() else "nothing",
+            fix="Give the folder with --regions.",
+        )
+    found: dict[str, dict[str, Path]] = {case: {} for case in cases}
+    longest_first = sorted(cases, key=len, reverse=True)
+    for path in _images(folder):
+        stem = _stem(path)
+        owner = next((case for case in longest_first if stem.startswith(f"{case}_")), None)
+        if owner is not None:
+            found[owner][stem[len(owner) + 1 :]] = path
+    for inner in sorted(child for child in folder.iterdir() if child.is_dir()):
+        for path in _images(inner):
+            if case_id(path) in found:
+                found[case_id(path)][inner.name] = path
+    return found
+
+
+def _pair(case, left, right, references, predictions) -> Pair:
+    for side, files in (("references", left), ("predictions", right)):
+        if len(files) > 1:
+            names = ", ".join(path.name for path in files)
+            problem = DataError(case, f"several {side}", expected="one file", received=names)
+            return Pair(case, None, None, problem)
+    if left and right:
+        return Pair(case, left[0], right[0])
+    missing, there = (predictions, left) if left else (references, right)
+    side = "prediction" if left else "reference"
+    problem = DataError(
+        case,
+        f"no {side}",
+        expected=f"a file of this case in {missing}",
+        received=f"only {there[0].name}",
+        fix="Add it, or say with --case-pattern how names yield cases.",
+    )
+    return Pair(case, left[0] if left else None, right[0] if right else None, problem)
+
+
+def _by_case(path: Path, case_pattern: str | None) -> dict[str, list[Path]]:
+    if not path.exists():
+        raise DataError(
+            path, "does not exist", expected="a NIfTI file or a folder of them", received="nothing"
+        )
+    cases: dict[str, list[Path]] = {}
+    for file in [path] if path.is_file() else _images(path):
+        cases.setdefault(case_id(file, case_pattern), []).append(file)
+    return cases
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.is_file() and p.name.endswith(SUFFIXES))
+
+
+def _stem(path: Path) -> str:
+    for suffix in SUFFIXES:
+        if path.name.endswith(suffix):
+            return path.name.removesuffix(suffix)
+    return path.stem

@@ -1,0 +1,84 @@
+"""Scores for people: a table on the terminal, and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Group
+from rich.markup import escape
+from rich.table import Table
+
+SHOWN = {
+    "dice": "Dice",
+    "hd95_mm": "HD95",
+    "surface_dice": "NSD",
+    "reference_lesions": "lesions",
+    "detected_lesions": "found",
+    "false_positive_regions": "FP",
+    "false_positive_volume_ml": "FP ml",
+    "lesion_f1": "F1",
+}
+
+
+def score_table(document: Mapping[str, Any]) -> Group:
+    """A row per case and label, the means of every label, and what failed."""
+    failed = [row for row in document["rows"] if row["status"] == "failed"]
+    errors = [f"[red]failed[/red] {escape(row['label'])}: {escape(row['error'])}" for row in failed]
+    return Group(_cases(document["rows"]), _means(document["summary"]), *errors)
+
+
+def _cases(rows: Sequence[Mapping[str, Any]]) -> Table:
+    several = len({row["label"] for row in rows}) > 1
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("case", overflow="fold")
+    for title in (*(["label"] if several else []), *SHOWN.values()):
+        table.add_column(title, justify="right", no_wrap=True)
+    for row in rows:
+        cells = ["[red]failed[/red]"]
+        if row["status"] == "scored":
+            cells = [_text(row[name]) for name in SHOWN]
+        names = [escape(row["case"]), *([escape(row["label"])] if several else [])]
+        table.add_row(*names, *cells)
+    return table
+
+
+def _means(summary: Mapping[str, Mapping[str, Any]]) -> Table:
+    table = Table(
+        *("label", "figure", "mean", "95 % interval", "median", "cases"), box=box.SIMPLE_HEAD
+    )
+    for label, block in summary.items():
+        for name, title in SHOWN.items():
+            figure = block.get(name)
+            if figure is None or figure["mean"] is None:
+                table.add_row(escape(label), title, "–", "–", "–", "0")
+                continue
+            low, high = figure["ci95"] or (None, None)
+            interval = "–" if low is None else f"{low:.3f} to {high:.3f}"
+            mean, median = f"{figure['mean']:.3f}", f"{figure['median']:.3f}"
+            table.add_row(escape(label), title, mean, interval, median, str(figure["defined"]))
+        table.add_section()
+    return table
+
+
+def score_csv(document: Mapping[str, Any]) -> str:
+    """The rows as CSV: one line per case and label, empty where a value is undefined."""
+    names = list(dict.fromkeys(name for row in document["rows"] for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
+    writer.writeheader()
+    for row in document["rows"]:
+        cells = {name: "" if value is None else value for name, value in row.items()}
+        if "flags" in cells:
+            cells["flags"] = "; ".join(row["flags"])
+        writer.writerow(cells)
+    return text.getvalue()
+
+
+def _text(value: float | int | None) -> str:
+    if value is None:
+        return "–"
+    return str(value) if isinstance(value, int) else f"{value:.3f}"

@@ -1,0 +1,280 @@
+"""``segpipe train``: prepare, fit, validate lesion-wise, bundle, report, track, register."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import yaml
+
+from segpipe.backend import Device, select
+from segpipe.config import Config, digest, dump, parse
+from segpipe.data.layouts import Dataset, open_dataset
+from segpipe.data.splits import Fold, dataset_digest, make_folds
+from segpipe.errors import ConfigError, DataError
+from segpipe.files import write_text
+from segpipe.observer import Observer, Together
+from segpipe.pipeline.evaluation import Evaluation
+from segpipe.pipeline.fold import train_fold
+from segpipe.pipeline.prepare import chosen_fold
+from segpipe.pipeline.provenance import now, source
+from segpipe.pipeline.runs import RunFolder, find_run
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What all folds of a training have in common."""
+
+    config: Config
+    dataset: Dataset
+    dataset_digest: str
+    device: Device
+
+
+def run_train(config: Config, fold: int | None, resume: str | None, observer: Observer) -> bool:
+    """Train one fold, or all of them.
+
+    Parameters
+    ----------
+    config : Config
+    fold : int or None
+        None: all folds.
+    resume : str or None
+        The run to go on with.
+    observer : Observer
+
+    Returns
+    -------
+    bool
+        Whether a case failed; training goes on without it.
+
+    Raises
+    ------
+    SegpipeError
+        If the data, the configuration or the model cannot be used.
+    """
+    run = None if resume is None else find_run(config, resume)
+    if run is not None:
+        _same_configuration(config, run)
+    settings = config.train
+    device = select(
+        config.backend, settings.device, settings.precision, settings.deterministic, settings.seed
+    )
+    observer.message(f"device: {device.describe()}")
+    dataset = open_dataset(config.data)
+    if not dataset.cases:
+        raise DataError(dataset.root, "no training case", fix="Check data.root and data.layout.")
+    folds = make_folds(dataset.cases, config.split)
+    wanted = folds if fold is None else (chosen_fold(dataset, config, fold),)
+    experiment = Experiment(config, dataset, dataset_digest(dataset), device)
+    failed = False
+    with _tracking(experiment, run) as tracking:
+        run = _begin(experiment, run, tracking.run_id)
+        observer.message(f"run {run.id} in {run.path}")
+        for one in wanted:
+            if run.record()["folds"].get(str(one.index), {}).get("status") == "finished":
+                observer.message(f"fold {one.index}: finished before")
+                continue
+            failed |= _train_and_track(experiment, one, run, tracking, observer)
+    return failed
+
+
+def _train_and_track(
+    experiment: Experiment, fold: Fold, run: RunFolder, tracking: _Tracking, observer: Observer
+) -> bool:
+    started = str(fold.index) in run.record()["folds"]
+    with tracking.fold(fold, run) as (listener, fold_run):
+        _note(run, fold, {"status": "started", "run_id": fold_run})
+        everyone = Together([observer, *listener])
+        evaluation, failed = train_fold(
+            experiment.config,
+            experiment.dataset,
+            experiment.dataset_digest,
+            fold,
+            experiment.device,
+            run.fold(fold.index),
+            everyone,
+            resume=started,
+        )
+        figures = {} if evaluation is None else evaluation.figures()
+        _note(run, fold, {"status": "finished", "run_id": fold_run, "figures": figures})
+        tracking.finish(fold, run, fold_run, evaluation, observer)
+    return bool(failed)
+
+
+def _begin(experiment: Experiment, run: RunFolder | None, run_id: str) -> RunFolder:
+    if run is not None:
+        if run.record()["dataset_digest"] != experiment.dataset_digest:
+            raise DataError(
+                experiment.dataset.root,
+                "the dataset changed since the run began",
+                expected=f"digest {run.record()['dataset_digest'][:12]}",
+                received=experiment.dataset_digest[:12],
+                fix="Restore the data, or begin a new run.",
+            )
+        return run
+    config = experiment.config
+    run = RunFolder(config.output / config.name / run_id)
+    write_text(run.path / "config.yaml", dump(config))
+    code = source()
+    run.write_record(
+        {
+            "schema": 1,
+            "id": run_id,
+            "created": now(),
+            "segpipe": code.version,
+            "source_revision": code.revision,
+            "dirty": code.dirty,
+            "config_digest": digest(config),
+            "dataset_digest": experiment.dataset_digest,
+            "device": experiment.device.describe(),
+            "folds": {},
+        }
+    )
+    return run
+
+
+def _note(run: RunFolder, fold: Fold, entry: dict[str, Any]) -> None:
+    record = run.record()
+    record["folds"][str(fold.index)] = entry
+    run.write_record(record)
+
+
+def _same_configuration(config: Config, run: RunFolder) -> None:
+    """Refuse to resume with settings that would give other weights."""
+    path = run.path / "config.yaml"
+    before = parse(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
+    unimportant = {"output": config.output, "tracking": config.tracking}
+    before = before.model_copy(update=unimportant)
+    loading = {"workers": config.train.workers, "memory_mb": config.train.memory_mb}
+    before = before.model_copy(update={"train": before.train.model_copy(update=loading)})
+    if before == config:
+        return
+    old, new = _flat(before.model_dump(mode="json")), _flat(config.model_dump(mode="json"))
+    changed = [f"{key}: {old[key]} became {new[key]}" for key in old if old[key] != new.get(key)]
+    raise ConfigError(
+        f"--resume {run.id}: expected the configuration that the run began with; received "
+        f"changes ({'; '.join(changed)}). Undo them, or begin a new run."
+    )
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+class _Tracking:
+    """No tracking: runs have ids of their own, and nothing is recorded elsewhere."""
+
+    def __init__(self) -> None:
+        self.run_id = uuid.uuid4().hex
+
+    @contextlib.contextmanager
+    def fold(self, fold: Fold, run: RunFolder) -> Iterator[tuple[list[Observer], str]]:
+        """Observers of one fold and the id of its run."""
+        yield [], uuid.uuid4().hex
+
+    def finish(
+        self,
+        fold: Fold,
+        run: RunFolder,
+        fold_run: str,
+        evaluation: Evaluation | None,
+        observer: Observer,
+    ) -> None:
+        """What is to be done when a fold is trained and scored."""
+
+
+class _MlflowTracking(_Tracking):
+    """A parent run, and a nested run per fold."""
+
+    def __init__(self, experiment: Experiment, store: Any, parent: Any) -> None:
+        self.experiment = experiment
+        self.store = store
+        self.parent = parent
+        self.run_id = parent.run_id
+
+    @contextlib.contextmanager
+    def fold(self, fold: Fold, run: RunFolder) -> Iterator[tuple[list[Observer], str]]:
+        config = self.experiment.config
+        earlier = run.record()["folds"].get(str(fold.index), {}).get("run_id")
+        name = f"fold {fold.index}, seed {config.train.seed}"
+        tags = _tags(self.experiment, f"Fold {fold.index} of {config.name}.")
+        with self.store.run(
+            config.name, name, run_id=earlier, parent=self.run_id, tags=tags
+        ) as nested:
+            _describe_run(nested, self.experiment)
+            nested.params({"fold": fold.index})
+            yield [nested], nested.run_id
+
+    def finish(
+        self,
+        fold: Fold,
+        run: RunFolder,
+        fold_run: str,
+        evaluation: Evaluation | None,
+        observer: Observer,
+    ) -> None:
+        config = self.experiment.config
+        folds = [entry.get("figures", {}) for entry in run.record()["folds"].values()]
+        done = [figures for figures in folds if figures]
+        if done:
+            means = {key: float(np.mean([f[key] for f in done])) for key in done[0]}
+            self.parent.metrics(means, step=len(done))
+        if not config.tracking.register_model:
+            return
+        from segpipe.tracking import register
+
+        metric = config.tracking.champion_metric
+        value = float("nan") if evaluation is None else evaluation.figures()[metric]
+        bundle = run.bundle(fold.index)
+        made = register(self.store, config.name, bundle, fold_run, metric, value)
+        observer.message(f"registered models:/{config.name}/{made.version} ({made.reason})")
+
+
+@contextlib.contextmanager
+def _tracking(experiment: Experiment, run: RunFolder | None) -> Iterator[_Tracking]:
+    config = experiment.config
+    if not config.tracking.enabled:
+        yield _Tracking()
+        return
+    from segpipe.tracking import Store
+
+    store = Store(config.output)
+    cases = (*experiment.dataset.cases, *experiment.dataset.test_cases)
+    store.identifiers.add([case.id for case in cases] + [case.patient for case in cases])
+    tags = _tags(experiment, f"Training of {config.name} on {experiment.dataset.name}.")
+    earlier = None if run is None else run.id
+    with store.run(config.name, f"{config.name} training", run_id=earlier, tags=tags) as parent:
+        _describe_run(parent, experiment)
+        yield _MlflowTracking(experiment, store, parent)
+
+
+def _describe_run(tracked: Any, experiment: Experiment) -> None:
+    from segpipe.tracking import flatten
+
+    config, dataset = experiment.config, experiment.dataset
+    unimportant = ("output", "tracking.", "train.workers", "train.memory_mb")
+    params = {k: v for k, v in flatten(config).items() if not k.startswith(unimportant)}
+    tracked.params({**params, **experiment.device.to_params()})
+    tracked.dataset(dataset.name, experiment.dataset_digest, len(dataset.cases))
+    tracked.log_text(dump(config), "config.yaml")
+
+
+def _tags(experiment: Experiment, note: str) -> dict[str, str]:
+    from segpipe.tracking import standard_tags
+
+    code = source()
+    tags = standard_tags(
+        note, revision=code.revision, dirty=code.dirty, device=experiment.device.describe()
+    )
+    return {**tags, "config.sha256": digest(experiment.config)}

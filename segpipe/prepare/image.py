@@ -1,0 +1,202 @@
+"""One scan, its reference and its regions on the prepared grid."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from segpipe.errors import DataError
+from segpipe.geometry import (
+    GridTransform,
+    bounding_box,
+    forward,
+    forward_labels,
+    grid_transform,
+    ras_orientation,
+    reorient,
+    resample,
+)
+from segpipe.geometry import crop as crop_box
+from segpipe.prepare.intensity import ChannelIntensities, channel_scaling
+from segpipe.prepare.plan import PreparePlan
+from segpipe.volume import Volume, describe_grid, grid_difference_mm
+
+IGNORE = 255
+MAX_VOXELS = 2_000_000_000
+
+_UNDECLARED = 254
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedImage:
+    """A scan on the prepared grid.
+
+    Parameters
+    ----------
+    array : (X, Y, Z, C) float32 ndarray
+        In [0, 1], along R, A, S.
+    shift, scale : (C,) float32 ndarray
+        ``(array - shift) / scale`` is what the network sees.
+    transform : GridTransform
+        The way back to the scan's own grid.
+    """
+
+    array: np.ndarray
+    shift: np.ndarray
+    scale: np.ndarray
+    transform: GridTransform
+
+    @property
+    def normalised(self) -> np.ndarray:
+        """What the network sees, (X, Y, Z, C) float32."""
+        return (self.array - self.shift) / self.scale
+
+
+def prepare_volume(image: Volume, plan: PreparePlan) -> PreparedImage:
+    """Reorient to RAS, crop, scale and resample a scan.
+
+    Intensities are measured on the cropped scan before resampling. The crop box depends on the
+    image alone, so a scan without reference is prepared the same way.
+
+    Parameters
+    ----------
+    image : Volume
+        (X, Y, Z, C) intensities, or (X, Y, Z) for one channel.
+    plan : PreparePlan
+
+    Raises
+    ------
+    DataError
+        If the channels are not those of the plan, voxels are not finite, or the prepared scan
+        would have more than 2 billion voxels.
+    """
+    stored = image.array if image.array.ndim == 4 else image.array[..., np.newaxis]
+    if stored.shape[3] != len(plan.channels):
+        raise DataError(
+            "image",
+            "other channels than planned",
+            expected=f"{len(plan.channels)} ({', '.join(plan.channels)})",
+            received=str(stored.shape[3]),
+            fix="Give the channels in the order of training.",
+        )
+    transform = _plan_grid(image, stored, plan)
+    array = np.empty((*transform.target_shape, stored.shape[3]), np.float32)
+    shift = np.empty(stored.shape[3], np.float32)
+    scale = np.empty(stored.shape[3], np.float32)
+    orders = transform.orders(3)
+    for c in range(stored.shape[3]):
+        ras = reorient(stored[..., c], transform.axes, transform.flips)
+        kept = np.ascontiguousarray(crop_box(ras, transform.box))
+        scaling = channel_scaling(kept, plan.normalise, _channel_stats(plan, c))
+        shift[c], scale[c] = scaling.shift, scaling.scale
+        unit = resample(scaling.apply(kept), transform.target_shape, orders)
+        np.clip(unit, 0.0, 1.0, out=array[..., c])
+    return PreparedImage(array, shift, scale, transform)
+
+
+def prepare_reference(reference: Volume, transform: GridTransform, plan: PreparePlan) -> np.ndarray:
+    """Class indices on the prepared grid.
+
+    Returns
+    -------
+    (X, Y, Z) uint8 ndarray
+        0 background, 1, 2, … in the order of ``plan.labels``, 255 for the ignore label.
+
+    Raises
+    ------
+    DataError
+        If a value is none of these, or there are more than 253 labels.
+    """
+    classes = class_indices(reference.array, plan.labels, plan.ignore_label)
+    return forward_labels(classes, transform)
+
+
+def class_indices(
+    labels: np.ndarray, values: Mapping[str, int], ignore_label: int | None
+) -> np.ndarray:
+    """Stored label values as class indices, uint8 (see :func:`prepare_reference`)."""
+    if len(values) >= _UNDECLARED:
+        raise DataError("labels", "too many", expected="at most 253", received=str(len(values)))
+    known = {0: 0, **{value: index for index, value in enumerate(values.values(), start=1)}}
+    if ignore_label is not None:
+        known[ignore_label] = IGNORE
+    low, high = int(labels.min()), int(labels.max())
+    if high - low < 1 << 16:
+        table = np.full(high - low + 1, _UNDECLARED, np.uint8)
+        for value, index in known.items():
+            if low <= value <= high:
+                table[value - low] = index
+        classes = table[labels.astype(np.int64) - low]
+    else:
+        classes = np.full(labels.shape, _UNDECLARED, np.uint8)
+        for value, index in known.items():
+            classes[labels == value] = index
+    strange = classes == _UNDECLARED
+    if strange.any():
+        raise DataError(
+            "reference",
+            "a value that is no declared label",
+            expected=f"one of {sorted(known)}",
+            received=str(labels[strange].flat[0]),
+            fix="Declare it in data.labels or data.ignore_label.",
+        )
+    return classes
+
+
+def prepare_regions(
+    region_maps: Mapping[str, Volume], image: Volume, transform: GridTransform
+) -> np.ndarray:
+    """Region maps on the prepared grid, linearly resampled.
+
+    Returns
+    -------
+    (X, Y, Z, R) uint8 ndarray
+        ``round(255 * value)``, in the order of the mapping.
+
+    Raises
+    ------
+    DataError
+        If a map is not on the image's grid or leaves [0, 1].
+    """
+    out = np.empty((*transform.target_shape, len(region_maps)), np.uint8)
+    for index, (name, region) in enumerate(region_maps.items()):
+        if grid_difference_mm(region, image) > 0.5 * min(image.spacing_mm):
+            raise DataError(
+                f"region {name}",
+                "not on the image's grid",
+                expected=describe_grid(image),
+                received=describe_grid(region),
+            )
+        values = forward(region.array.astype(np.float32, copy=False), transform, 1)
+        if not (values.min() >= 0 and values.max() <= 1):
+            raise DataError(
+                f"region {name}",
+                "values outside [0, 1]",
+                received=f"{values.min():g} to {values.max():g}",
+            )
+        out[..., index] = np.rint(values * 255)
+    return out
+
+
+def _plan_grid(image: Volume, stored: np.ndarray, plan: PreparePlan) -> GridTransform:
+    box = None
+    if plan.crop:
+        axes, flips = ras_orientation(image.affine)
+        box = bounding_box(reorient((stored != 0).any(axis=3), axes, flips))
+    transform = grid_transform(image.shape, image.affine, plan.spacing_mm, box)
+    voxels = int(np.prod([float(n) for n in transform.target_shape]))
+    if voxels > MAX_VOXELS:
+        raise DataError(
+            "image",
+            "too large at the planned spacing",
+            expected=f"at most {MAX_VOXELS:,} voxels",
+            received=f"{voxels:,} from {describe_grid(image)} at {plan.spacing_mm} mm",
+            fix="Check the spacing in the scan's header.",
+        )
+    return transform
+
+
+def _channel_stats(plan: PreparePlan, channel: int) -> ChannelIntensities | None:
+    return None if plan.intensities is None else plan.intensities[channel]

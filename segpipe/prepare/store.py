@@ -1,0 +1,134 @@
+"""A content-addressed store of folders: each whole and unharmed, or not there.
+
+An entry lies in ``ROOT/ab/abcd…``, the key in full. It is written to a temporary folder beside
+the entries and renamed; of two processes that write one entry at once, the second discards its
+own. Every file's SHA-256 lies in ``files.json``; an entry that differs from it counts as absent
+and is replaced.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import psutil
+
+from segpipe.errors import DataError
+
+_INDEX = "files.json"
+
+
+def entry_folder(root: Path, key: str) -> Path:
+    """Where the entry of a key lies, or would."""
+    return Path(root) / key[:2] / key
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether an entry is there with every file as it was written."""
+    try:
+        digests = json.loads((folder / _INDEX).read_bytes())
+        return bool(digests) and all(
+            _sha256((folder / name).read_bytes()) == digest for name, digest in digests.items()
+        )
+    except (OSError, ValueError, AttributeError, TypeError):
+        return False
+
+
+def find(root: Path, key: str) -> Path | None:
+    """Folder of a whole entry; None if there is none, or it is damaged."""
+    folder = entry_folder(root, key)
+    return folder if is_whole(folder) else None
+
+
+def put(root: Path, key: str, files: Mapping[str, bytes]) -> Path:
+    """Store an entry, unless a whole one is there by now.
+
+    Parameters
+    ----------
+    root : Path
+        Made if need be.
+    key : str
+    files : mapping of str to bytes
+        File name to content.
+
+    Returns
+    -------
+    Path
+        Folder of the entry: this one, or the one that another process stored first.
+
+    Raises
+    ------
+    DataError
+        If the folder cannot be written (full disk, missing rights).
+    """
+    root = Path(root)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(root)
+        temporary = Path(tempfile.mkdtemp(dir=root, prefix=_prefix(os.getpid())))
+        try:
+            _write_files(temporary, files)
+            return _install(temporary, entry_folder(root, key))
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        raise DataError(
+            root,
+            "the cache cannot be written",
+            expected="a writable folder with free space",
+            received=str(error),
+            fix="Free space, mend its rights, or choose another output folder.",
+        ) from error
+
+
+def _write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    digests = {name: _sha256(content) for name, content in files.items()}
+    (folder / _INDEX).write_text(json.dumps(digests))
+    folder.chmod(0o755)
+
+
+def _install(temporary: Path, folder: Path) -> Path:
+    folder.parent.mkdir(exist_ok=True)
+    for _ in range(10):
+        try:
+            os.rename(temporary, folder)
+        except OSError:
+            if not folder.exists():
+                raise
+        else:
+            return folder
+        if is_whole(folder):
+            return folder
+        # Damaged: moved aside whole, so that nobody sees half of it, then removed.
+        aside = temporary.with_name(temporary.name + ".damaged")
+        try:
+            os.rename(folder, aside)
+        except FileNotFoundError:
+            continue  # another process was faster
+        shutil.rmtree(aside, ignore_errors=True)
+    raise OSError(f"{folder}: could not be replaced")
+
+
+def _prefix(process: int) -> str:
+    return f".new-{socket.gethostname()}-{process}-"
+
+
+def _remove_leftovers(root: Path) -> None:
+    """Remove temporary folders of this machine's processes that were killed."""
+    host = f".new-{socket.gethostname()}-"
+    for folder in root.glob(f"{host}*"):
+        process = folder.name.removeprefix(host).split("-")[0]
+        if process.isdigit() and not psutil.pid_exists(int(process)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

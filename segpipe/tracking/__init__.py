@@ -1,0 +1,21 @@
+"""Tracking by MLflow: runs, the registry of bundles, and the UI. Nothing else imports mlflow."""
+
+from segpipe.tracking.privacy import Identifiers
+from segpipe.tracking.registry import Registered, register, resolve
+from segpipe.tracking.run import Run, flatten, standard_tags
+from segpipe.tracking.store import FoundRun, Store, find_run
+from segpipe.tracking.ui import serve_ui
+
+__all__ = [
+    "FoundRun",
+    "Identifiers",
+    "Registered",
+    "Run",
+    "Store",
+    "find_run",
+    "flatten",
+    "register",
+    "resolve",
+    "serve_ui",
+    "standard_tags",
+]

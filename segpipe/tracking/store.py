@@ -1,0 +1,288 @@
+"""The MLflow store of an output folder: ``mlflow.db`` (SQLite) and ``mlartifacts/`` beside it."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from segpipe.errors import ConfigError, ModelError
+from segpipe.tracking.privacy import Identifiers
+from segpipe.tracking.quiet import quiet
+from segpipe.tracking.run import Run
+
+with quiet():
+    from mlflow import MlflowClient
+    from mlflow.entities import Experiment
+    from mlflow.entities import Run as MlflowRun
+    from mlflow.exceptions import MlflowException
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+_LOCK_SECONDS = 120
+
+
+class Store:
+    """Runs and bundles of one output folder. Made on first use, which takes some seconds.
+
+    Any number of processes may use one store at once: making it, making experiments and
+    choosing the champion happen under a lock, and SQLite queues all other writes.
+
+    Parameters
+    ----------
+    output : Path
+        ``Config.output``. Made when missing.
+
+    Attributes
+    ----------
+    identifiers : Identifiers
+        Add the names of the dataset's cases and patients as soon as they are known; no
+        parameter or tag of any run will hold them.
+
+    Raises
+    ------
+    ConfigError
+        The folder cannot be written.
+    """
+
+    def __init__(self, output: Path) -> None:
+        self.output = Path(output).absolute()
+        self.database = self.output / "mlflow.db"
+        self.artifacts = self.output / "mlartifacts"
+        self.uri = f"sqlite:///{self.database}"
+        self.identifiers = Identifiers()
+        try:
+            self.artifacts.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"output {self.output}: expected a folder to write to; received {error}. "
+                "Set output to another folder, or tracking.enabled=false."
+            ) from error
+        with self.lock(), quiet():
+            self.client = MlflowClient(self.uri, self.uri)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold what only one process may do at a time. A process that dies lets go of it."""
+        path = self.output / "mlflow.lock"
+        connection = None
+        try:
+            connection = sqlite3.connect(path, timeout=_LOCK_SECONDS, isolation_level=None)
+            connection.execute("BEGIN EXCLUSIVE")
+        except sqlite3.Error as error:
+            if connection is not None:
+                connection.close()
+            raise ConfigError(
+                f"{path}: expected to lock it within {_LOCK_SECONDS} s; received {error}. End "
+                "other programs that use this store, or set tracking.enabled=false."
+            ) from error
+        try:
+            yield
+        finally:
+            connection.close()
+
+    def experiment(self, name: str) -> Experiment:
+        """The experiment of a configuration, made when missing.
+
+        Raises
+        ------
+        ConfigError
+            The experiment was deleted in the UI, or the store has been moved since.
+        """
+        with self.lock():
+            found = self.client.get_experiment_by_name(name)
+            if found is None:
+                location = (self.artifacts / name).as_uri()
+                tags = {"mlflow.experimentKind": "custom_model_development"}
+                return self.client.get_experiment(
+                    self.client.create_experiment(name, location, tags)
+                )
+        if found.lifecycle_stage == "deleted":
+            raise ConfigError(
+                f"experiment {name}: expected an active one; received one that was deleted in "
+                "MLflow. Restore it there, or give the configuration another name."
+            )
+        if not found.artifact_location.startswith(self.artifacts.as_uri()):
+            raise ConfigError(
+                f"{self.output}: expected the store where it was made; its experiment {name} keeps "
+                f"artifacts in {found.artifact_location}. Move it back, or set another output."
+            )
+        return found
+
+    @contextmanager
+    def run(
+        self,
+        experiment: str,
+        name: str,
+        *,
+        run_id: str | None = None,
+        parent: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        system_metrics_seconds: float | None = 10.0,
+    ) -> Iterator[Run]:
+        """Begin or continue a run; it ends with the block.
+
+        FINISHED, or FAILED by an exception, or KILLED by Ctrl-C: then with the error in one line
+        as tag ``error`` and the traceback as artifact ``error.txt``.
+
+        Parameters
+        ----------
+        experiment, name : str
+            The configuration's name, and the run's own (such as ``fold 2, seed 0``).
+        run_id : str, optional
+            Continue this run instead of beginning one.
+        parent : str, optional
+            Id of the run that this one is nested in.
+        tags : mapping of str to str, optional
+            See :func:`standard_tags`.
+        system_metrics_seconds : float, optional
+            How often CPU, GPU, memory, disk and network are sampled; None: not at all.
+
+        Raises
+        ------
+        ModelError
+            ``run_id`` is not in this store or belongs to another experiment.
+        """
+        home = self.experiment(experiment)
+        hidden = {key: self.identifiers.hide(value) for key, value in (tags or {}).items()}
+        if parent is not None:
+            hidden["mlflow.parentRunId"] = parent
+        if run_id is None:
+            begun = self.client.create_run(home.experiment_id, tags=hidden, run_name=name)
+        else:
+            begun = self._continue(run_id, home, hidden)
+        run = Run(self.client, begun, self.identifiers, resumed=run_id is not None)
+        monitor = self._monitor(run.run_id, system_metrics_seconds, run_id is not None)
+        try:
+            yield run
+        except BaseException as error:
+            monitor.finish()
+            with suppress(MlflowException, OSError):  # the error that ended the run goes first
+                self._end_by(run, error)
+            raise
+        monitor.finish()
+        self.client.set_terminated(run.run_id, "FINISHED")
+
+    def _continue(self, run_id: str, home: Experiment, tags: Mapping[str, str]) -> MlflowRun:
+        try:
+            run = self.client.get_run(run_id)
+        except MlflowException as error:
+            raise ModelError(
+                f"run {run_id}: expected a run of {self.database}; received none. "
+                f"{self.recent_runs()}"
+            ) from error
+        if run.info.experiment_id != home.experiment_id:
+            other = self.client.get_experiment(run.info.experiment_id).name
+            raise ModelError(
+                f"run {run_id}: expected a run of experiment {home.name}; received one of {other}."
+                " Resume it with that configuration."
+            )
+        self.client.update_run(run_id, status="RUNNING")
+        if "error" in run.data.tags:
+            self.client.delete_tag(run_id, "error")
+        for key, value in tags.items():
+            self.client.set_tag(run_id, key, value)
+        return run
+
+    def _monitor(self, run_id: str, seconds: float | None, resumed: bool) -> _Monitor:
+        if seconds is None:
+            return _Monitor(None)
+        with quiet():
+            monitor = SystemMetricsMonitor(
+                run_id, seconds, resume_logging=resumed, tracking_uri=self.uri
+            )
+            monitor.start()
+        return _Monitor(monitor)
+
+    def _end_by(self, run: Run, error: BaseException) -> None:
+        interrupted = isinstance(error, KeyboardInterrupt)
+        text = "interrupted" if interrupted else self.identifiers.one_line(error)
+        self.client.set_tag(run.run_id, "error", text)
+        run.log_text("".join(traceback.format_exception(error)), "error.txt")
+        self.client.set_terminated(run.run_id, "KILLED" if interrupted else "FAILED")
+
+    def runs(self, prefix: str = "", limit: int = 50) -> list[FoundRun]:
+        """Runs of all experiments whose id begins with ``prefix``, newest first."""
+        names = {found.experiment_id: found.name for found in self.client.search_experiments()}
+        where = f"attributes.run_id LIKE '{prefix}%'" if prefix else ""
+        found = self.client.search_runs(
+            list(names), where, max_results=limit, order_by=["attributes.start_time DESC"]
+        )
+        return [
+            FoundRun(
+                run.info.run_id,
+                run.info.run_name or "",
+                names[run.info.experiment_id],
+                run.info.status,
+                dict(run.data.tags),
+            )
+            for run in found
+        ]
+
+    def recent_runs(self) -> str:
+        """A sentence with the newest runs, for error messages."""
+        return _listed("Newest runs", self.runs(limit=5))
+
+
+class _Monitor:
+    """System metrics, or none."""
+
+    def __init__(self, monitor: SystemMetricsMonitor | None) -> None:
+        self.monitor = monitor
+
+    def finish(self) -> None:
+        if self.monitor is not None:
+            self.monitor.finish()
+
+
+@dataclass(frozen=True)
+class FoundRun:
+    """A run as :func:`find_run` found it. ``tags`` hold what the pipeline noted, also paths."""
+
+    run_id: str
+    name: str
+    experiment: str
+    status: str
+    tags: Mapping[str, str]
+
+
+def find_run(output: Path, text: str) -> FoundRun:
+    """A run by its id or the beginning of it.
+
+    Raises
+    ------
+    ModelError
+        No store in ``output``, no such run, or several; the message lists what there is.
+    """
+    store = existing_store(output)
+    prefix = text.strip().lower()
+    if not re.fullmatch(r"[0-9a-f]{1,32}", prefix):
+        raise ModelError(
+            f"run {text!r}: expected a run id or its beginning, of 0-9 and a-f. "
+            f"{store.recent_runs()}"
+        )
+    found = store.runs(prefix)
+    if not found:
+        raise ModelError(f"run {text}: no such run in {store.database}. {store.recent_runs()}")
+    if len(found) > 1:
+        raise ModelError(f"run {text}: {_listed('several begin so', found)}. Give more of the id.")
+    return found[0]
+
+
+def existing_store(output: Path) -> Store:
+    """The store of a folder; raises :class:`ModelError` where there is none, and makes none."""
+    database = Path(output).absolute() / "mlflow.db"
+    if not database.is_file():
+        raise ModelError(
+            f"{database}: expected an MLflow store; received no such file. "
+            "Train first, or set output to the folder that holds the runs."
+        )
+    return Store(output)
+
+
+def _listed(title: str, runs: Iterable[FoundRun]) -> str:
+    entries = [f"{run.run_id[:12]} ({run.experiment}: {run.name}, {run.status})" for run in runs]
+    return f"{title}: {', '.join(entries) or 'none'}"

@@ -1,0 +1,1 @@
+"""Fitting one fold: loop, schedules, validation, checkpoints."""

@@ -1,0 +1,125 @@
+import numpy as np
+import pytest
+
+from segpipe.anatomy import region_maps
+from segpipe.config.schema import AnatomyConfig, RegionConfig
+from segpipe.data.nifti import write_volume
+from segpipe.errors import DataError, GeometryError
+from segpipe.volume import Volume
+
+AFFINE = np.array([[2.0, 0, 0, -10], [0, 1, 0, 5], [0, 0, 3, 0], [0, 0, 0, 1]])
+
+
+@pytest.fixture
+def scan():
+    return Volume(np.ones((6, 5, 4, 2), np.float32), AFFINE, (0, 2))
+
+
+def config(*regions):
+    return AnatomyConfig(regions=tuple(RegionConfig(**region) for region in regions))
+
+
+def random_mask(seed, dtype=np.uint8):
+    return np.random.default_rng(seed).integers(0, 2, (6, 5, 4)).astype(dtype)
+
+
+def test_mask_of_the_case_lands_on_the_scans_grid(scan, tmp_path):
+    mask = random_mask(0)
+    write_volume(tmp_path / "masks" / "p7_liver.nii.gz", Volume(mask, AFFINE))
+    liver = {"name": "liver", "source": "mask", "file": "masks/{case}_liver.nii.gz"}
+    maps, flags = region_maps("p7", scan, config(liver), tmp_path)
+    assert flags == ()
+    assert np.array_equal(maps["liver"].array, mask)
+    assert maps["liver"].array.dtype == np.float32
+    assert np.array_equal(maps["liver"].affine, AFFINE)
+    assert maps["liver"].form_codes == (0, 2)
+
+
+def test_mask_stored_flipped_and_permuted_is_turned_back(scan, tmp_path):
+    mask = random_mask(1)
+    flipped = AFFINE[:, [2, 1, 0, 3]] @ np.diag([1.0, 1, -1, 1])
+    flipped[:3, 3] += AFFINE[:3, 0] * 5
+    turned = np.ascontiguousarray(mask.transpose(2, 1, 0)[:, :, ::-1])
+    write_volume(tmp_path / "a.nii.gz", Volume(turned, flipped))
+    maps, _ = region_maps(
+        "a", scan, config({"name": "m", "source": "mask", "file": "{case}.nii.gz"}), tmp_path
+    )
+    assert np.array_equal(maps["m"].array, mask)
+
+
+def test_labels_join_their_ids(scan, tmp_path):
+    labels = np.random.default_rng(2).integers(0, 6, (6, 5, 4)).astype(np.uint8)
+    write_volume(tmp_path / "a.nii.gz", Volume(labels, AFFINE))
+    maps, _ = region_maps(
+        "a",
+        scan,
+        config({"name": "l", "source": "labels", "file": "{case}.nii.gz", "ids": (2, 5)}),
+        tmp_path,
+    )
+    assert np.array_equal(maps["l"].array, (labels == 2) | (labels == 5))
+
+
+def test_soft_mask_stays_soft_and_complement_is_what_is_left(scan, tmp_path):
+    soft = np.random.default_rng(3).random((6, 5, 4)).astype(np.float32)
+    hard = random_mask(4)
+    write_volume(tmp_path / "s.nii.gz", Volume(soft, AFFINE))
+    write_volume(tmp_path / "h.nii.gz", Volume(hard, AFFINE))
+    regions = config(
+        {"name": "outside", "source": "complement"},
+        {"name": "s", "source": "mask", "file": "s.nii.gz", "floor": 0.25},
+        {"name": "h", "source": "mask", "file": "h.nii.gz"},
+    )
+    maps, flags = region_maps("a", scan, regions, tmp_path)
+    assert list(maps) == ["outside", "s", "h"]
+    assert flags == ()
+    floored = np.maximum(soft, 0.25)
+    assert np.allclose(maps["s"].array, floored)
+    assert np.allclose(maps["outside"].array, 1 - np.maximum(floored, hard))
+
+
+def test_margin_uses_the_scans_spacing(scan, tmp_path):
+    mask = np.zeros((6, 5, 4), np.uint8)
+    mask[3, 2, 1] = 1
+    write_volume(tmp_path / "a.nii.gz", Volume(mask, AFFINE))
+    region = {"name": "m", "source": "mask", "file": "a.nii.gz", "margin_mm": 2.0}
+    grown = region_maps("a", scan, config(region), tmp_path)[0]["m"].array
+    expected = np.zeros((6, 5, 4))
+    expected[2:5, 2, 1] = 1  # 2 mm voxels
+    expected[3, :, 1] = 1  # 1 mm voxels; the 3 mm axis is out of reach
+    assert np.array_equal(grown, expected)
+
+
+def test_missing_file_is_an_error_that_says_what_to_do(scan, tmp_path):
+    region = {"name": "brain", "source": "mask", "file": "anatomy/{case}.nii.gz"}
+    with pytest.raises(DataError, match=r"p7\.nii\.gz.*region brain.*optional") as caught:
+        region_maps("p7", scan, config(region), tmp_path)
+    assert caught.value.where == str(tmp_path / "anatomy" / "p7.nii.gz")
+
+
+def test_missing_optional_file_flags_the_region_and_its_complement(scan, tmp_path):
+    write_volume(tmp_path / "h.nii.gz", Volume(random_mask(5), AFFINE))
+    regions = config(
+        {"name": "b", "source": "mask", "file": "{case}.nii.gz", "optional": True},
+        {"name": "h", "source": "mask", "file": "h.nii.gz"},
+        {"name": "outside", "source": "complement"},
+    )
+    maps, flags = region_maps("p7", scan, regions, tmp_path)
+    assert list(maps) == ["h"]
+    assert flags == (
+        "region b: left out, p7.nii.gz does not exist",
+        "region outside: left out, as it is what b leave over",
+    )
+
+
+def test_mask_on_another_grid_is_refused_with_its_path(scan, tmp_path):
+    shifted = AFFINE.copy()
+    shifted[0, 3] += 1
+    write_volume(tmp_path / "a.nii.gz", Volume(random_mask(6), shifted))
+    region = config({"name": "m", "source": "mask", "file": "a.nii.gz"})
+    with pytest.raises(GeometryError, match=r"a\.nii\.gz.*same grid"):
+        region_maps("a", scan, region, tmp_path)
+    assert "m" in region_maps("a", scan, region, tmp_path, tolerance_mm=1.5)[0]
+
+
+def test_no_regions_no_maps(scan, tmp_path):
+    assert region_maps("a", scan, AnatomyConfig(), tmp_path) == ({}, ())

@@ -1,0 +1,83 @@
+import pytest
+
+from segpipe.config import DataConfig
+from segpipe.data.layouts import open_dataset
+from segpipe.errors import DataError
+
+
+@pytest.fixture
+def root(tmp_path, save, scan, mask):
+    for session in ("sub-01/ses-a", "sub-01/ses-b", "sub-02"):
+        stem = session.replace("/", "_")
+        for suffix in ("FLAIR", "T1w"):
+            save(tmp_path / session / f"anat/{stem}_{suffix}.nii.gz", scan())
+        derived = tmp_path / "derivatives/expert" / session
+        save(derived / f"anat/{stem}_dseg.nii.gz", mask)
+    (tmp_path / "participants.tsv").write_text(
+        "participant_id\tage\tsex\nsub-01\t34\tF\nsub-02\tn/a\tM\n"
+    )
+    return tmp_path
+
+
+def test_sessions_are_cases_and_subjects_are_patients(root):
+    dataset = open_dataset(DataConfig(root=root))
+    assert dataset.layout == "bids"
+    assert dataset.channels == ("FLAIR", "T1w")
+    assert dataset.labels == {"lesion": 1}
+    assert [(c.id, c.patient) for c in dataset.cases] == [
+        ("sub-01_ses-a", "sub-01"),
+        ("sub-01_ses-b", "sub-01"),
+        ("sub-02", "sub-02"),
+    ]
+    assert dataset.cases[1].attributes == {"age": "34", "sex": "F", "session": "ses-b"}
+    assert dataset.cases[2].attributes == {"sex": "M"}
+    assert dataset.cases[1].channels[0].path == (
+        root / "sub-01/ses-b/anat/sub-01_ses-b_FLAIR.nii.gz"
+    )
+    assert dataset.cases[2].reference == (
+        root / "derivatives/expert/sub-02/anat/sub-02_dseg.nii.gz"
+    )
+
+
+def test_configured_channels_may_carry_entities(root, save, scan):
+    save(root / "sub-02/anat/sub-02_acq-3D_FLAIR.nii.gz", scan())
+    with pytest.raises(DataError, match="several FLAIR images"):
+        open_dataset(DataConfig(root=root))
+    dataset = open_dataset(DataConfig(root=root, channels=("acq-3D_FLAIR",)))
+    assert dataset.cases[2].channels[0].path.name == "sub-02_acq-3D_FLAIR.nii.gz"
+    assert dataset.cases[0].channels[0].path.name == "sub-01_ses-a_acq-3D_FLAIR.nii.gz"
+
+
+def test_lesion_masks_go_before_other_masks(root, save, mask):
+    derived = root / "derivatives/expert/sub-02"
+    save(derived / "anat/sub-02_desc-brain_mask.nii.gz", mask)
+    assert open_dataset(DataConfig(root=root)).cases[2].reference.name == "sub-02_dseg.nii.gz"
+    save(root / "derivatives/other/sub-02/sub-02_label-lesion_mask.nii.gz", mask)
+    found = open_dataset(DataConfig(root=root)).cases[2].reference
+    assert found == root / "derivatives/other/sub-02/sub-02_label-lesion_mask.nii.gz"
+    save(derived / "sub-02_lesions.nii.gz", mask)
+    with pytest.raises(DataError, match="several masks"):
+        open_dataset(DataConfig(root=root))
+
+
+def test_masks_beside_the_images_are_no_channels(root, save, mask):
+    (root / "derivatives/expert/sub-02/anat/sub-02_dseg.nii.gz").unlink()
+    assert open_dataset(DataConfig(root=root)).cases[2].reference is None
+    save(root / "sub-02/anat/sub-02_FLAIR_mask.nii.gz", mask)
+    dataset = open_dataset(DataConfig(root=root))
+    assert dataset.channels == ("FLAIR", "T1w")
+    assert dataset.cases[2].reference == root / "sub-02/anat/sub-02_FLAIR_mask.nii.gz"
+
+
+def test_faults(root, tmp_path_factory):
+    (root / "participants.tsv").write_bytes(b"\xff\xfe")
+    with pytest.raises(DataError, match="not readable as a table"):
+        open_dataset(DataConfig(root=root))
+    (root / "participants.tsv").unlink()
+    (root / "sub-0 3/anat").mkdir(parents=True)
+    with pytest.raises(DataError, match="a case id that cannot be used"):
+        open_dataset(DataConfig(root=root))
+    empty = tmp_path_factory.mktemp("empty")
+    (empty / "sub-01/anat").mkdir(parents=True)
+    with pytest.raises(DataError, match="no images"):
+        open_dataset(DataConfig(root=empty))

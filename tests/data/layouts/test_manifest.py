@@ -1,0 +1,92 @@
+import pytest
+
+from segpipe.config import DataConfig
+from segpipe.data.layouts import ChannelFile, open_dataset
+from segpipe.errors import DataError
+
+
+@pytest.fixture
+def table(tmp_path):
+    def _table(text, name="scans.csv", **settings):
+        path = tmp_path / name
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return open_dataset(DataConfig(root=path, **settings))
+
+    return _table
+
+
+def test_every_column(table, tmp_path):
+    dataset = table(
+        "case,patient,flair,t1,reference,split,scanner\n"
+        "b,P1,b/f.nii.gz,b/t.nii.gz,b/m.nii.gz,train,X\n"
+        "a,P1,a/f.nii.gz,a/t.nii.gz, a/m.nii.gz ,,\n"
+        "c,P2,c/f.nii.gz,c/t.nii.gz,,test,Y\n"
+    )
+    assert (dataset.name, dataset.layout, dataset.root) == ("scans", "csv", tmp_path)
+    assert dataset.channels == ("flair", "t1")
+    first, second = dataset.cases
+    assert (first.id, first.patient, first.attributes) == ("a", "P1", {})
+    assert first.reference == tmp_path / "a/m.nii.gz"
+    assert first.channels == (
+        ChannelFile(tmp_path / "a/f.nii.gz"),
+        ChannelFile(tmp_path / "a/t.nii.gz"),
+    )
+    assert second.attributes == {"scanner": "X"}
+    assert [(c.id, c.reference) for c in dataset.test_cases] == [("c", None)]
+
+
+def test_channel_columns_by_configuration(table, tmp_path):
+    text = "case;flair;t1\na;f.nii;t.nii\n"
+    dataset = table(text, channels=("t1",))
+    assert dataset.channels == ("t1",)
+    assert dataset.cases[0].channels == (ChannelFile(tmp_path / "t.nii"),)
+    assert dataset.cases[0].attributes == {"flair": "f.nii"}
+    with pytest.raises(DataError, match="no column for the images; expected t2"):
+        table(text, channels=("t2",))
+
+
+def test_image_column(table, tmp_path):
+    text = "\ufeffcase\timage\na\ti.nii\n"
+    assert table(text).channels == ("image",)
+    assert table(text, channels=("MRI",)).channels == ("MRI",)
+    several = table(text, channels=("x", "y"))
+    assert several.cases[0].channels == (
+        ChannelFile(tmp_path / "i.nii", 0),
+        ChannelFile(tmp_path / "i.nii", 1),
+    )
+    assert several.cases[0].patient == "a"
+
+
+def test_a_folder_with_manifest_csv(tmp_path):
+    (tmp_path / "manifest.csv").write_text("case,image\na,a.nii\n")
+    for layout in ("auto", "csv"):
+        dataset = open_dataset(DataConfig(root=tmp_path, layout=layout))
+        assert dataset.cases[0].channels[0].path == tmp_path / "a.nii"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "lists no cases"),
+        ("case,image\n", "lists no cases"),
+        ("id,image\na,a.nii\n", "lists no cases"),
+        ("case,image,image\na,a.nii,b.nii\n", "lists no cases"),
+        ("case,picture\na,a.png\n", "no column for the images"),
+        ("case,image\na\n", r"line 2: a row of another length"),
+        ("case,image\na,a.nii,b.nii\n", r"line 2: a row of another length"),
+        ("case,image\na,a.nii\na,b.nii\n", "two cases with one id"),
+        ("case,image\na/b,a.nii\n", "a case id that cannot be used"),
+        ("case,image\n=cmd(),a.nii\n", "a case id that cannot be used"),
+        ("case,image,split\na,a.nii,val\n", "an unknown split; expected train or test"),
+        ("case,image\na,../a.nii\n", "line 2, column image: a path that leaves"),
+        ("case,image\na,/tmp/a.nii\n", "leaves the dataset"),
+        ("case,image\na,\n", "leaves the dataset; expected a path"),
+        ("case,image,reference\na,a.nii,../m.nii\n", "leaves the dataset"),
+        (b"case,image\na,\xff.nii\n", "not readable as a table"),
+        (b"case,image\na,a\0.nii\n", r"not readable|leaves the dataset"),
+        ('case,image\n"a,a.nii\n', "not readable as a table"),
+    ],
+)
+def test_tables_that_cannot_be_used(table, text, says):
+    with pytest.raises(DataError, match=says):
+        table(text)

@@ -1,0 +1,106 @@
+import json
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from segpipe.config import DataConfig
+from segpipe.data.check import check_dataset
+from segpipe.data.layouts import open_dataset
+
+
+@pytest.fixture
+def root(tmp_path, save, scan, mask):
+    for number, case in enumerate("abcd"):
+        for channel in (0, 1):
+            save(tmp_path / f"imagesTr/{case}_{channel:04d}.nii.gz", scan(2 * number + channel))
+        save(tmp_path / f"labelsTr/{case}.nii.gz", mask * (case != "d"))
+    save(tmp_path / "imagesTs/t_0000.nii.gz", scan(100))
+    save(tmp_path / "imagesTs/t_0001.nii.gz", scan(101))
+    document = {"channel_names": {"0": "FLAIR", "1": "T1"}, "labels": {"lesion": 1}}
+    (tmp_path / "dataset.json").write_text(json.dumps(document))
+    return tmp_path
+
+
+def findings(root, **settings):
+    config = DataConfig(root=root, **settings)
+    return check_dataset(open_dataset(config), config)
+
+
+def found(root, **settings):
+    return [(f.case, Path(f.file).name, f.problem) for f in findings(root, **settings)]
+
+
+def test_a_clean_dataset_has_no_findings_though_a_reference_is_empty(root):
+    turned = nib.load(root / "imagesTr/a_0001.nii.gz").as_reoriented(
+        np.array([[1, 1], [0, -1], [2, 1]])
+    )
+    turned.to_filename(root / "imagesTr/a_0001.nii.gz")
+    assert findings(root) == []
+
+
+def test_every_problem_of_every_case_is_listed(root, save, scan, mask):
+    (root / "imagesTr/a_0000.nii.gz").write_bytes(b"")
+    (root / "imagesTr/a_0001.nii.gz").unlink()
+    save(root / "labelsTr/a.nii.gz", mask * 5)
+    save(root / "imagesTr/b_0001.nii.gz", scan(50), np.diag([1, 1, 9, 1]))
+    (root / "labelsTr/b.nii.gz").unlink()
+    save(root / "imagesTr/c_0000.nii.gz", np.full((5, 4, 3), 7, np.float32))
+    save(root / "labelsTr/orphan.nii.gz", mask)
+    save(root / "imagesTs/t_0001.nii.gz", np.where(scan() > 0, np.nan, scan()))
+    assert found(root) == [
+        ("a", "a_0000.nii.gz", "not a NIfTI image"),
+        ("a", "a_0001.nii.gz", "no such file"),
+        ("a", "a.nii.gz", "values that are no declared label"),
+        ("b", "b_0001.nii.gz", "not on the same grid (corners up to 22 mm apart)"),
+        ("b", "b.nii.gz", "no such file"),
+        ("c", "c_0000.nii.gz", "an image without content"),
+        ("orphan", "orphan_0000.nii.gz", "no such file"),
+        ("orphan", "orphan_0001.nii.gz", "no such file"),
+        ("t", "t_0001.nii.gz", "voxels that are not finite"),
+    ]
+    for finding in findings(root):
+        assert finding.fix
+        assert finding.expected
+    grid = findings(root)[3]
+    assert grid.expected.startswith("shape 5×4×3, spacing 2×2×3 mm, LAS")
+    assert grid.received.startswith("shape 5×4×3, spacing 1×1×9 mm, RAS")
+    assert grid.fix.startswith("Resample it onto the expected grid")
+
+
+def test_images_that_occur_twice_are_found_however_stored(root, save, scan):
+    copy = nib.load(root / "imagesTr/a_0000.nii.gz").as_reoriented(
+        np.array([[0, -1], [2, 1], [1, 1]])
+    )
+    copy.to_filename(root / "imagesTs/t_0000.nii.gz")
+    shutil.copy(root / "imagesTr/b_0000.nii.gz", root / "imagesTr/b_0001.nii.gz")
+    assert found(root) == [
+        ("b", "b_0001.nii.gz", "the same image twice"),
+        ("t", "t_0000.nii.gz", "the same image under two case ids"),
+    ]
+    assert "voxels of a: " in findings(root)[1].received
+
+
+def test_training_cases_without_reference_and_strays_are_found(root, save, scan):
+    shutil.rmtree(root / "labelsTr")
+    save(root / "imagesTr/stray.nii.gz", scan())
+    assert found(root) == [
+        ("", "stray.nii.gz", "an image whose name tells no channel"),
+        *[(case, f"{case}_0000.nii.gz", "a training case without a reference") for case in "abcd"],
+    ]
+
+
+def test_settings_count(root, save, mask):
+    save(root / "labelsTr/a.nii.gz", mask * 9)
+    assert len(found(root)) == 1
+    assert found(root, ignore_label=9) == []
+    assert len(found(root, max_voxels=10)) == 4 * 3 + 2
+
+
+def test_workers_change_nothing(root):
+    (root / "imagesTr/a_0001.nii.gz").unlink()
+    config = DataConfig(root=root)
+    dataset = open_dataset(config)
+    assert check_dataset(dataset, config, workers=2) == check_dataset(dataset, config)

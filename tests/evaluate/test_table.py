@@ -1,0 +1,170 @@
+"""The table is exact: reading it back gives what scoring gives."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import ndimage
+
+from segpipe.config import EvaluateConfig, OperatingPoint
+from segpipe.evaluate.operating_point import choose, false_positive_chance, operating_curve
+from segpipe.evaluate.score import ScoreSettings, score_case
+from segpipe.evaluate.table import COLUMNS, THRESHOLDS, component_table, empty_table
+from segpipe.volume import Volume
+
+AFFINE = np.diag([1.0, 1.5, 2.0, 1.0])
+LABELS = {"lesion": 1}
+
+
+def random_case(seed):
+    rng = np.random.default_rng(seed)
+    reference = ndimage.gaussian_filter(rng.random((14, 15, 13)), 1.3) > 0.55
+    noise = ndimage.gaussian_filter(rng.random(reference.shape), 0.8)
+    blurred = ndimage.gaussian_filter(reference.astype(float), 0.7)
+    p = np.clip(0.7 * blurred + 2.2 * (noise - 0.4), 0, 1).astype(np.float32)
+    return Volume(reference.astype(np.uint8), AFFINE), Volume(p, AFFINE)
+
+
+@pytest.fixture(scope="module")
+def cohort():
+    cases = {f"c{seed}": random_case(seed) for seed in range(3)}
+    empty = np.zeros((6, 6, 6), np.uint8)
+    false = np.zeros((6, 6, 6), np.float32)
+    false[2, 2, 2] = 0.62
+    cases["free"] = (Volume(empty, AFFINE), Volume(false, AFFINE))
+    settings = ScoreSettings()
+    tables = [component_table(name, *pair, LABELS, settings) for name, pair in cases.items()]
+    return cases, pd.concat([empty_table(), *tables], ignore_index=True)
+
+
+def scored(cases, config, threshold, size):
+    point = OperatingPoint(threshold=threshold, min_size_mm3=size)
+    settings = ScoreSettings.from_config(config, point)
+    return [score_case(name, *pair, LABELS, settings)[0] for name, pair in cases.items()]
+
+
+@pytest.mark.parametrize("rule", ["any", "iou:0.2", "overlap:0.3"])
+@pytest.mark.parametrize("smallest", [0.0, 12.0])
+def test_curve_equals_scoring_at_every_point(cohort, rule, smallest):
+    cases, table = cohort
+    config = EvaluateConfig(rule=rule, min_size_mm3=smallest, min_sizes_mm3=(0.0, 9.0, 40.0))
+    curve = operating_curve(table, config, list(cases))
+    assert len(curve) == len(THRESHOLDS) * 3
+    for point in curve.iloc[::5].itertuples():
+        rows = scored(cases, config, point.threshold, point.min_size_mm3)
+        wrong = np.mean([row["false_positive_regions"] for row in rows])
+        f1 = np.mean([row["lesion_f1"] for row in rows if row["lesion_f1"] is not None])
+        found = [row["lesion_sensitivity"] for row in rows if row["lesion_f1"] is not None]
+        assert point.false_positive_regions == pytest.approx(wrong)
+        assert point.lesion_f1 == pytest.approx(f1)
+        assert point.lesion_sensitivity == pytest.approx(np.mean(found))
+
+
+def test_rows_describe_components():
+    reference = np.zeros((7, 1, 1), np.uint8)
+    reference[[1, 2, 5]] = 1
+    p = np.array([0, 0.3, 0.9, 0.6, 0, 0, 0.4], np.float32).reshape(7, 1, 1)
+    regions = {"low": np.arange(7).reshape(7, 1, 1) < 4}
+    table = component_table(
+        "a", Volume(reference, AFFINE), Volume(p, AFFINE), LABELS, ScoreSettings(),
+        regions=regions, thresholds=[0.5, 0.35],
+    )  # fmt: skip
+    assert list(table.columns) == list(COLUMNS)
+    at = table[table["threshold"] == 0.35].set_index(["side", "component"])
+    region = at.loc[("prediction", 1)]
+    assert (region["voxels"], region["region"]) == (2, "low")
+    assert region["size_mm3"] == pytest.approx(6.0)
+    assert region["mean_probability"] == pytest.approx(0.75)
+    assert region["max_probability"] == pytest.approx(0.9)
+    assert (region["matched"], region["overlap_voxels"], region["links"]) == (1, 1, "1:1")
+    assert region["matched_size_mm3"] == pytest.approx(6.0)
+    false = at.loc[("prediction", 2)]
+    assert (false["matched"], false["links"], false["region"]) == (0, "", "none")
+    lesion = at.loc[("reference", 1)]
+    assert (lesion["matched"], lesion["mean_probability"]) == (1, pytest.approx(0.6))
+    assert len(table[(table["threshold"] == 0.5) & (table["side"] == "prediction")]) == 1
+
+
+def test_table_survives_parquet_and_csv(cohort, tmp_path):
+    cases, table = cohort
+    table.to_parquet(tmp_path / "t.parquet")
+    table.to_csv(tmp_path / "t.csv", index=False)
+    config = EvaluateConfig()
+    expected = operating_curve(table, config, list(cases))
+    for back in (
+        pd.read_parquet(tmp_path / "t.parquet"),
+        pd.read_csv(tmp_path / "t.csv", keep_default_na=False),
+    ):
+        pd.testing.assert_frame_equal(operating_curve(back, config, list(cases)), expected)
+
+
+def test_nothing_found_and_nothing_there():
+    nothing = Volume(np.zeros((3, 3, 3), np.uint8), AFFINE)
+    p = nothing.with_array(np.zeros((3, 3, 3), np.float32))
+    assert len(component_table("a", nothing, p, LABELS, ScoreSettings())) == 0
+
+
+def test_f1_choice_is_the_best_of_the_curve(cohort):
+    cases, table = cohort
+    config = EvaluateConfig(choose="f1")
+    choice = choose(table, config, list(cases), OperatingPoint())
+    curve = operating_curve(table, config, list(cases))
+    assert choice.figures["lesion_f1"] == pytest.approx(curve["lesion_f1"].max())
+    assert choice.operating_point.threshold == choice.figures["threshold"]
+
+
+def test_sensitivity_choice_has_fewest_false_positives_above_the_floor(cohort):
+    cases, table = cohort
+    config = EvaluateConfig(choose="sensitivity", sensitivity_floor=0.7)
+    choice = choose(table, config, list(cases), OperatingPoint())
+    curve = operating_curve(table, config, list(cases))
+    allowed = curve[curve["lesion_sensitivity"] >= 0.7]
+    assert choice.figures["lesion_sensitivity"] >= 0.7
+    fewest = allowed["false_positive_regions"].min()
+    assert choice.figures["false_positive_regions"] == fewest
+
+
+def test_unreachable_floor_is_said(cohort):
+    cases, table = cohort
+    high = table[table["threshold"] > 0.85]
+    config = EvaluateConfig(choose="sensitivity", sensitivity_floor=1.0)
+    choice = choose(high, config, list(cases), OperatingPoint())
+    best = operating_curve(high, config, list(cases))["lesion_sensitivity"].max()
+    assert choice.figures["lesion_sensitivity"] == best < 1
+    assert "not reached" in choice.reason
+
+
+def test_fixed_choice_keeps_the_configured_point_and_its_figures(cohort):
+    cases, table = cohort
+    config, point = EvaluateConfig(choose="fixed"), OperatingPoint(threshold=0.6, min_size_mm3=9)
+    choice = choose(table, config, list(cases), point)
+    rows = scored(cases, config, 0.6, 9)
+    assert choice.operating_point == point
+    expected = np.mean([row["false_positive_regions"] for row in rows])
+    assert choice.figures["false_positive_regions"] == pytest.approx(expected)
+    elsewhere = choose(table, config, list(cases), OperatingPoint(threshold=0.37))
+    assert elsewhere.figures["lesion_f1"] is None
+
+
+def test_without_lesions_the_configured_point_stays(cohort):
+    _, table = cohort
+    choice = choose(table, EvaluateConfig(), ["free"], OperatingPoint(threshold=0.6))
+    assert choice.operating_point.threshold == 0.6
+    assert choice.figures["false_positive_regions"] == 1.0
+    assert choice.figures["lesion_f1"] is None
+
+
+def test_chance_counts_every_region_once(cohort):
+    cases, table = cohort
+    config, point = EvaluateConfig(), OperatingPoint(threshold=0.4)
+    bins = false_positive_chance(table, point, config)
+    rows = scored(cases, config, 0.4, 0)
+    assert sum(b["components"] for b in bins) == sum(r["predicted_regions"] for r in rows)
+    wrong = sum(r["false_positive_regions"] for r in rows)
+    assert sum(b["false_positives"] for b in bins) == wrong > 0
+    for b in bins:
+        expected = b["false_positives"] / b["components"] if b["components"] else None
+        assert b["chance"] == expected
+    (free,) = [b for b in false_positive_chance(
+        table[table["case"] == "free"], point, config) if b["components"]]  # fmt: skip
+    assert (free["low_mm3"], free["high_mm3"]) == (0, 30)
+    assert (free["low_probability"], free["high_probability"], free["chance"]) == (0.6, 0.7, 1)

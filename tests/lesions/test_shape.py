@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+from scipy.spatial.distance import pdist
+from skimage.measure import regionprops
+
+from segpipe.lesions.components import label_components
+from segpipe.lesions.shape import describe_components, longest_diameter_mm, side_of
+
+SHEARED = np.array([[0.7, -0.4, 0.1, 5], [0.5, 1.1, 0, -3], [0, 0.2, 3.0, 9], [0, 0, 0, 1.0]])
+
+
+def brute_force_mm(mask, affine):
+    centres = np.argwhere(mask)
+    steps = np.concatenate([np.eye(3), -np.eye(3)]) / 2
+    points = (centres[:, None] + steps).reshape(-1, 3) @ affine[:3, :3].T
+    return pdist(points).max()
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("affine", [np.eye(4), np.diag([0.9, 0.9, 6.5, 1]), SHEARED])
+def test_longest_diameter_equals_brute_force(seed, affine):
+    rng = np.random.default_rng(seed)
+    mask = rng.random(rng.integers(1, 7, 3)) < 0.5
+    mask.flat[0] = True
+    assert longest_diameter_mm(mask, affine) == pytest.approx(brute_force_mm(mask, affine))
+
+
+def test_longest_diameter_of_a_convex_body_equals_scikit_image():
+    mask = np.ones((9, 5, 3), bool)
+    (expected,) = regionprops(mask.astype(int), spacing=(1, 1.5, 2))
+    found = longest_diameter_mm(mask, np.diag([1, 1.5, 2, 1]))
+    assert found == pytest.approx(expected.feret_diameter_max, rel=1e-6)
+
+
+def test_components_are_described_in_the_world():
+    mask = np.zeros((6, 6, 6), bool)
+    mask[0:2, 3, 3] = True
+    mask[4, 2:4, 2] = True
+    affine = np.diag([-10.0, 1, 2, 1])
+    affine[:3, 3] = [20, 0, 0]
+    first, second = describe_components(label_components(mask)[0], affine)
+    assert (first.id, first.voxels, first.volume_ml) == (1, 2, pytest.approx(0.04))
+    assert first.centroid_voxel == (0.5, 3, 3)
+    assert first.centroid_mm == (15, 3, 6)
+    assert first.longest_diameter_mm == 20
+    assert (first.side, first.touches_border) == ("R", True)
+    assert second.centroid_mm == (-20, 2.5, 4)
+    assert (second.side, second.touches_border) == ("L", False)
+
+
+def test_side_is_not_claimed_near_the_midline():
+    assert [side_of(x) for x in (-5.1, -5, 5, 5.1)] == ["L", "midline", "midline", "R"]
+    assert side_of(30, midline_x_mm=40) == "L"
+
+
+def test_single_slice_does_not_touch_its_own_faces():
+    labels = np.zeros((5, 5, 1), int)
+    labels[2, 2, 0] = 1
+    (only,) = describe_components(labels, np.eye(4))
+    assert not only.touches_border
+
+
+def test_nothing_to_describe():
+    assert describe_components(np.zeros((2, 2, 2), int), np.eye(4)) == []

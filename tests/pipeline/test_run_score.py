@@ -1,0 +1,223 @@
+import csv
+import io
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+from rich.console import Console
+
+from segpipe.data.nifti import write_volume
+from segpipe.errors import ConfigError, DataError
+from segpipe.evaluate.score import ScoreSettings
+from segpipe.pipeline.score import run_score
+from segpipe.pipeline.score_files import case_id, declared_labels
+from segpipe.pipeline.score_output import score_csv, score_table
+from segpipe.volume import Volume
+
+SETTINGS = ScoreSettings(bootstrap=50)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    for name in ("references", "predictions", "regions"):
+        (tmp_path / name).mkdir()
+    return tmp_path / "references", tmp_path / "predictions", tmp_path / "regions"
+
+
+def save(path, values, affine=None):
+    array = np.asarray(values)
+    array = array.astype(np.float32 if array.dtype.kind == "f" else np.uint8)
+    affine = np.eye(4) if affine is None else affine
+    if np.isnan(array).any():  # our own writer refuses it
+        nib.save(nib.Nifti1Image(array.reshape(-1, 1, 1), affine), path)
+    else:
+        write_volume(path, Volume(array.reshape(-1, 1, 1), affine))
+
+
+def by_case(document):
+    return {(row["case"], row["label"]): row for row in document["rows"]}
+
+
+def test_folders_pair_by_case_and_unpaired_ones_fail(folders):
+    references, predictions, _ = folders
+    save(references / "a.nii.gz", [1, 1, 0, 1])
+    save(predictions / "a_0000.nii", [1, 0, 0, 0])
+    save(references / "b.nii.gz", [1, 1, 0, 1])
+    save(predictions / "c.nii.gz", [1, 1, 0, 1])
+    document = run_score(references, predictions, SETTINGS)
+    rows = by_case(document)
+    assert list(rows) == [("a", "lesion"), ("b", "lesion"), ("c", "lesion")]
+    assert rows["a", "lesion"]["dice"] == 0.5
+    assert rows["a", "lesion"]["missed_lesions"] == 1
+    assert set(rows["b", "lesion"]) == {"case", "label", "status", "error"}
+    assert "b: no prediction" in rows["b", "lesion"]["error"]
+    assert "c: no reference" in rows["c", "lesion"]["error"]
+    assert (document["summary"]["lesion"]["cases"], document["summary"]["lesion"]["failed"]) == (
+        1,
+        2,
+    )
+    json.dumps(document, allow_nan=False)
+
+
+def test_single_files_pair_whatever_their_names(folders):
+    references, predictions, _ = folders
+    save(references / "a.nii.gz", [1, 0])
+    save(predictions / "out.nii.gz", [255, 0])
+    (row,) = run_score(references / "a.nii.gz", predictions / "out.nii.gz", SETTINGS)["rows"]
+    assert (row["case"], row["label"], row["dice"]) == ("a", "lesion", 1.0)
+
+
+def test_undeclared_values_are_names(folders):
+    references, predictions, _ = folders
+    save(references / "a.nii.gz", [1, 2, 0])
+    save(predictions / "a.nii.gz", [1, 0, 2])
+    rows = by_case(run_score(references, predictions, SETTINGS))
+    assert list(rows) == [("a", "1"), ("a", "2")]
+    (only,) = run_score(references, predictions, SETTINGS, label="2")["rows"]
+    assert only == rows["a", "2"]
+    with pytest.raises(DataError, match="received 3"):
+        run_score(references, predictions, SETTINGS, label="3")
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {"background": 0, "core": 1, "whole": [1, 2], "ignore": 3},
+        {"0": "background", "1": "core", "2": "edge"},
+    ],
+)
+def test_dataset_json_names_labels(folders, labels):
+    references, predictions, _ = folders
+    (references.parent / "dataset.json").write_text(json.dumps({"labels": labels}))
+    save(references / "a.nii.gz", [1, 2, 0, 2])
+    save(predictions / "a.nii.gz", [1, 1, 0, 2])
+    document = run_score(references, predictions, SETTINGS)
+    rows = by_case(document)
+    assert [label for _, label in rows] == list(declared_labels(references).labels)
+    assert document["settings"]["ignore_label"] == (3 if "ignore" in labels else None)
+    assert rows["a", "core"]["dice"] == pytest.approx(2 / 3)
+    if "whole" in labels:
+        assert rows["a", "whole"]["dice"] == 1.0
+    (chosen,) = run_score(references, predictions, SETTINGS, label="1")["rows"]
+    assert chosen["label"] == "core"
+
+
+def test_values_nobody_declared_fail_the_row(folders):
+    references, predictions, _ = folders
+    (references / "dataset.json").write_text('{"labels": {"background": 0, "lesion": 1}}')
+    save(references / "a.nii.gz", [1, 0])
+    save(predictions / "a.nii.gz", [2, 0])
+    (row,) = run_score(references, predictions, SETTINGS)["rows"]
+    assert row["status"] == "failed"
+    assert "expected values among [0, 1]; received 2" in row["error"]
+
+
+def test_probabilities_are_recognised_and_nan_is_flagged_or_fails(folders):
+    references, predictions, _ = folders
+    save(references / "a.nii.gz", [1, 1, 0, 0])
+    save(predictions / "a.nii.gz", [0.9, 0.4, 0.1, np.nan])
+    (row,) = run_score(references, predictions, SETTINGS)["rows"]
+    assert row["prediction_volume_ml"] == 0.001
+    assert len(row["flags"]) == 1
+    assert "NaN" in row["flags"][0]
+    lower = SETTINGS.model_copy(update={"threshold": 0.3})
+    assert run_score(references, predictions, lower)["rows"][0]["dice"] == 1.0
+    strict = SETTINGS.model_copy(update={"strict": True})
+    (failed,) = run_score(references, predictions, strict)["rows"]
+    assert failed["status"] == "failed"
+
+
+def test_prediction_on_a_flipped_grid_is_turned_and_another_grid_fails(folders):
+    references, predictions, _ = folders
+    save(references / "a.nii.gz", [1, 1, 0, 0])
+    flipped = np.diag([-1.0, 1, 1, 1])
+    flipped[0, 3] = 3
+    save(predictions / "a.nii.gz", [0, 0, 1, 1], flipped)
+    save(references / "b.nii.gz", [1, 1, 0, 0])
+    save(predictions / "b.nii.gz", [1, 1, 0, 0], np.diag([2.0, 1, 1, 1]))
+    rows = by_case(run_score(references, predictions, SETTINGS))
+    assert rows["a", "lesion"]["dice"] == 1.0
+    assert "not on the same grid" in rows["b", "lesion"]["error"]
+
+
+def test_regions_are_found_by_name_in_both_layouts(folders):
+    references, predictions, regions = folders
+    (regions / "near").mkdir()
+    for case in ("a", "a_2"):
+        save(references / f"{case}.nii.gz", [1, 0, 0, 0, 0])
+        save(predictions / f"{case}.nii.gz", [1, 0, 1, 0, 1])
+    save(regions / "a_far.nii.gz", [0, 0, 0, 0, 1])
+    save(regions / "near" / "a.nii.gz", [1, 1, 1, 0, 0])
+    document = run_score(references, predictions, SETTINGS, regions=regions)
+    first, second = document["details"]
+    wrong = {name: counts["false_positive_regions"] for name, counts in first["regions"].items()}
+    assert wrong == {"far": 1, "near": 1, "none": 0}
+    assert second["regions"] is None
+    assert document["rows"][1]["flags"] == ["no region maps for this case"]
+    assert document["summary"]["lesion"]["regions"]["far"]["false_positive_regions"]["mean"] == 1
+
+
+def test_numbered_lesions(folders):
+    references, predictions, _ = folders
+    save(references / "a.nii.gz", [4, 4, 7, 0])
+    save(predictions / "a.nii.gz", [3, 0, 0, 0])
+    settings = SETTINGS.model_copy(update={"reference_instances": True})
+    (row,) = run_score(references, predictions, settings)["rows"]
+    assert (row["label"], row["reference_lesions"], row["detected_lesions"]) == ("lesion", 2, 1)
+
+
+def test_broken_file_is_a_failed_row(folders):
+    references, predictions, _ = folders
+    save(references / "a.nii.gz", [1, 0])
+    (predictions / "a.nii.gz").write_bytes(b"nothing")
+    (row,) = run_score(references, predictions, SETTINGS)["rows"]
+    assert row["status"] == "failed"
+    assert "a.nii.gz" in row["error"]
+
+
+def test_two_files_of_one_case_are_not_guessed_between(folders):
+    references, predictions, _ = folders
+    save(references / "a.nii.gz", [1, 0])
+    save(predictions / "a.nii.gz", [1, 0])
+    save(predictions / "a_0000.nii.gz", [1, 0])
+    (row,) = run_score(references, predictions, SETTINGS)["rows"]
+    assert "several predictions" in row["error"]
+
+
+def test_case_pattern(tmp_path):
+    assert case_id(tmp_path / "sub-07_ses-1_mask.nii.gz", r"sub-\d+") == "sub-07"
+    assert case_id(tmp_path / "sub-07_ses-1_mask.nii.gz", r"sub-(\d+)") == "07"
+    with pytest.raises(DataError, match="finds no case"):
+        case_id(tmp_path / "x.nii.gz", r"sub-(\d+)")
+    with pytest.raises(DataError, match="no regular expression"):
+        case_id(tmp_path / "x.nii.gz", "(")
+
+
+def test_nothing_to_score(folders):
+    references, predictions, _ = folders
+    with pytest.raises(DataError, match="nothing to score"):
+        run_score(references, predictions, SETTINGS)
+    with pytest.raises(DataError, match="does not exist"):
+        run_score(references / "no", predictions, SETTINGS)
+
+
+def test_unknown_rule_is_refused_before_any_file_is_read():
+    with pytest.raises(ConfigError, match="expected any, iou:X or overlap:X"):
+        ScoreSettings(rule="most")
+
+
+def test_terminal_and_csv_show_values_gaps_and_failures(folders):
+    references, predictions, _ = folders
+    save(references / "a[b].nii.gz", [0, 0, 0, 0])
+    save(predictions / "a[b].nii.gz", [1, 0, 1, 0])
+    save(references / "z.nii.gz", [1, 0])
+    document = run_score(references, predictions, SETTINGS)
+    console = Console(width=100, file=io.StringIO())
+    console.print(score_table(document))
+    text = console.file.getvalue()
+    assert "a[b]" in text
+    assert "z: no prediction" in text
+    first, second = csv.DictReader(io.StringIO(score_csv(document)))
+    assert (first["case"], first["false_positive_regions"], first["lesion_f1"]) == ("a[b]", "2", "")
+    assert second["status"] == "failed"

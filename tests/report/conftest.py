@@ -1,0 +1,87 @@
+"""A synthetic scan with blobs, and the inputs of a report on it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from segpipe.report.gallery import make_gallery
+from segpipe.report.lesion import Lesion
+from segpipe.report.patient import PatientInputs, RegionBurden
+from segpipe.report.validation import Chance, Validation
+from segpipe.volume import Volume
+
+
+def lesion(number, volume_ml=1.0, **facts):
+    known = {
+        "label": "lesion",
+        "region": "cortical",
+        "side": "left",
+        "longest_diameter_mm": 12.0,
+        "mean_probability": 0.8,
+        "chance": Chance(0.25, 8),
+    }
+    return Lesion(id=number, volume_ml=volume_ml, **{**known, **facts})
+
+
+def ball(shape, centre, radius):
+    grid = np.indices(shape)
+    return sum((g - c) ** 2 for g, c in zip(grid, centre, strict=True)) <= radius**2
+
+
+@pytest.fixture(scope="session")
+def scan():
+    """A head of 100 on 0 with two lesions of 200: number 1 large, number 2 small."""
+    shape = (48, 56, 40)
+    image = 100.0 * ball(shape, (24, 28, 20), 19)
+    components = np.zeros(shape, np.uint8)
+    components[ball(shape, (16, 30, 22), 4)] = 1
+    components[ball(shape, (32, 24, 16), 2)] = 2
+    affine = np.array([[1.0, 0, 0, -24], [0, 1, 0, -28], [0, 0, 1, -20], [0, 0, 0, 1]])
+    return Volume((image + 100 * (components > 0)).astype(np.float32), affine), Volume(
+        components, affine
+    )
+
+
+@pytest.fixture(scope="session")
+def validation():
+    return Validation(
+        cases=12,
+        patients=10,
+        summary={"lesion": {"lesion_sensitivity": {"mean": 0.714, "median": 0.7, "ci95": None}}},
+        by_size=(
+            {"low_mm3": 0, "high_mm3": 30, "lesions": 4, "detected": 1, "sensitivity": 0.25},
+            {"low_mm3": 30, "high_mm3": None, "lesions": 0, "detected": 0, "sensitivity": None},
+        ),
+        chances=(),
+        threshold=0.45,
+        min_size_mm3=5.0,
+    )
+
+
+@pytest.fixture(scope="session")
+def inputs(scan, validation):
+    image, components = scan
+    lesions = (lesion(1, 0.257), lesion(2, 0.033, side="right", mean_probability=0.55))
+    return PatientInputs(
+        case="case_01",
+        analysed="2026-01-31",
+        reported="2026-02-01",
+        sequences=("FLAIR", "T1"),
+        spacing_mm=(1.0, 1.0, 1.0),
+        lesions=lesions,
+        removed=(3, 0.004),
+        regions=(RegionBurden("cortical", 2, 0.29),),
+        gallery=make_gallery({"FLAIR": image, "T1": image}, components, lesions),
+        validation=validation,
+        operating_point="threshold 0.45, minimum size 5 mm³",
+        provenance=(("Bundle", "ms"), ("Weights, SHA-256", "ab" * 32)),
+        inputs=(("FLAIR", "cd" * 32), ("T1", "ef" * 32)),
+    )
+
+
+@pytest.fixture
+def many(inputs):
+    """A case with 150 lesions."""
+    lesions = tuple(lesion(n, 2.0 / n, label="ab"[n % 2]) for n in range(1, 151))
+    return replace(inputs, lesions=lesions, gallery=None, gallery_missing="not asked for")

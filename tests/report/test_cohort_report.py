@@ -1,0 +1,177 @@
+import base64
+import re
+import xml.etree.ElementTree as ET
+
+import pandas as pd
+import pytest
+
+from segpipe.evaluate.score import ScoreSettings, failed_row, score_document
+from segpipe.report import figures
+from segpipe.report.cohort import CasePicture, CohortInputs, cohort_report, pick_cases
+from segpipe.report.gallery import paint_picture
+
+SPACE = "\N{NO-BREAK SPACE}"
+
+
+def row(case, wrong, missed, f1, dice, reference=10.0, prediction=11.0):
+    return {
+        "case": case,
+        "label": "lesion",
+        "status": "scored",
+        "flags": [],
+        "dice": dice,
+        "reference_volume_ml": reference,
+        "prediction_volume_ml": prediction,
+        "reference_lesions": 5,
+        "detected_lesions": 5 - missed,
+        "missed_lesions": missed,
+        "false_positive_regions": wrong,
+        "false_positive_volume_ml": wrong / 10,
+        "lesion_sensitivity": 1 - missed / 5,
+        "lesion_f1": f1,
+        "hd95_mm": None,
+    }
+
+
+ROWS = [
+    row("a", 1, 1, 0.8, 0.7, 10, 12),
+    row("b", 4, 0, 0.6, 0.5, 20, 21),
+    row("c", 0, 0, 1.0, 0.9, 30, 30),
+    row("d", 4, 2, 0.4, 0.3, 5, 6),
+    failed_row("e", "lesion", "e.nii.gz: the file ends early"),
+]
+
+
+def details(case, wrong, sized=True):
+    return {
+        "case": case,
+        "label": "lesion",
+        "volume_error_ml": 1.0,
+        "by_size": [
+            {"low_mm3": 0.0, "high_mm3": 30.0, "lesions": 2, "detected": 1, "sensitivity": 0.5,
+             "false_positive_regions": wrong},
+            {"low_mm3": 30.0, "high_mm3": None, "lesions": 0, "detected": 0, "sensitivity": None,
+             "false_positive_regions": 0},
+        ],
+        "regions": {
+            "ventricles": {"false_positive_regions": wrong, "false_positive_volume_ml": 0.1,
+                           "missed_lesions": 1},
+            "none": {"false_positive_regions": 0, "false_positive_volume_ml": 0.0,
+                     "missed_lesions": 0},
+        },
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def inputs(scan):
+    image, components = scan
+    document = score_document(
+        ScoreSettings(bootstrap=50),
+        ROWS,
+        [details(c, w) for c, w in zip("abcd", (1, 4, 0, 4), strict=True)],
+    )
+    curve = pd.DataFrame(
+        [(0.3, 0.0, 0.9, 0.5, 9.0), (0.3, 10.0, 0.8, 0.6, 5.0), (0.5, 10.0, 0.7, 0.7, 2.0)],
+        columns=["threshold", "min_size_mm3", "lesion_sensitivity", "lesion_f1",
+                 "false_positive_regions"],
+    )  # fmt: skip
+    return CohortInputs(
+        name="ms",
+        reported="2026-02-01",
+        found=7,
+        excluded=[("x", "no FLAIR"), ("y", "duplicate of <script>")],
+        document=document,
+        curve=curve,
+        threshold=0.5,
+        min_size_mm3=10.0,
+        chosen_by="highest mean lesion F1",
+        pictures=[
+            CasePicture("d", "lesion", "worst", paint_picture(image, components, "FLAIR")),
+            CasePicture("c", "lesion", "best", None),
+        ],
+        dataset=[("Name", "MS")],
+    )
+
+
+def text(html):
+    body = re.sub(r"(?s)<style>.*?</style>|<title>.*?</title>", "", html)
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", body)).replace(SPACE, " ")
+
+
+def test_flow_table_and_cases_in_words(inputs):
+    words = text(cohort_report(inputs))
+    assert "Research use only. Not a medical device." in words
+    assert "7 found 2 excluded x: no FLAIR y: duplicate of &lt;script&gt;" in words
+    assert "1 failed e: e.nii.gz: the file ends early 4 evaluated" in words
+    assert "Over 4 scored cases; 1 failed and are in no figure." in words
+    assert "False-positive regions per scan 2.50 0.75 to 4.00 2.25" in words
+    assert "HD95 (mm) not computed not computed not computed not computed 0" in words
+    assert "No scan without a lesion was evaluated" in words
+    assert "0 to 30 mm³ 4 of 8 50 % (22 to 78) 2.25" in words
+    assert "30 mm³ and more 0 of 0 not measured 0.00" in words
+    assert "ventricles 2.25" in words
+    assert "outside all regions 0.00" in words
+    assert "Threshold 0.5, minimum size 10 mm³: highest mean lesion F1." in words
+    assert "d worst 4 false positive, 2 missed, 3 of 5 found; F1 0.40, Dice 0.30" in words
+    assert "Picture not computed: the scan could not be read." in words
+
+
+def test_charts_say_in_words_what_they_show(inputs):
+    html = cohort_report(inputs)
+    alts = re.findall(r'<img src="data:image/svg\+xml;base64,[^"]+" alt="([^"]+)"', html)
+    assert len(alts) == 5
+    words = " ".join(alts).replace(SPACE, " ")
+    assert "Bland–Altman plot of 4 scans: bias 1.00 ml" in words
+    assert "0 to 30 mm³: 4 of 8; 30 mm³ and more: no lesion" in words
+    assert "The operating point, threshold 0.5, has 0.70 sensitivity with 2.0 false" in words
+    assert (
+        "from 0.70 sensitivity with 2.0 false-positive regions per scan at threshold 0.5" in words
+    )
+    assert "to 0.80 with 5.0 at threshold 0.3." in words  # of the chosen minimum size only
+    assert "http://" not in html
+    assert "https://" not in html
+    assert "<script" not in html
+
+
+def test_nothing_scored_is_said_and_shows_no_figure(inputs):
+    document = score_document(ScoreSettings(bootstrap=10), [ROWS[-1]])
+    words = text(cohort_report(CohortInputs("ms", "2026-02-01", 1, (), document, None, 0.5, 10.0)))
+    assert "Not computed: no case could be scored." in words
+    assert "Curve not computed" in words
+    assert "0 evaluated" in words
+
+
+def test_worst_have_most_false_positives_and_best_the_highest_f1():
+    assert pick_cases(ROWS, "lesion", 1) == [("d", "worst"), ("c", "best")]
+    assert pick_cases(ROWS, "lesion") == [
+        ("d", "worst"),
+        ("b", "worst"),
+        ("c", "best"),
+        ("a", "best"),
+    ]
+    assert pick_cases([ROWS[2], ROWS[-1]], "lesion") == [("c", "best")]
+
+
+def test_agreement_needs_three_scans_and_reports_bias_and_limits():
+    assert figures.bland_altman([(1, 2), (2, 2)]) is None
+    chart = figures.bland_altman([(1.0, 2.0), (2.0, 2.0), (3.0, 5.0)])
+    assert chart.alt.replace(SPACE, " ") == (
+        "Bland–Altman plot of 3 scans: bias 1.00 ml, 95 % limits of agreement -0.96 ml to 2.96 ml."
+    )
+
+
+def test_charts_are_well_formed_repeatable_and_hold_their_labels():
+    args = (["cortical & deep", "none"], [1.5, None], [(1.0, 2.0), None])
+    first, second = figures.false_positives(*args), figures.false_positives(*args)
+    assert first == second
+    assert (
+        first.alt
+        == "Mean false-positive regions per scan. cortical & deep: 1.50; none: not computed."
+    )
+    svg = base64.b64decode(first.image.removeprefix("data:image/svg+xml;base64,")).decode()
+    words = " ".join(ET.fromstring(svg).itertext())
+    assert "cortical & deep" in words
+    assert "not computed" in words
+    assert figures.false_positives(["a"], [None], [None]) is None
+    assert figures.froc([(0.5, 1.0, float("nan"))], None) is None
+    assert figures.sensitivity_by_size([{"lesions": 0, "detected": 0}]) is None

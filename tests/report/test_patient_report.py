@@ -1,0 +1,269 @@
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+
+from segpipe.report.change import Change, LesionChange
+from segpipe.report.page import security_policy
+from segpipe.report.patient import assess, expected_false_positives, headline, patient_report
+
+SPACE = "\N{NO-BREAK SPACE}"
+EVIL = "<script>alert('x')</script>\"&"
+
+
+def text(html):
+    """What a reader reads."""
+    body = re.sub(r"(?s)<style>.*?</style>|<title>.*?</title>", "", html)
+    body = re.sub(r"<[^>]+>", " ", body)
+    return re.sub(r"\s+", " ", body)
+
+
+class Outline(HTMLParser):
+    """Headings, images and ids of a page."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.headings, self.pictures, self.ids, self.labelled = [], [], [], []
+        self.addresses = []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        known = dict(attrs)
+        if re.fullmatch("h[1-6]", tag):
+            self.headings.append(int(tag[1]))
+        if tag == "img" or known.get("role") == "img":
+            self.pictures.append(known.get("alt") or known.get("aria-label"))
+        self.ids += [known["id"]] if "id" in known else []
+        self.labelled += [known["for"]] if "for" in known else []
+        self.labelled += [known["aria-labelledby"]] if "aria-labelledby" in known else []
+        self.addresses += [known[a] for a in ("src", "href", "xlink:href") if a in known]
+
+
+def test_the_answer_in_one_sentence(inputs):
+    assert headline(inputs.lesions) == (
+        f"2{SPACE}lesions, 0.29{SPACE}ml in total; the largest is number 1, 0.26{SPACE}ml, "
+        f"12.0{SPACE}mm across, cortical, left."
+    )
+    one = replace(inputs.lesions[0], longest_diameter_mm=None, region=None)
+    assert headline([one]) == f"1 lesion, 0.26{SPACE}ml, diameter not computed, left."
+    assert headline([]) == "No lesion was found at this operating point."
+
+
+def test_first_screen_has_status_counts_and_burden(inputs):
+    words = text(patient_report(inputs)).replace(SPACE, " ")
+    assert "Research use only. Not a medical device." in words
+    assert "Status: usable" in words
+    assert "Lesions 2 of which about 0.5 expected to be false positives" in words
+    assert "Total volume 0.29 ml 3 smaller regions removed (&lt;0.01 ml)" in words
+    assert "Largest lesion 0.26 ml number 1, 12.0 mm across" in words
+    assert "Change no prior" in words
+    assert "cortical 2 0.29 ml" in words
+    assert "FLAIR, T1 Spacing 1.00 × 1.00 × 1.00 mm Analysed 2026-01-31" in words
+    assert "1 cortical left 0.26 ml 12.0 mm 0.80 25 % of 8" in words
+    assert (
+        "Lesion sensitivity share of reference lesions that were found 0.71 not measured" in words
+    )
+    assert "30 mm³ and more 0 0 not measured" in words
+    assert "ab" * 32 in words
+    assert "ef" * 32 in words
+
+
+def test_a_failed_case_shows_its_reason_and_no_number(inputs):
+    failed = replace(inputs, error="The file ends early.")
+    words = text(patient_report(failed))
+    assert "Status: not computed" in words
+    assert "The file ends early." in words
+    for gone in ("At a glance", "Key slices", "Total volume", "0.29", "mean probability", "0.71"):
+        assert gone not in words
+
+
+def test_missing_is_a_word_and_never_zero(inputs, validation):
+    bare = lesion_without_anything(inputs)
+    words = text(
+        patient_report(
+            replace(
+                inputs,
+                lesions=(bare,),
+                removed=None,
+                regions=(),
+                validation=None,
+                validation_missing="this bundle was not validated",
+                spacing_mm=None,
+            )
+        )
+    ).replace(SPACE, " ")
+    assert "expected false positives: not measured" in words
+    assert "smaller regions removed: not recorded" in words
+    assert "Not computed: no anatomical regions were given." in words
+    assert "1 not computed not computed 0.26 ml not computed not computed not measured" in words
+    assert "Not measured: this bundle was not validated." in words
+    assert "Spacing not read" in words
+    assert "0.00" not in words
+
+
+def lesion_without_anything(inputs):
+    return replace(
+        inputs.lesions[0],
+        region=None,
+        side=None,
+        longest_diameter_mm=None,
+        mean_probability=None,
+        chance=None,
+    )
+
+
+def test_no_lesion_is_a_result(inputs):
+    empty = replace(inputs, lesions=(), gallery=None, gallery_missing="no lesion to show")
+    words = text(patient_report(empty)).replace(SPACE, " ")
+    assert assess(empty).word == "usable"
+    assert "No lesion was found at this operating point." in words
+    assert "Lesions 0 above the operating point" in words
+    assert "Largest lesion none" in words
+    assert "No lesion to show." in words
+
+
+def test_status_gives_every_reason(inputs):
+    assert assess(inputs).word == "usable"
+    edge = tuple(replace(one, touches_border=True) for one in inputs.lesions)
+    status = assess(
+        replace(
+            inputs,
+            flags=("Anatomy mask missing.",),
+            lesions=edge,
+            gallery=None,
+            gallery_missing="the FLAIR scan was changed after it was predicted from",
+        )
+    )
+    assert status.word == "review"
+    assert status.reasons == (
+        "Anatomy mask missing.",
+        "Lesions 1, 2 touch the border of the scan: a part can lie outside.",
+        "The result cannot be checked by pictures here: "
+        "the FLAIR scan was changed after it was predicted from.",
+    )
+    assert assess(replace(inputs, error="Gone.")).word == "not computed"
+
+
+def test_expected_false_positives_count_only_what_was_measured(inputs):
+    first, second = inputs.lesions
+    assert expected_false_positives(inputs.lesions) == (0.5, 2)
+    assert expected_false_positives([first, replace(second, chance=None)]) == (0.25, 1)
+    assert expected_false_positives([replace(first, chance=None)]) is None
+    words = text(patient_report(replace(inputs, lesions=(first, replace(second, chance=None)))))
+    assert "(measured for 1 of 2)" in words
+
+
+def test_change_is_told_per_lesion_and_in_sum(inputs):
+    change = Change(
+        groups=(
+            LesionChange("grown", 0.5, (4,), (1,)),
+            LesionChange("new", None, (), (2,)),
+            LesionChange("gone", None, (7,), ()),
+        ),
+        volume_ml=0.29,
+        prior_volume_ml=0.2,
+        prior_case="case_00",
+        prior_analysed="2025-01-31",
+        gone_volume_ml={7: 0.03},
+        cautions=("the case ids differ.",),
+    )
+    words = text(patient_report(replace(inputs, change=change))).replace(SPACE, " ")
+    assert "Change 1 new 1 grown, 0 stable, 0 shrunk, 1 gone" in words
+    assert "0.20 ml then, 0.29 ml now (+45 %)" in words
+    assert "Gone: number 7 of the prior scan (0.03 ml)" in words
+    assert "grown +50 %" in words
+    assert "Caution: the case ids differ." in words
+    missing = replace(inputs, change_missing="the prior folder has no case of this id")
+    words = text(patient_report(missing))
+    assert "Change not computed the reason is below" in words
+    assert "Not computed: the prior folder has no case of this id." in words
+
+
+def test_150_lesions_are_listed_in_full_and_folded_on_screen(many):
+    html = patient_report(many)
+    assert html.count('<tr class="more">') == 130
+    assert "Show all 150 lesions" in html
+    assert "@media screen {\n  #all-rows:not(:checked) ~ .lesions .more { display: none; }" in html
+    assert '<th scope="col">Label</th>' in html
+    numbers = re.findall(r'<th scope="row" class="n">(\d+)</th>', html)
+    assert [int(n) for n in numbers] == list(range(1, 151))  # largest first
+
+
+def test_every_string_is_escaped(inputs):
+    bad = replace(
+        inputs,
+        case=EVIL,
+        sequences=(EVIL,),
+        flags=(EVIL,),
+        lesions=(replace(inputs.lesions[0], region=EVIL, side=EVIL, label=EVIL),),
+        provenance=((EVIL, EVIL),),
+        inputs=((EVIL, EVIL),),
+        operating_point=EVIL,
+        analysed=EVIL,
+    )
+    for page in (patient_report(bad), patient_report(replace(bad, error=EVIL))):
+        assert "<script" not in page
+        assert "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&#34;&amp;" in page
+
+
+def test_the_page_is_self_contained_and_forbids_the_network(inputs):
+    html = patient_report(inputs)
+    policy = security_policy()
+    assert policy.startswith("default-src 'none'; img-src data:; style-src 'sha256-")
+    assert (
+        f'<meta http-equiv="Content-Security-Policy" content="{policy.replace(chr(39), "&#39;")}"'
+        in html
+    )
+    assert "http://" not in html
+    assert "https://" not in html
+    assert "url(" not in html
+    assert not re.search(r"<[^>]+ style=", html)
+    assert "<script" not in html
+    addresses = Outline(html).addresses
+    assert len(addresses) == 6
+    assert all(address.startswith("data:image/png;base64,") for address in addresses)
+
+
+@pytest.mark.parametrize("error", [None, "Gone."])
+def test_headings_descend_in_order_and_everything_has_a_name(inputs, error):
+    page = Outline(patient_report(replace(inputs, error=error)))
+    assert page.headings[0] == 1
+    assert page.headings.count(1) == 1
+    steps = zip(page.headings, page.headings[1:], strict=False)
+    assert all(after <= before + 1 for before, after in steps)
+    assert all(page.pictures)
+    assert len(set(page.ids)) == len(page.ids)
+    assert set(page.labelled) <= set(page.ids)
+
+
+def test_the_same_inputs_give_the_same_bytes(inputs):
+    assert patient_report(inputs) == patient_report(inputs)
+
+
+def contrast(a, b):
+    def luminance(colour):
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [p / 12.92 if p <= 0.03928 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    high, low = sorted((luminance(a), luminance(b)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize(
+    ("ink", "paper"),
+    [
+        ("#4c5a66", "#ffffff"),
+        ("#33424f", "#ffffff"),
+        ("#5c3300", "#fff3d6"),
+        ("#00543e", "#e7f5f0"),
+        ("#6e3f00", "#fdf2df"),
+        ("#7f1913", "#f9e9e8"),
+    ],
+)
+def test_text_contrast_reaches_aa(inputs, ink, paper):
+    html = patient_report(inputs)
+    assert ink in html
+    assert paper in html or paper == "#ffffff"
+    assert contrast(ink, paper) >= 4.5

@@ -1,0 +1,171 @@
+import base64
+import io
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+
+from segpipe.report.gallery import choose, make_gallery, paint_picture
+from segpipe.report.lesion import Lesion
+from segpipe.report.slices import (
+    best_index,
+    close_up_box,
+    grey_window,
+    outline_path,
+    tilt_degrees,
+    to_ras,
+    to_screen,
+    viewing_axis,
+)
+from segpipe.volume import Volume
+
+
+def pixels(picture):
+    code = picture.image.removeprefix("data:image/png;base64,")
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(code))))
+
+
+def left_anterior_superior(codes, spacing=(1.0, 1.0, 1.0), degrees=0.0):
+    """A scan stored as ``codes`` with one bright voxel to the patient's left, front and top."""
+    shape = (20, 24, 16)
+    array = np.full(shape, 10.0, np.float32)
+    array[4, 19, 12] = 250.0  # RAS: x small is left, y large is anterior, z large is superior
+    angle = np.radians(degrees)
+    turn = np.eye(4)
+    turn[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    affine = turn @ np.diag([*spacing, 1.0])
+    ornt = nib.orientations.ornt_transform(
+        nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(codes)
+    )
+    stored = nib.orientations.apply_orientation(array, ornt)
+    return Volume(stored, affine @ nib.orientations.inv_ornt_aff(ornt, shape))
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LAS", "LPS", "PSR", "SAL", "AIR"])
+@pytest.mark.parametrize("degrees", [0.0, 20.0])
+def test_the_patients_left_is_on_the_right_however_the_scan_is_stored(codes, degrees):
+    volume = left_anterior_superior(codes, degrees=degrees)
+    ras = to_ras(volume)
+    assert ras.axcodes == "RAS"
+    np.testing.assert_allclose(
+        ras.affine @ [4, 19, 12, 1], volume.affine @ [*np.argwhere(volume.array == 250)[0], 1]
+    )
+    screen = to_screen(ras.array, 2, 12)
+    assert screen.shape == (24, 20)
+    assert np.argwhere(screen == 250).tolist() == [[24 - 1 - 19, 20 - 1 - 4]]  # top right
+
+
+def test_coronal_shows_superior_on_top_and_sagittal_anterior_on_the_left():
+    ras = to_ras(left_anterior_superior("LPS"))
+    coronal, sagittal = to_screen(ras.array, 1, 19), to_screen(ras.array, 0, 4)
+    assert np.argwhere(coronal == 250).tolist() == [[16 - 1 - 12, 20 - 1 - 4]]
+    assert np.argwhere(sagittal == 250).tolist() == [[16 - 1 - 12, 24 - 1 - 19]]
+
+
+@pytest.mark.parametrize(
+    ("spacing", "axis"),
+    [((1, 1, 1), 2), ((0.9, 0.9, 6.5), 2), ((5, 1, 1), 0), ((1, 4, 1), 1), ((1, 1.9, 1), 2)],
+)
+def test_thick_slices_are_shown_in_their_own_plane(spacing, axis):
+    assert viewing_axis(Volume(np.zeros((2, 2, 2)), np.diag([*spacing, 1.0]))) == axis
+
+
+def test_tilt_is_the_largest_angle_to_the_patients_axes():
+    assert tilt_degrees(to_ras(left_anterior_superior("LPS", degrees=20))) == pytest.approx(20)
+    assert tilt_degrees(to_ras(left_anterior_superior("LPS"))) == pytest.approx(0, abs=1e-6)
+
+
+def test_outline_follows_voxel_edges_with_the_pixels_own_aspect():
+    mask = np.array([[1, 1, 0], [0, 1, 0]], bool)
+    path = outline_path(mask, (2.0, 0.5))
+    horizontal, vertical = path.count("H"), path.count("V")
+    assert path.startswith("M0 0H1")
+    assert (horizontal, vertical) == (3, 3)
+    assert "M0.5 2V4" in path
+    assert outline_path(np.zeros((3, 3), bool), (1, 1)) == ""
+
+
+def test_close_up_is_centred_and_stays_inside():
+    mask = np.zeros((40, 40), bool)
+    mask[20, 10] = mask[20, 12] = True
+    assert close_up_box(mask, (1.0, 1.0), 9) == (slice(16, 25), slice(7, 16))
+    corner = np.zeros((40, 40), bool)
+    corner[0, 39] = True
+    assert close_up_box(corner, (1.0, 2.0), 10) == (slice(0, 10), slice(35, 40))
+    assert close_up_box(corner, (1.0, 1.0), 500) == (slice(0, 40), slice(0, 40))
+
+
+def test_window_spares_bright_lesions_and_ignores_the_background():
+    array = np.zeros((20, 20, 20))
+    array[5:15, 5:15, 5:15] = 100
+    components = np.zeros(array.shape, int)
+    array[10, 10, 10], components[10, 10, 10] = 400, 1
+    assert grey_window(array, components) == (100, 400)
+    assert grey_window(np.zeros((5, 5, 5)), np.zeros((5, 5, 5), int)) == (0, 1)
+
+
+def test_best_slice_cuts_most_of_the_component(scan):
+    _, components = scan
+    assert [best_index(components.array, 1, axis) for axis in range(3)] == [16, 30, 22]
+
+
+def test_choice_takes_the_largest_then_the_least_certain_of_the_rest():
+    def make(number, ml, probability):
+        return Lesion(number, "lesion", None, None, ml, None, probability)
+
+    lesions = [make(1, 5, 0.5), make(2, 4, 0.9), make(3, 1, 0.7), make(4, 2, None), make(5, 1, 0.6)]
+    chosen = [(lesion.id, why) for lesion, why in choose(lesions, 2, 2)]
+    assert chosen == [
+        (1, "largest"),
+        (2, "largest"),
+        (5, "least certain"),
+        (3, "least certain"),
+    ]
+
+
+def test_gallery_draws_the_right_place_at_the_right_scale(scan):
+    image, components = scan
+    stretched = np.diag([1.0, 1.0, 3.0, 1.0])
+    image, components = (Volume(v.array, stretched) for v in (image, components))
+    lesions = [Lesion(1, "lesion", "cortical", "left", 0.8, 9.0, 0.9)]
+    gallery = make_gallery({"FLAIR": image, "T1": image}, components, lesions)
+    (key,) = gallery.lesions
+    whole, near, other = key.pictures
+    assert (gallery.plane, gallery.thick_slices) == ("axial", True)
+    assert (whole.left, whole.right, whole.top, whole.bottom) == ("R", "L", "A", "P")
+    assert whole.caption == "FLAIR, axial slice 23"
+    assert other.caption == "T1, close-up"
+    assert "lesion 1 (cortical, left)" in whole.alt
+    assert [outline.kind for outline in whole.outlines] == ["chosen"]
+    assert pixels(near).shape == (near.height_mm, near.width_mm)
+    grey = pixels(whole)
+    columns = np.nonzero(grey == grey.max())[1]
+    assert columns.mean() > grey.shape[1] / 2  # x = 16 of 48 is the patient's left
+
+
+def test_sagittal_pictures_carry_their_own_marks(scan):
+    image, components = scan
+    thick = np.diag([4.0, 1.0, 1.0, 1.0])
+    lesions = [Lesion(2, "lesion", None, None, 0.8, 9.0, 0.9)]
+    gallery = make_gallery(
+        {"T1": Volume(image.array, thick)}, Volume(components.array, thick), lesions
+    )
+    whole = gallery.lesions[0].pictures[0]
+    assert gallery.plane == "sagittal"
+    assert (whole.left, whole.right, whole.top, whole.bottom) == ("A", "P", "S", "I")
+
+
+def test_painted_case_shows_the_slice_with_most_errors(scan):
+    image, _ = scan
+    painted = np.zeros(image.shape, np.uint8)
+    painted[20:26, 20:26, 10] = 1
+    painted[20:23, 20:23, 18] = 2
+    painted[30:32, 30:32, 18] = 3
+    picture = paint_picture(image, image.with_array(painted), "FLAIR")
+    assert picture.caption == "FLAIR, axial slice 19"
+    assert [(o.component, o.kind) for o in picture.outlines] == [(2, "false"), (3, "missed")]
+    painted[..., 18] = 0
+    assert "slice 11" in paint_picture(image, image.with_array(painted), "FLAIR").caption
+    nothing = image.with_array(np.zeros(image.shape, np.uint8))
+    assert "slice 21" in paint_picture(image, nothing, "FLAIR").caption

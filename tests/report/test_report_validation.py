@@ -1,0 +1,66 @@
+import pytest
+
+from segpipe.report.validation import Chance, chance_of_false_positive, read_validation
+
+SETTINGS = {"threshold": 0.45, "min_size_mm3": 5.0}
+CELL = {"low_probability": 0.5, "high_probability": 0.8, "low_mm3": 10, "high_mm3": 100}
+
+
+def bundle(**changes):
+    return {
+        "weights_sha256": "aa",
+        "operating_point": SETTINGS,
+        "validation": {
+            "cases": 3,
+            "patients": 3,
+            "summary": {},
+            "by_size": [],
+            "false_positive_chance": [
+                {**CELL, "components": 10, "false_positives": 4, "chance": 0.4},
+                {**CELL, "low_mm3": 100, "high_mm3": None, "components": 0, "chance": None},
+                {**CELL, "low_probability": 0.8, "high_probability": 1.0, "components": 5,
+                 "chance": 0.0},
+            ],
+        },
+        **changes,
+    }  # fmt: skip
+
+
+def test_chance_is_looked_up_by_size_and_probability():
+    validation, reason = read_validation(bundle(), SETTINGS, "aa")
+    assert reason == ""
+
+    def chance(size, probability):
+        return chance_of_false_positive(validation, "lesion", size, probability)
+
+    assert chance(10, 0.5) == Chance(0.4, 10)
+    assert chance(99.9, 0.79) == Chance(0.4, 10)
+    assert chance(50, 0.8) == Chance(0.0, 5)  # a measured 0 is a value
+    assert chance(50, 1.0) == Chance(0.0, 5)
+    assert chance(100, 0.6) is None  # an empty bin was not measured
+    assert chance(9, 0.6) is None
+    assert chance(50, None) is None
+    assert chance_of_false_positive(None, "lesion", 50, 0.6) is None
+
+
+@pytest.mark.parametrize(
+    ("found", "settings", "weights", "reason"),
+    [
+        (None, SETTINGS, "aa", "the bundle's validation figures were not found"),
+        (bundle(), SETTINGS, "bb", "other weights"),
+        (bundle(), SETTINGS, None, "other weights"),
+        (bundle(validation=None), SETTINGS, "aa", "this bundle was not validated"),
+        (
+            bundle(),
+            {"threshold": 0.3, "min_size_mm3": 5.0},
+            "aa",
+            "validation was measured at threshold 0.45 and minimum size 5 mm³; "
+            "this prediction was made at threshold 0.3 and minimum size 5 mm³",
+        ),
+        (bundle(operating_point=None), SETTINGS, "aa", "an operating point that is not recorded"),
+    ],
+)
+def test_figures_of_another_model_or_operating_point_are_not_used(found, settings, weights, reason):
+    validation, why = read_validation(found, settings, weights)
+    assert validation is None
+    assert reason in why
