@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from segpipe.data.layouts import Dataset
+from segpipe.geometry import slice_axis
 from segpipe.prepare import CaseGrid
 
 _ANISOTROPIC = 3.0  # spacing ratio from which the coarse axis is treated apart
@@ -52,9 +53,9 @@ def make_choices(
     spacing = _target_spacing(spacings)
     shape = np.median([grid.shape for grid in grids], axis=0)
     extent = np.maximum(1, np.round(shape * np.median(spacings, axis=0) / spacing)).astype(int)
-    dimensions = _dimensions(spacing, extent)
+    across = slice_axis(spacing.tolist())
+    dimensions = _dimensions(spacing, extent, across)
     budget = _GPU_VOXELS if gpu else _CPU_VOXELS
-    across = int(np.flatnonzero(spacing == spacing.max())[-1])
     keep = [axis for axis in range(3) if dimensions == 3 or axis != across]
     patch, levels = _patch(extent[keep], spacing[keep], budget)
     features = _features(levels, gpu)
@@ -67,7 +68,7 @@ def make_choices(
     return [
         Choice(
             "prepare.spacing_mm",
-            tuple(round(float(s), 4) for s in spacing),
+            tuple(spacing.tolist()),
             f"median of {len(grids)} training cases"
             + ("; finest tenth along the coarse axis" if _coarse(spacings) is not None else ""),
         ),
@@ -106,13 +107,12 @@ def _target_spacing(spacings: np.ndarray) -> np.ndarray:
     if axis is not None:
         finest = np.percentile(spacings[:, axis], 10)
         spacing[axis] = max(finest, np.delete(spacing, axis).max())
-    return spacing
+    return spacing.round(4)  # before anything is decided by it
 
 
-def _dimensions(spacing: np.ndarray, extent: np.ndarray) -> int:
-    axis = int(spacing.argmax())
-    flat = extent.min() < 4
-    coarse = spacing[axis] > _ANISOTROPIC * spacing.min() and extent[axis] < _FEW_SLICES
+def _dimensions(spacing: np.ndarray, extent: np.ndarray, across: int) -> int:
+    flat = extent[across] < 4
+    coarse = spacing[across] > _ANISOTROPIC * spacing.min() and extent[across] < _FEW_SLICES
     return 2 if flat or coarse else 3
 
 

@@ -208,21 +208,24 @@ def score(
     strict: Annotated[bool, typer.Option(help="NaN probabilities fail the case.")] = False,
 ) -> None:
     """Lesion-wise and voxel-wise scores of any masks, whoever made them."""
-    from segpipe.pipeline import score as scoring
+    from segpipe.pipeline.score import make_settings, run_score
+    from segpipe.pipeline.score_output import publish
 
-    settings = scoring.make_settings(
-        rule=rule,
-        connectivity=connectivity,
-        min_size_mm3=min_size_mm3,
-        threshold=threshold,
-        tolerance_mm=tolerance_mm,
-        reference_instances=reference_instances,
+    settings = make_settings(
+        {
+            "rule": rule,
+            "connectivity": connectivity,
+            "min_size_mm3": min_size_mm3,
+            "threshold": threshold,
+            "tolerance_mm": tolerance_mm,
+            "reference_instances": reference_instances,
+            "strict": strict,
+        }
     )
-    document = scoring.run_score(
-        references, predictions, settings,
-        regions=regions, label=label, case_pattern=case_pattern, strict=strict,
-    )  # fmt: skip
-    _exit(scoring.publish(document, Console(), json=json, csv=csv))
+    document = run_score(
+        references, predictions, settings, regions=regions, label=label, case_pattern=case_pattern
+    )
+    _exit(publish(document, Console(), json=json, csv=csv))
 
 
 @app.command()

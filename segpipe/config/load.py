@@ -18,6 +18,8 @@ from pydantic.fields import FieldInfo
 from segpipe.config.schema import Config
 from segpipe.errors import ConfigError
 
+_NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)  # 2020-13-45 looks like a date
+
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read and validate a configuration.
@@ -48,7 +50,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         ) from error
     try:
         values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except _NOT_YAML as error:
         raise ConfigError(f"{path}: expected YAML; received {_one_line(error)}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected a mapping; received {type(values).__name__}")
@@ -107,7 +109,7 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
         )
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except _NOT_YAML as error:
         raise ConfigError(f"override {key}: expected a YAML value; received {text!r}") from error
     *parents, last = key.split(".")
     node = values

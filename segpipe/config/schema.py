@@ -11,7 +11,9 @@ Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-Shape = Annotated[tuple[int, ...], Field(min_length=2, max_length=3)]
+Rule = Annotated[str, Field(pattern=r"^(any|(iou|overlap):(0?\.\d*[1-9]\d*|1(\.0+)?))$")]
+Count = Annotated[int, Field(gt=0)]
+Shape = Annotated[tuple[Count, ...], Field(min_length=2, max_length=3)]
 
 
 class Section(BaseModel):
@@ -170,7 +172,7 @@ class ModelConfig(Section):
         (16, 32, 64, 128), min_length=2, description="channels at each level, finest first"
     )
     convs_per_level: Annotated[int, Field(ge=1)] = Field(2, description="convolutions per block")
-    strides: tuple[tuple[int, ...], ...] | None = Field(
+    strides: tuple[tuple[Count, ...], ...] | None = Field(
         None,
         description="downsampling per axis into each level after the first; null: 2 where the "
         "spacing and the patch allow",
@@ -275,7 +277,7 @@ class PredictConfig(Section):
 class EvaluateConfig(Section):
     """How lesions are counted."""
 
-    rule: str = Field("any", description="any, iou:X or overlap:X (docs/evaluation.md)")
+    rule: Rule = Field("any", description="any, iou:X or overlap:X (docs/evaluation.md)")
     connectivity: Literal[6, 18, 26] = Field(26, description="neighbours that make a component")
     min_size_mm3: NonNegative = Field(
         0.0, description="false positives and lesions below this size are not counted"

@@ -101,15 +101,20 @@ def pack_arrays(arrays: Mapping[str, np.ndarray]) -> bytes:
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, array in arrays.items():
             entry = io.BytesIO()
-            np.lib.format.write_array(entry, np.asarray(array), allow_pickle=False)
+            np.lib.format.write_array(entry, np.asarray(array, order="C"), allow_pickle=False)
             archive.writestr(zipfile.ZipInfo(f"{name}.npy"), entry.getvalue())
     return buffer.getvalue()
 
 
 def unpack_arrays(content: bytes) -> dict[str, np.ndarray]:
     """The arrays of :func:`pack_arrays`, in their order; never unpickles."""
-    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
+    arrays = {}
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        for name in archive.namelist():
+            with archive.open(name) as entry:
+                array = np.lib.format.read_array(entry, allow_pickle=False)
+            arrays[name.removesuffix(".npy")] = array
+    return arrays
 
 
 def network_arrays(network) -> dict[str, np.ndarray]:
@@ -193,6 +198,10 @@ def load_network(folder: Path, bundle: Bundle):
             f"{path}: expected SHA-256 {bundle.weights_sha256}; received {received}. The file is "
             "damaged or was exchanged; take an intact copy."
         )
+    try:
+        arrays = unpack_arrays(content)
+    except (zipfile.BadZipFile, EOFError, ValueError, RuntimeError) as error:
+        raise ModelError(f"{path}: expected arrays in an .npz file; received {error}.") from error
     network = bundle.build()
-    assign_arrays(network, unpack_arrays(content), str(path))
+    assign_arrays(network, arrays, str(path))
     return network

@@ -77,7 +77,9 @@ def run_evaluate(
         cases = [case for part in parts for case in part.cases]
         whole = done[0] if len(done) == 1 else pool(done, cases, config, folder / "pooled")
         first = bundle_folder(parts[0].bundles[0], config.output)
-        publish_evaluation(whole, cases, dataset, config, first, everyone)
+        publish_evaluation(
+            whole, cases, dataset, config, first, everyone, on_validation=split == "validation"
+        )
         console.print(score_table(whole.document))
         console.print(f"operating point: {_describe(whole)}", highlight=False)
         observer.message(f"evaluation in {whole.folder}")

@@ -83,7 +83,15 @@ def train_fold(
         )
         failed |= evaluation.failed
         store_validation(folder / "bundle", evaluation, config, validation)
-        publish_evaluation(evaluation, validation, dataset, config, folder / "bundle", observer)
+        publish_evaluation(
+            evaluation,
+            validation,
+            dataset,
+            config,
+            folder / "bundle",
+            observer,
+            on_validation=True,
+        )
     observer.artifact(folder / "bundle")
     observer.artifact(folder / "split.json")
     return evaluation, failed

@@ -36,7 +36,8 @@ def run_plan(root: Path, output: Path | None, observer: Observer) -> str:
     dataset = open_dataset(DataConfig(root=root))
     if not dataset.cases:
         raise DataError(root, "no training case", fix="Check the folder and its layout.")
-    name = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(root).resolve().stem).strip("-") or "experiment"
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(root).resolve().stem).strip("-")
+    name = name[:64] or "experiment"
     first = parse({"name": name, "data": {"root": str(root), "layout": dataset.layout}})
     grids = measure_grids(dataset.cases, first)
     patients = len({case.patient for case in dataset.cases})
@@ -63,7 +64,7 @@ def render(config: Config, choices: list[Choice]) -> str:
         if depth == 0:
             section = name
         reason = reasons.get(f"{section}.{name}") if depth == 1 else None
-        comment = f"chosen: {reason}" if reason else meaning
+        comment = f"chosen: {' '.join(reason.split())}" if reason else meaning
         line = f"{'  ' * depth}{name}:" + (f" {value}" if value else "")
         lines.append(f"{line:<44}  # {comment}")
     return "\n".join(lines) + "\n"

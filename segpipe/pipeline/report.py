@@ -19,6 +19,24 @@ from segpipe.report.pdf import available, to_pdf
 from segpipe.report.wording import sentence, without_folders
 
 
+def run_report(
+    predictions: Path,
+    cases: Sequence[str],
+    prior: Path | None,
+    output: Path | None,
+    observer: Observer,
+) -> bool:
+    """``segpipe report``; returns whether a report failed."""
+    reports = make_reports(
+        predictions, cases, now=datetime.now(), prior=prior, output=output, observer=observer
+    )
+    for failed in reports.failed:
+        observer.message(f"failed: {failed.case}: {failed.error}")
+    for written in reports.written:
+        observer.message(f"{written.case}: {written.status}: {written.html}")
+    return bool(reports.failed)
+
+
 @dataclass(frozen=True)
 class Written:
     """One finished report. ``error`` tells why a predicted case could not be reported."""
@@ -51,6 +69,7 @@ def make_reports(
     prior: Path | None = None,
     output: Path | None = None,
     workers: int = 1,
+    with_pdf: bool = True,
     observer: Observer | None = None,
 ) -> Reports:
     """Write ``CASE.html``, and ``CASE.pdf`` where WeasyPrint and Pango are installed.
@@ -70,6 +89,8 @@ def make_reports(
         ``predictions/reports`` by default.
     workers : int
         Local processes.
+    with_pdf : bool
+        False: HTML only.
     observer : Observer, optional
 
     Returns
@@ -87,7 +108,7 @@ def make_reports(
     folder = open_folder(predictions)
     records = _records(folder, cases)
     prior_folder = open_folder(prior) if prior is not None else None
-    note = available() or ""
+    note = (available() or "") if with_pdf else ""
     if note:
         observer.message(note)
     work = partial(
@@ -97,7 +118,7 @@ def make_reports(
         alone=len(records) == 1,
         output=output or predictions / "reports",
         now=f"{now:%Y-%m-%d}",
-        pdf=not note,
+        pdf=with_pdf and not note,
     )
     written = []
     for done, outcome in enumerate(map_cases(work, records, workers=workers), start=1):

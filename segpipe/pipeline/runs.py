@@ -34,8 +34,21 @@ class RunFolder:
         return self.fold(index) / "bundle"
 
     def record(self) -> dict[str, Any]:
-        """What ``run.json`` says."""
-        return json.loads((self.path / _RECORD).read_text(encoding="utf-8"))
+        """What ``run.json`` says.
+
+        Raises
+        ------
+        ModelError
+            If it is no record.
+        """
+        path = self.path / _RECORD
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ModelError(f"{path}: expected the record of a run; received {error}.") from error
+        if not isinstance(record, dict) or "created" not in record:
+            raise ModelError(f"{path}: expected when the run was created; received nothing.")
+        return record
 
     def write_record(self, record: dict[str, Any]) -> None:
         """Replace ``run.json``."""
@@ -63,7 +76,8 @@ def find_run(config: Config, text: str) -> RunFolder:
     runs = all_runs(config)
     if text == "last" and runs:
         return runs[0]
-    matches = [run for run in runs if run.id.startswith(text)]
+    exact = [run for run in runs if run.id == text]
+    matches = exact or [run for run in runs if run.id.startswith(text)]
     if len(matches) != 1:
         known = ", ".join(run.id for run in runs[:5]) or "none"
         found = "several" if matches else "none"

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from segpipe.data.nifti import align, read_labels, read_probability
-from segpipe.errors import DataError
+from segpipe.errors import ConfigError, DataError
 from segpipe.evaluate.score import (
     LabelValues,
     ScoreSettings,
@@ -216,3 +217,22 @@ def _read_regions(
         return None, ["no region maps for this case"]
     maps = {name: align(read_probability(path)[0], reference).array for name, path in files.items()}
     return maps, []
+
+
+def make_settings(values: Mapping[str, Any]) -> ScoreSettings:
+    """Settings from what a user typed.
+
+    Raises
+    ------
+    ConfigError
+        Naming every option that is out of range.
+    """
+    try:
+        return ScoreSettings.model_validate(dict(values))
+    except ValidationError as error:
+        problems = [
+            f"--{str(problem['loc'][0]).replace('_', '-')}: {problem['msg']}; received "
+            f"{problem['input']!r}"
+            for problem in error.errors()
+        ]
+        raise ConfigError("\n".join(problems)) from error

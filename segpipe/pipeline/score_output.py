@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
-import csv
+import csv as csv_format
 import io
+import json as json_format
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.console import Group
+from rich.console import Console, Group
 from rich.markup import escape
 from rich.table import Table
+
+from segpipe.files import write_text
+
+
+def publish(
+    document: Mapping[str, Any], console: Console, *, json: Path | None, csv: Path | None
+) -> bool:
+    """Print the table, write what was asked for; returns whether a row failed."""
+    if json is not None:
+        write_text(json, json_format.dumps(document, indent=1, ensure_ascii=False))
+    if csv is not None:
+        write_text(csv, score_csv(document))
+    console.print(score_table(document))
+    return any(row["status"] == "failed" for row in document["rows"])
+
 
 SHOWN = {
     "dice": "Dice",
@@ -20,6 +37,7 @@ SHOWN = {
     "detected_lesions": "found",
     "false_positive_regions": "FP",
     "false_positive_volume_ml": "FP ml",
+    "lesion_sensitivity": "sens.",
     "lesion_f1": "F1",
 }
 
@@ -68,7 +86,7 @@ def score_csv(document: Mapping[str, Any]) -> str:
     """The rows as CSV: one line per case and label, empty where a value is undefined."""
     names = list(dict.fromkeys(name for row in document["rows"] for name in row))
     text = io.StringIO()
-    writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
+    writer = csv_format.DictWriter(text, names, restval="", lineterminator="\n")
     writer.writeheader()
     for row in document["rows"]:
         cells = {name: "" if value is None else value for name, value in row.items()}

@@ -28,7 +28,7 @@ def tile_starts(length: int, tile: int, overlap: float) -> list[int]:
     """
     stride = max(1, int(tile * (1 - overlap)))
     count = -(-(length - tile) // stride) + 1
-    return [int(round(s)) for s in np.linspace(0, length - tile, count)]
+    return [round(s) for s in np.linspace(0, length - tile, count)]
 
 
 def tiles(shape: Sequence[int], tile: Sequence[int], overlap: float) -> Iterator[tuple[slice, ...]]:

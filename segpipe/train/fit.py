@@ -176,7 +176,7 @@ def _run_epoch(trainer, sampler, epoch, config, device, observer) -> dict[str, f
     started = time.perf_counter()
     try:
         history = trainer.fit(
-            batches, verbose=0, callbacks=[_Watch(batches, sampler, device, report)]
+            batches, shuffle=False, verbose=0, callbacks=[_Watch(batches, sampler, device, report)]
         )
     except Exception as error:
         if is_out_of_memory(error):

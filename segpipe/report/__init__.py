@@ -1,0 +1,1 @@
+"""Reports that a clinician can read: one patient, one cohort. Pure: inputs in, HTML out."""

@@ -1,0 +1,199 @@
+"""Which lesions a reader has to see, and the slices that show them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from segpipe.report import slices
+from segpipe.report.lesion import Lesion
+from segpipe.report.slices import Picture
+from segpipe.volume import Volume
+
+LARGEST = 4
+LEAST_CERTAIN = 2
+CHANNELS_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class KeyLesion:
+    """A lesion with its pictures: the whole slice first, then a close-up per channel."""
+
+    lesion: Lesion
+    why: str
+    pictures: tuple[Picture, ...]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Key lesions and how their slices were made.
+
+    Parameters
+    ----------
+    lesions : tuple of KeyLesion
+    plane : str
+        ``axial``, ``coronal`` or ``sagittal``.
+    tilt_degrees : float
+        Largest angle between the scan's axes and the patient's.
+    thick_slices : bool
+        The plane was chosen because the scan's slices are thick.
+    """
+
+    lesions: tuple[KeyLesion, ...]
+    plane: str
+    tilt_degrees: float
+    thick_slices: bool
+
+
+def choose(
+    lesions: Sequence[Lesion], largest: int = LARGEST, least_certain: int = LEAST_CERTAIN
+) -> list[tuple[Lesion, str]]:
+    """The largest lesions, then those of the others with the lowest mean probability.
+
+    Returns
+    -------
+    list of (Lesion, str)
+        With the reason: ``largest`` or ``least certain``.
+    """
+    by_size = sorted(lesions, key=lambda lesion: (-lesion.volume_ml, lesion.id))
+    rest = [lesion for lesion in by_size[largest:] if lesion.mean_probability is not None]
+    by_doubt = sorted(rest, key=lambda lesion: (lesion.mean_probability, lesion.id))
+    return [(lesion, "largest") for lesion in by_size[:largest]] + [
+        (lesion, "least certain") for lesion in by_doubt[:least_certain]
+    ]
+
+
+def make_gallery(
+    channels: Mapping[str, Volume], components: Volume, lesions: Sequence[Lesion]
+) -> Gallery:
+    """Draw the key lesions.
+
+    Parameters
+    ----------
+    channels : mapping of str to Volume
+        (X, Y, Z) scans on one grid; the first is shown whole, and the first
+        :data:`CHANNELS_SHOWN` close up.
+    components : Volume
+        (X, Y, Z) integer ids on the same grid.
+    lesions : sequence of Lesion
+        Whose ids are those of ``components``.
+
+    Returns
+    -------
+    Gallery
+    """
+    images = {name: slices.to_ras(volume) for name, volume in channels.items()}
+    ids = slices.to_ras(components)
+    first = next(iter(images.values()))
+    axis = slices.viewing_axis(first)
+    spacing = _pixel_mm(first, axis)
+    windows = {name: slices.grey_window(volume.array, ids.array) for name, volume in images.items()}
+    box = slices.content_box(first.array, axis, spacing)
+    drawn = []
+    for lesion, why in choose(lesions):
+        index = slices.best_index(ids.array, lesion.id, axis)
+        cut = {name: slices.to_screen(v.array, axis, index) for name, v in images.items()}
+        marks = slices.to_screen(ids.array, axis, index)
+        pictures = _pictures(cut, marks, lesion, (axis, index), spacing, windows, box)
+        drawn.append(KeyLesion(lesion, why, pictures))
+    return Gallery(
+        lesions=tuple(drawn),
+        plane=slices.PLANES[axis],
+        tilt_degrees=slices.tilt_degrees(first),
+        thick_slices=axis != 2 or max(first.spacing_mm) > 2 * float(np.median(first.spacing_mm)),
+    )
+
+
+def _pixel_mm(volume: Volume, axis: int) -> tuple[float, float]:
+    """Height and width of a pixel of the slices across ``axis``."""
+    columns, rows = (volume.spacing_mm[a] for a in range(3) if a != axis)
+    return rows, columns
+
+
+def _pictures(cut, marks, lesion, place, spacing, windows, box) -> tuple[Picture, ...]:
+    """The whole slice of the first channel, then the close-up of each."""
+    axis, index = place
+    plane = slices.PLANES[axis]
+    box = _grown(box, marks == lesion.id)
+    diameter = lesion.longest_diameter_mm or 0.0
+    extent = max(slices.CLOSE_UP_MM, 1.5 * diameter)
+    near = slices.close_up_box(marks == lesion.id, spacing, extent)
+    where = ", ".join(part for part in (lesion.region, lesion.side) if part)
+    subject = f"lesion {lesion.id}" + (f" ({where})" if where else "")
+    pictures = []
+    for number, name in enumerate(list(cut)[:CHANNELS_SHOWN]):
+        if number == 0:
+            words = (f"{name}, {plane} slice {index + 1}", f"Whole {plane} {name} slice through")
+            pictures.append((name, box, words, False))
+        words = (f"{name}, close-up", f"Close-up {name} {plane} picture of")
+        pictures.append((name, near, words, True))
+    return tuple(
+        slices.draw(
+            cut[name][window],
+            marks[window],
+            spacing,
+            plane=plane,
+            kinds={lesion.id: "chosen"},
+            tagged=np.unique(marks[window]) if tag_all else [lesion.id],
+            window=windows[name],
+            caption=caption,
+            alt=f"{start} {subject}, in radiological orientation",
+        )
+        for name, window, (caption, start), tag_all in pictures
+    )
+
+
+def _grown(box: tuple[slice, ...], mask: np.ndarray) -> tuple[slice, ...]:
+    """The box, made to hold the whole mask."""
+    grown = []
+    for axis, part in enumerate(box):
+        places = np.flatnonzero(mask.any(axis=1 - axis))
+        grown.append(slice(min(part.start, int(places[0])), max(part.stop, int(places[-1]) + 1)))
+    return tuple(grown)
+
+
+PAINTED = {1: "hit", 2: "false", 3: "missed"}
+
+
+def paint_picture(scan: Volume, painted: Volume, name: str) -> Picture:
+    """The slice with most errors of a scored case.
+
+    Parameters
+    ----------
+    scan : Volume
+        (X, Y, Z).
+    painted : Volume
+        (X, Y, Z): 1 found lesion, 2 false-positive region, 3 missed lesion. Where there is no
+        error, the slice with most found voxels is shown; where nothing is painted, the middle.
+    name : str
+        Of the channel.
+
+    Returns
+    -------
+    Picture
+    """
+    image, marks = slices.to_ras(scan), slices.to_ras(painted).array
+    axis = slices.viewing_axis(image)
+    others = tuple(a for a in range(3) if a != axis)
+    errors, found = (m.sum(axis=others) for m in (marks >= 2, marks == 1))
+    shown = errors if errors.any() else found
+    index = int(shown.argmax()) if shown.any() else marks.shape[axis] // 2
+    spacing, plane = _pixel_mm(image, axis), slices.PLANES[axis]
+    box = slices.content_box(image.array, axis, spacing)
+    cut = slices.to_screen(marks, axis, index)
+    if cut.any():
+        box = _grown(box, cut > 0)
+    return slices.draw(
+        slices.to_screen(image.array, axis, index)[box],
+        cut[box],
+        spacing,
+        plane=plane,
+        kinds=PAINTED,
+        tagged=(),
+        window=slices.grey_window(image.array, marks),
+        caption=f"{name}, {plane} slice {index + 1}",
+        alt=f"{plane.capitalize()} {name} slice with found lesions, false-positive regions and "
+        "missed lesions outlined, in radiological orientation",
+    )

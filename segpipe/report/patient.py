@@ -1,0 +1,192 @@
+"""The patient report: status, answer, evidence, limits, provenance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from segpipe.report.change import STABLE, STATES, Change
+from segpipe.report.gallery import Gallery
+from segpipe.report.lesion import Lesion
+from segpipe.report.page import render
+from segpipe.report.validation import Validation
+from segpipe.report.wording import count, length, volume
+
+ROWS_SHOWN = 20
+USABLE, REVIEW, NOT_COMPUTED = "usable", "review", "not computed"
+
+METRICS = {  # those of the validation summary that a clinician can use, in this order
+    "lesion_sensitivity": ("Lesion sensitivity", "share of reference lesions that were found"),
+    "false_positive_regions": ("False-positive regions per scan", "found where there is no lesion"),
+    "lesion_precision": ("Lesion precision", "share of found regions that are lesions"),
+    "lesion_f1": ("Lesion F1", "balance of the two"),
+    "dice": ("Dice", "overlap of the volumes, 0 to 1"),
+}
+
+FAILURE_MODES = (
+    "A false-positive region can look like a lesion: bright vessels, choroid plexus, and motion or "
+    "flow artefacts are common places. Check every region against the scan itself.",
+    "Small or faint lesions are missed more often than large ones; "
+    "no finding does not exclude a lesion.",
+    "Lesions that touch are counted as one; a lesion cut by a thin gap is counted as two.",
+    "Scans unlike the training scans (sequence, scanner, spacing, age, disease, surgery, contrast "
+    "agent) can fail without any flag.",
+)
+
+
+@dataclass(frozen=True)
+class RegionBurden:
+    """Components and volume in one anatomical region."""
+
+    name: str
+    components: int
+    volume_ml: float
+
+
+@dataclass(frozen=True)
+class PatientInputs:
+    """All that a patient report tells; nothing is read or measured inside.
+
+    Parameters
+    ----------
+    case : str
+        Pseudonymous id.
+    analysed, reported : str
+        Dates of the prediction and of this report, as they are to be printed.
+    sequences : tuple of str
+        Channel names.
+    spacing_mm : tuple of float or None
+    error : str or None
+        Why the case was not computed; then no number is shown.
+    lesions : tuple of Lesion
+    removed : tuple of (int, float) or None
+        Number and volume in ml of the components below the minimum size.
+    regions : tuple of RegionBurden
+        Empty when no anatomical regions were given.
+    flags : tuple of str
+        Reasons for review, in words.
+    gallery : Gallery or None
+    gallery_missing : str
+        Why there are no pictures.
+    change : Change or None
+    change_missing : str
+        Why there is no comparison.
+    validation : Validation or None
+    validation_missing : str
+        Why nothing is known of this model.
+    operating_point : str
+        In words.
+    provenance : tuple of (str, str)
+    inputs : tuple of (str, str)
+        Channel and SHA-256 of its file.
+    """
+
+    case: str
+    analysed: str
+    reported: str
+    sequences: tuple[str, ...] = ()
+    spacing_mm: tuple[float, ...] | None = None
+    error: str | None = None
+    lesions: tuple[Lesion, ...] = ()
+    removed: tuple[int, float] | None = None
+    regions: tuple[RegionBurden, ...] = ()
+    flags: tuple[str, ...] = ()
+    gallery: Gallery | None = None
+    gallery_missing: str = "no pictures were made"
+    change: Change | None = None
+    change_missing: str = "no prior"
+    validation: Validation | None = None
+    validation_missing: str = "this bundle was not validated"
+    operating_point: str = ""
+    provenance: tuple[tuple[str, str], ...] = ()
+    inputs: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Status:
+    """Whether the figures may be read, and why not."""
+
+    word: str
+    reasons: tuple[str, ...] = field(default=())
+
+
+def assess(inputs: PatientInputs) -> Status:
+    """Status of a case with every reason in words.
+
+    A case with an error is not computed; one with any flag, without pictures to check it by,
+    or with a lesion at the border of the scan is for review.
+    """
+    if inputs.error is not None:
+        return Status(NOT_COMPUTED, (inputs.error,))
+    reasons = list(inputs.flags)
+    cut = [str(lesion.id) for lesion in inputs.lesions if lesion.touches_border]
+    if cut:
+        noun = "Lesion" if len(cut) == 1 else "Lesions"
+        verb = "touches" if len(cut) == 1 else "touch"
+        reasons.append(
+            f"{noun} {', '.join(cut)} {verb} the border of the scan: a part can lie outside."
+        )
+    if inputs.lesions and inputs.gallery is None:
+        reasons.append(f"The result cannot be checked by pictures here: {inputs.gallery_missing}.")
+    return Status(REVIEW if reasons else USABLE, tuple(reasons))
+
+
+def headline(lesions: Sequence[Lesion]) -> str:
+    """The answer in one sentence."""
+    if not lesions:
+        return "No lesion was found at this operating point."
+    total = volume(sum(lesion.volume_ml for lesion in lesions))
+    if len(lesions) == 1:
+        return f"1 lesion, {total}, {_describe(lesions[0])}."
+    largest = max(lesions, key=lambda lesion: (lesion.volume_ml, -lesion.id))
+    return (
+        f"{count(len(lesions), 'lesion')}, {total} in total; the largest is number {largest.id}, "
+        f"{volume(largest.volume_ml)}, {_describe(largest)}."
+    )
+
+
+def _describe(lesion: Lesion) -> str:
+    diameter = length(lesion.longest_diameter_mm, "diameter not computed")
+    across = f"{diameter} across" if lesion.longest_diameter_mm is not None else diameter
+    return ", ".join(part for part in (across, lesion.region, lesion.side) if part)
+
+
+def expected_false_positives(lesions: Sequence[Lesion]) -> tuple[float, int] | None:
+    """Sum of the measured chances, and over how many lesions; None when none was measured."""
+    chances = [lesion.chance.value for lesion in lesions if lesion.chance is not None]
+    return (sum(chances), len(chances)) if chances else None
+
+
+def patient_report(inputs: PatientInputs) -> str:
+    """The report as one self-contained HTML page.
+
+    Parameters
+    ----------
+    inputs : PatientInputs
+
+    Returns
+    -------
+    str
+    """
+    lesions = sorted(inputs.lesions, key=lambda lesion: (-lesion.volume_ml, lesion.id))
+    status = assess(inputs)
+    return render(
+        "patient.html.j2",
+        {
+            "report": inputs,
+            "status": status,
+            "title": f"Lesion report, case {inputs.case}",
+            "computed": status.word != NOT_COMPUTED,
+            "lesions": lesions,
+            "headline": headline(lesions),
+            "total_ml": sum(lesion.volume_ml for lesion in lesions),
+            "several_labels": len({lesion.label for lesion in lesions}) > 1,
+            "false_positives": expected_false_positives(lesions),
+            "most_ml": max((region.volume_ml for region in inputs.regions), default=0.0),
+            "rows_shown": ROWS_SHOWN,
+            "states": STATES,
+            "stable": STABLE,
+            "metrics": METRICS,
+            "failure_modes": FAILURE_MODES,
+        },
+    )

@@ -1,0 +1,257 @@
+"""Pictures of slices in radiological orientation: what is drawn, where, at which scale."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import nibabel as nib
+import numpy as np
+from PIL import Image
+
+from segpipe.volume import Volume
+
+PLANES = ("sagittal", "coronal", "axial")  # the plane across axis 0, 1, 2 of a RAS volume
+MARKS = {"axial": "RLAP", "coronal": "RLSI", "sagittal": "APSI"}  # left, right, top, bottom
+MARGIN_MM = 6.0
+CLOSE_UP_MM = 48.0
+
+
+@dataclass(frozen=True)
+class Outline:
+    """The border of a component as an SVG path in mm, along voxel edges.
+
+    ``kind`` decides its colour: ``chosen`` and ``other`` in patient reports; ``hit``, ``false``
+    and ``missed`` where a reference is known.
+    """
+
+    path: str
+    component: int
+    kind: str
+
+
+@dataclass(frozen=True)
+class Tag:
+    """A component's number, beside its border."""
+
+    text: str
+    x_mm: float
+    y_mm: float
+    kind: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One slice with its annotations; all places in mm from the top left corner.
+
+    Parameters
+    ----------
+    image : str
+        PNG as a data address.
+    width_mm, height_mm : float
+        Extent of the slice: pixels are stretched to their true aspect.
+    left, right, top, bottom : str
+        Letters of the patient's directions at the edges.
+    scale_mm : int
+        Length of the scale bar.
+    alt : str
+        What is to be seen, in words.
+    """
+
+    image: str
+    width_mm: float
+    height_mm: float
+    outlines: tuple[Outline, ...]
+    tags: tuple[Tag, ...]
+    left: str
+    right: str
+    top: str
+    bottom: str
+    scale_mm: int
+    caption: str
+    alt: str
+
+
+def to_ras(volume: Volume) -> Volume:
+    """The same voxels with axes flipped and swapped to run closest to right, anterior, superior."""
+    orientation = nib.orientations.io_orientation(volume.affine)
+    array = nib.orientations.apply_orientation(volume.array, orientation)
+    back = nib.orientations.inv_ornt_aff(orientation, volume.shape)
+    return Volume(array, volume.affine @ back, volume.form_codes)
+
+
+def tilt_degrees(volume: Volume) -> float:
+    """Largest angle between an axis of a RAS volume and the patient's own axis."""
+    directions = volume.affine[:3, :3] / np.linalg.norm(volume.affine[:3, :3], axis=0)
+    return float(np.degrees(np.arccos(np.clip(np.abs(np.diag(directions)), 0, 1)).max()))
+
+
+def viewing_axis(volume: Volume) -> int:
+    """Axis to look along: the coarsest of a thick-sliced RAS scan, else superior (axial)."""
+    spacing = np.array(volume.spacing_mm)
+    coarsest = int(spacing.argmax())
+    return coarsest if spacing[coarsest] > 2 * np.median(spacing) else 2
+
+
+def grey_window(array: np.ndarray, components: np.ndarray) -> tuple[float, float]:
+    """Black and white of the display.
+
+    Taken from voxels that are not 0 in the middle 60 % along each axis (0.5th and 98th
+    percentile), so that bright fat under the skin doesn't darken the organ inside; white is
+    raised to the 99th percentile of the components, so that bright lesions keep their texture.
+
+    Parameters
+    ----------
+    array : (X, Y, Z) ndarray
+    components : (X, Y, Z) int ndarray
+    """
+    middle = array[tuple(slice(n // 5, n - n // 5) for n in array.shape)]
+    voxels = middle[np.isfinite(middle) & (middle != 0)]
+    if voxels.size == 0:
+        return 0.0, 1.0
+    low, high = np.percentile(voxels[:: max(1, voxels.size // 500_000)], (0.5, 98))
+    if components.any():
+        high = max(high, np.percentile(array[components > 0], 99))
+    return (float(low), float(high)) if high > low else (float(low), float(low) + 1.0)
+
+
+def to_screen(array: np.ndarray, axis: int, index: int) -> np.ndarray:
+    """A slice of a RAS array as rows and columns in radiological orientation.
+
+    Columns run from the patient's right to left (sagittal: anterior to posterior), rows from
+    anterior to posterior (coronal, sagittal: superior to inferior).
+    """
+    return np.take(array, index, axis=axis)[::-1, ::-1].T
+
+
+def content_box(array: np.ndarray, axis: int, spacing_mm: tuple[float, float]) -> tuple[slice, ...]:
+    """Rows and columns on the screen with anything above 8 % of the 99th percentile."""
+    level = np.percentile(array, 99) * 0.08
+    seen = to_screen(np.any(array > level, axis=axis, keepdims=True), axis, 0)
+    box = []
+    for other, spacing, size in zip((1, 0), spacing_mm, seen.shape, strict=True):
+        places = np.flatnonzero(seen.any(axis=other))
+        margin = round(MARGIN_MM / spacing)
+        first, last = (places[0], places[-1]) if places.size else (0, size - 1)
+        box.append(slice(max(0, int(first) - margin), min(size, int(last) + 1 + margin)))
+    return tuple(box)
+
+
+def best_index(components: np.ndarray, component: int, axis: int) -> int:
+    """The slice that cuts through most voxels of a component."""
+    others = tuple(a for a in range(3) if a != axis)
+    return int((components == component).sum(axis=others).argmax())
+
+
+def close_up_box(
+    mask: np.ndarray, spacing_mm: tuple[float, float], extent_mm: float
+) -> tuple[slice, ...]:
+    """A window of ``extent_mm`` about the middle of a mask, kept inside the slice."""
+    box = []
+    for axis, spacing in enumerate(spacing_mm):
+        size = mask.shape[axis]
+        places = np.flatnonzero(mask.any(axis=1 - axis))
+        length = min(size, max(1, round(extent_mm / spacing)))
+        first = (int(places[0]) + int(places[-1]) + 1 - length) // 2
+        first = min(max(first, 0), size - length)
+        box.append(slice(first, first + length))
+    return tuple(box)
+
+
+def outline_path(mask: np.ndarray, spacing_mm: tuple[float, float]) -> str:
+    """The border of a 2-D mask as an SVG path along voxel edges, in mm.
+
+    Parameters
+    ----------
+    mask : (rows, columns) bool ndarray
+    spacing_mm : (float, float)
+        Height and width of a pixel.
+
+    Examples
+    --------
+    >>> outline_path(np.ones((1, 1), bool), (1.0, 2.0))
+    'M0 0H2M0 1H2M0 0V1M2 0V1'
+    """
+    padded = np.pad(mask, 1).astype(np.int8)
+    height, width = spacing_mm
+    moves = []
+    for y, first, last in _runs(np.diff(padded, axis=0)[:, 1:-1] != 0):
+        moves.append(f"M{first * width:.5g} {y * height:.5g}H{last * width:.5g}")
+    for x, first, last in _runs((np.diff(padded, axis=1)[1:-1] != 0).T):
+        moves.append(f"M{x * width:.5g} {first * height:.5g}V{last * height:.5g}")
+    return "".join(moves)
+
+
+def _runs(lines: np.ndarray) -> list[tuple[int, int, int]]:
+    """(row, first, end) of every run of True along the rows of a 2-D array."""
+    steps = np.diff(np.pad(lines, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    rows, first = np.nonzero(steps == 1)
+    last = np.nonzero(steps == -1)[1]
+    return [(int(r), int(f), int(e)) for r, f, e in zip(rows, first, last, strict=True)]
+
+
+def png_address(grey: np.ndarray) -> str:
+    """A (rows, columns) uint8 array as a PNG data address."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(grey)).save(buffer, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def to_grey(values: np.ndarray, window: tuple[float, float]) -> np.ndarray:
+    """Values scaled between the window's ends to uint8; what is not finite is black."""
+    scaled = (np.nan_to_num(values, nan=window[0]) - window[0]) / (window[1] - window[0])
+    return np.asarray(np.clip(scaled, 0, 1) * 255, dtype=np.uint8)
+
+
+def draw(
+    image: np.ndarray,
+    components: np.ndarray,
+    spacing_mm: tuple[float, float],
+    *,
+    plane: str,
+    kinds: Mapping[int, str],
+    tagged: Collection[int],
+    window: tuple[float, float],
+    caption: str,
+    alt: str,
+) -> Picture:
+    """Annotate a slice.
+
+    Parameters
+    ----------
+    image, components : (rows, columns) ndarray
+        Of one slice as returned by :func:`to_screen`.
+    spacing_mm : (float, float)
+        Height and width of a pixel.
+    plane : str
+        One of :data:`PLANES`.
+    kinds : mapping of int to str
+        Kind of a component's outline; ``other`` where it is not named.
+    tagged : collection of int
+        Components that get their number beside them.
+    window : (float, float)
+        Values shown black and white.
+    caption, alt : str
+    """
+    height, width = (n * s for n, s in zip(image.shape, spacing_mm, strict=True))
+    outlines, tags = [], []
+    for component in sorted(int(i) for i in np.unique(components) if i != 0):
+        mask, kind = components == component, kinds.get(component, "other")
+        outlines.append(Outline(outline_path(mask, spacing_mm), component, kind))
+        if component in tagged:
+            rows, columns = np.nonzero(mask)
+            x = (columns[rows == rows.min()].max() + 1) * spacing_mm[1]
+            tags.append(Tag(str(component), float(x), float(rows.min() * spacing_mm[0]), kind))
+    return Picture(
+        image=png_address(to_grey(image, window)),
+        width_mm=float(width),
+        height_mm=float(height),
+        outlines=tuple(sorted(outlines, key=lambda outline: outline.kind == "chosen")),
+        tags=tuple(sorted(tags, key=lambda tag: tag.kind == "chosen")),
+        **dict(zip(("left", "right", "top", "bottom"), MARKS[plane], strict=True)),
+        scale_mm=50 if width > 130 else 10,
+        caption=caption,
+        alt=alt,
+    )

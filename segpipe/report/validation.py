@@ -1,0 +1,158 @@
+"""What the bundle's validation says about this model, and about one predicted component."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+NOT_MEASURED = "not measured"
+
+
+@dataclass(frozen=True)
+class Chance:
+    """Chance that a component of this size and probability is a false positive.
+
+    Parameters
+    ----------
+    value : float
+        Share of false-positive components among those of validation in the same bin.
+    components : int
+        How many components that share was measured on.
+    """
+
+    value: float
+    components: int
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The bundle's validation figures, at the operating point that they hold for.
+
+    Parameters
+    ----------
+    cases, patients : int or None
+    summary : mapping
+        Label to metric to ``{"mean", "median", "ci95"}``.
+    by_size : sequence of mapping
+        Lesion sensitivity by size: low_mm3, high_mm3, lesions, detected, sensitivity.
+    chances : sequence of mapping
+        Bins of size and mean probability: components, false_positives, chance.
+    threshold, min_size_mm3 : float
+        The operating point at which all of this was measured.
+    """
+
+    cases: int | None
+    patients: int | None
+    summary: Mapping[str, Mapping[str, Any]]
+    by_size: Sequence[Mapping[str, Any]]
+    chances: Sequence[Mapping[str, Any]]
+    threshold: float
+    min_size_mm3: float
+
+
+def read_validation(
+    bundle: Mapping[str, Any] | None, settings: Mapping[str, Any], weights_sha256: str | None
+) -> tuple[Validation | None, str]:
+    """The validation figures, only if they hold for these predictions.
+
+    Parameters
+    ----------
+    bundle : mapping or None
+        Content of ``bundle.json``; None when it was not found.
+    settings : mapping
+        Of the predictions: threshold and min_size_mm3.
+    weights_sha256 : str or None
+        Of the weights that made the predictions.
+
+    Returns
+    -------
+    (Validation or None, str)
+        The figures, or None and the reason in words.
+    """
+    if bundle is None:
+        return None, "the bundle's validation figures were not found"
+    if weights_sha256 is None or bundle.get("weights_sha256") != weights_sha256:
+        return None, "the bundle found holds other weights than those that made this prediction"
+    part = bundle.get("validation")
+    if not part:
+        return None, "this bundle was not validated"
+    point = bundle.get("operating_point") or {}
+    for name in ("threshold", "min_size_mm3"):
+        measured, used = point.get(name), settings.get(name)
+        if measured is None or used is None or not math.isclose(measured, used, abs_tol=1e-9):
+            return None, (
+                f"validation was measured at {_point(point)}; "
+                f"this prediction was made at {_point(settings)}"
+            )
+    return (
+        Validation(
+            cases=part.get("cases"),
+            patients=part.get("patients"),
+            summary=part.get("summary") or {},
+            by_size=part.get("by_size") or (),
+            chances=part.get("false_positive_chance") or (),
+            threshold=float(point["threshold"]),
+            min_size_mm3=float(point["min_size_mm3"]),
+        ),
+        "",
+    )
+
+
+def _point(point: Mapping[str, Any]) -> str:
+    threshold, size = point.get("threshold"), point.get("min_size_mm3")
+    if threshold is None or size is None:
+        return "an operating point that is not recorded"
+    return f"threshold {threshold:g} and minimum size {size:g} mm³"
+
+
+def _within(value: float, low: float | None, high: float | None, *, closed: bool = False) -> bool:
+    above = low is None or value >= low
+    below = high is None or value < high or (closed and value == high)
+    return above and below
+
+
+def chance_of_false_positive(
+    validation: Validation | None, label: str, size_mm3: float | None, probability: float | None
+) -> Chance | None:
+    """Look a component up among the bins measured on validation.
+
+    Parameters
+    ----------
+    validation : Validation or None
+    label : str
+        A bin that names a label holds for that label only.
+    size_mm3, probability : float or None
+        Size and mean probability of the component.
+
+    Returns
+    -------
+    Chance or None
+        None where nothing was measured: no validation, no such bin, or an empty one.
+
+    Examples
+    --------
+    >>> bins = [{"low_mm3": 0, "high_mm3": None, "low_probability": 0.5, "high_probability": 1.0,
+    ...          "components": 8, "false_positives": 2, "chance": 0.25}]
+    >>> validation = Validation(4, 4, {}, (), bins, 0.5, 0.0)
+    >>> chance_of_false_positive(validation, "lesion", 12.0, 1.0)
+    Chance(value=0.25, components=8)
+    >>> chance_of_false_positive(validation, "lesion", 12.0, 0.4) is None
+    True
+    """
+    if validation is None or size_mm3 is None or probability is None:
+        return None
+    for cell in validation.chances:
+        if cell.get("label", label) != label:
+            continue
+        high = cell.get("high_probability")
+        closed = high is not None and high >= 1
+        if _within(size_mm3, cell.get("low_mm3"), cell.get("high_mm3")) and _within(
+            probability, cell.get("low_probability"), high, closed=closed
+        ):
+            chance, components = cell.get("chance"), cell.get("components") or 0
+            if chance is None or not math.isfinite(chance) or components == 0:
+                return None
+            return Chance(float(chance), int(components))
+    return None

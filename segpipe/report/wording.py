@@ -1,0 +1,150 @@
+"""Figures and findings in words. Missing is a word, never 0; a small value is never 0 either."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+
+SPACE = "\N{NO-BREAK SPACE}"
+MISSING = "not computed"
+SIDES = {"L": "left", "R": "right", "left": "left", "right": "right", "midline": "midline"}
+
+_FOLDERS = re.compile(r"(?:[A-Za-z]:)?[\\/](?:[^\\/\s:;,'\"()]+[\\/])+")
+
+
+def _is_missing(value: float | None) -> bool:
+    return value is None or not math.isfinite(value)
+
+
+def number(value: float | None, digits: int = 2, missing: str = MISSING) -> str:
+    """``value`` with ``digits`` decimals; values that would round to 0 say that they are not.
+
+    Examples
+    --------
+    >>> number(0.125, 1), number(0.001), number(0.0), number(None), number(float("nan"))
+    ('0.1', '<0.01', '0.00', 'not computed', 'not computed')
+    """
+    if value is None or _is_missing(value):
+        return missing
+    limit = 10.0**-digits
+    if 0 < abs(value) < limit / 2:
+        return f"<{limit:.{digits}f}" if value > 0 else f">-{limit:.{digits}f}"
+    return f"{value:,.{digits}f}".replace(",", SPACE)
+
+
+def volume(value_ml: float | None, missing: str = MISSING) -> str:
+    """A volume in ml, with its unit.
+
+    Examples
+    --------
+    >>> volume(0.004), volume(3.14159), volume(123.4), volume(None)
+    ('<0.01\\xa0ml', '3.14\\xa0ml', '123.4\\xa0ml', 'not computed')
+    """
+    if value_ml is None or _is_missing(value_ml):
+        return missing
+    return number(value_ml, 1 if abs(value_ml) >= 100 else 2) + SPACE + "ml"
+
+
+def length(value_mm: float | None, missing: str = MISSING) -> str:
+    """A length in mm, with its unit.
+
+    Examples
+    --------
+    >>> length(12.345), length(None)
+    ('12.3\\xa0mm', 'not computed')
+    """
+    if value_mm is None or _is_missing(value_mm):
+        return missing
+    return number(value_mm, 1) + SPACE + "mm"
+
+
+def percent(fraction: float | None, missing: str = MISSING) -> str:
+    """A fraction in percent.
+
+    Examples
+    --------
+    >>> percent(0.123), percent(0.0), percent(None)
+    ('12\\xa0%', '0\\xa0%', 'not computed')
+    """
+    if fraction is None or _is_missing(fraction):
+        return missing
+    return number(100 * fraction, 0) + SPACE + "%"
+
+
+def count(number_of: int, one: str, many: str | None = None) -> str:
+    """A count with its noun.
+
+    Examples
+    --------
+    >>> count(1, "lesion"), count(0, "lesion"), count(2, "case")
+    ('1\\xa0lesion', '0\\xa0lesions', '2\\xa0cases')
+    """
+    return f"{number_of}{SPACE}{one if number_of == 1 else many or one + 's'}"
+
+
+def interval(bounds: Sequence[float | None] | None, digits: int = 2) -> str:
+    """A 95 % interval, or an empty string when there is none.
+
+    Examples
+    --------
+    >>> interval([0.5, 0.75]), interval(None), interval([None, None])
+    ('0.50 to 0.75', '', '')
+    """
+    if bounds is None or any(b is None or _is_missing(b) for b in bounds):
+        return ""
+    return f"{number(bounds[0], digits)} to {number(bounds[1], digits)}"
+
+
+def spacing(spacing_mm: Sequence[float] | None, missing: str = MISSING) -> str:
+    """Voxel edge lengths.
+
+    Examples
+    --------
+    >>> spacing((1.0, 0.8984, 6.5))
+    '1.00 × 0.90 × 6.50\\xa0mm'
+    """
+    if spacing_mm is None:
+        return missing
+    return " × ".join(f"{s:.2f}" for s in spacing_mm) + SPACE + "mm"
+
+
+def size_range(low_mm3: float | None, high_mm3: float | None) -> str:
+    """A bin of sizes in mm³; no upper bound is 'and more'.
+
+    Examples
+    --------
+    >>> size_range(10, 100), size_range(100, None)
+    ('10 to 100\\xa0mm³', '100\\xa0mm³ and more')
+    """
+    low = 0.0 if low_mm3 is None else low_mm3
+    if high_mm3 is None or math.isinf(high_mm3):
+        return f"{low:,.0f}{SPACE}mm³ and more".replace(",", SPACE)
+    return f"{low:,.0f} to {high_mm3:,.0f}{SPACE}mm³".replace(",", SPACE)
+
+
+def without_folders(text: str) -> str:
+    """``text`` with every path cut to its file name: folders can hold names of people.
+
+    Examples
+    --------
+    >>> without_folders("/home/anna/scans/a_0000.nii.gz: file is truncated")
+    'a_0000.nii.gz: file is truncated'
+    """
+    return _FOLDERS.sub("", text)
+
+
+def sentence(text: str) -> str:
+    """``text`` as a sentence of its own.
+
+    Examples
+    --------
+    >>> sentence("spacing is outside the training range"), sentence("Mend it.")
+    ('Spacing is outside the training range.', 'Mend it.')
+    >>> sentence("case_1.nii: ends early")
+    'case_1.nii: ends early.'
+    """
+    text = text.strip()
+    first = text.split(" ")[0]
+    start = text[:1].upper() if first.isalpha() else text[:1]  # file names stay as they are
+    return start + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")

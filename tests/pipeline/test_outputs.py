@@ -1,0 +1,226 @@
+"""From probabilities to numbered regions, and to the files of a case."""
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from segpipe.config import OperatingPoint
+from segpipe.data.layouts import Case, ChannelFile
+from segpipe.files import file_sha256
+from segpipe.pipeline.outputs import midline_x_mm, segment, write_case
+from segpipe.volume import Volume
+
+AFFINE = np.array([[-1.0, 0, 0, 10], [0, 1, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1]])
+SHAPE = (20, 10, 6)
+
+
+def probabilities(*boxes, classes=1):
+    array = np.full((*SHAPE, classes), 0.05, np.float32)
+    for box, label, value in boxes:
+        array[box][..., label] = value
+    return Volume(array, AFFINE)
+
+
+def run(volume, labels=None, point=None, regions=None, connectivity=26):
+    return segment(
+        volume,
+        labels or {"lesion": 3},
+        point or OperatingPoint(),
+        connectivity=connectivity,
+        regions=regions or {},
+        midline_x_mm=0.0,
+    )
+
+
+SMALL = (slice(2, 3), slice(2, 3), slice(2, 4))  # 2 voxels, world x 8: right
+LARGE = (slice(15, 18), slice(4, 6), slice(2, 3))  # 6 voxels, world x -6: left
+SPECK = (slice(9, 10), slice(8, 9), slice(4, 5))  # 1 voxel
+
+
+def test_regions_are_numbered_from_the_largest_and_described():
+    volume = probabilities((SMALL, 0, 0.6), (LARGE, 0, 0.8), (SPECK, 0, 0.9))
+    volume.array[16, 4, 2, 0] = 1.0
+    made = run(volume, point=OperatingPoint(min_size_mm3=4.0))
+    assert made.mask.dtype == np.uint8
+    assert np.unique(made.components[LARGE]).tolist() == [1]
+    assert np.unique(made.components[SMALL]).tolist() == [2]
+    assert (made.components > 0).sum() == 8
+    np.testing.assert_array_equal(made.mask, np.where(made.components > 0, 3, 0))
+    assert made.counts == {
+        "lesion": {
+            "components": 2,
+            "volume_ml": pytest.approx(0.016),
+            "removed": 1,
+            "removed_volume_ml": pytest.approx(0.002),
+        }
+    }
+    large, small = made.facts
+    assert (large["id"], large["label"], large["side"], large["region"]) == (1, "lesion", "L", None)
+    assert large["volume_ml"] == pytest.approx(0.012)
+    assert large["mean_probability"] == pytest.approx((5 * 0.8 + 1.0) / 6)
+    assert large["max_probability"] == 1.0
+    assert large["centroid_voxel"] == [16.0, 4.5, 2.0]
+    assert large["touches_border"] is False
+    assert (small["id"], small["side"]) == (2, "R")
+    assert small["longest_diameter_mm"] == pytest.approx(4.0)
+
+
+def test_the_threshold_is_strict():
+    volume = probabilities((SMALL, 0, 0.5))
+    assert run(volume).facts == []
+    assert len(run(volume, point=OperatingPoint(threshold=0.49)).facts) == 1
+
+
+def test_labels_are_numbered_one_after_the_other_with_their_own_values():
+    volume = probabilities((SMALL, 1, 0.7), (LARGE, 0, 0.6), (SPECK, 1, 0.9), classes=2)
+    made = run(volume, {"edema": 300, "core": 7})
+    assert made.mask.dtype == np.int32
+    assert np.unique(made.mask[LARGE]).tolist() == [300]
+    assert np.unique(made.mask[SMALL]).tolist() == [7]
+    assert [(f["id"], f["label"]) for f in made.facts] == [(1, "edema"), (2, "core"), (3, "core")]
+    assert np.unique(made.components[SMALL]).tolist() == [2]
+    assert made.components[SPECK].item() == 3
+    assert made.facts[1]["mean_probability"] == pytest.approx(0.7)
+    assert made.counts["core"]["components"] == 2
+
+
+def test_nothing_found_is_an_empty_mask_and_no_facts():
+    made = run(probabilities())
+    assert not made.mask.any()
+    assert not made.components.any()
+    assert made.facts == []
+    assert made.counts["lesion"] == {
+        "components": 0,
+        "volume_ml": 0.0,
+        "removed": 0,
+        "removed_volume_ml": 0.0,
+    }
+
+
+def test_regions_are_named_by_the_largest_share():
+    wm = np.zeros(SHAPE)
+    wm[16:] = 0.9
+    csf = np.zeros(SHAPE)
+    csf[:17] = 0.5
+    volume = probabilities((SMALL, 0, 0.6), (LARGE, 0, 0.8))
+    made = run(volume, regions={"wm": wm, "csf": csf})
+    assert [fact["region"] for fact in made.facts] == ["wm", "csf"]
+    assert run(volume, regions={"wm": wm}).facts[1]["region"] == "none"
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 999), st.sampled_from([0.0, 4.0, 9.0]), st.sampled_from([6, 26]))
+def test_facts_counts_and_maps_agree_with_an_independent_labelling(seed, size, connectivity):
+    rng = np.random.default_rng([4, seed])
+    volume = Volume(rng.random((*SHAPE, 1)).astype(np.float32), AFFINE)
+    point = OperatingPoint(threshold=0.85, min_size_mm3=size)
+    made = run(volume, point=point, connectivity=connectivity)
+    structure = ndimage.generate_binary_structure(3, 1 if connectivity == 6 else 3)
+    found, count = ndimage.label(volume.array[..., 0] > 0.85, structure)
+    voxels = ndimage.sum_labels(np.ones(SHAPE), found, range(1, count + 1))
+    kept = sorted((v for v in voxels if 2 * v >= size), reverse=True)
+    assert [fact["volume_ml"] for fact in made.facts] == pytest.approx([0.002 * v for v in kept])
+    assert [fact["id"] for fact in made.facts] == list(range(1, len(kept) + 1))
+    assert np.bincount(made.components.ravel())[1:].tolist() == [int(v) for v in kept]
+    assert made.counts["lesion"]["removed"] == count - len(kept)
+    for fact in made.facts:
+        inside = made.components == fact["id"]
+        values = volume.array[..., 0][inside]
+        assert len(np.unique(found[inside])) == 1
+        assert fact["mean_probability"] == pytest.approx(values.mean(), rel=1e-5)
+        assert fact["max_probability"] == values.max()
+
+
+@pytest.fixture
+def case(tmp_path):
+    path = tmp_path / "scans" / "a_0000.nii"
+    path.parent.mkdir()
+    nib.Nifti1Image(np.ones(SHAPE, np.float32), AFFINE).to_filename(path)
+    return Case("a", "a", (ChannelFile(path),))
+
+
+def written(folder: Path, case, volume, *, with_probabilities=False, regions=None, flags=()):
+    made = run(volume, regions=regions)
+    entry = write_case(
+        folder,
+        case,
+        volume,
+        made,
+        with_probabilities=with_probabilities,
+        region_names=tuple(regions or {}),
+        flags=flags,
+        seconds=1.2345,
+    )
+    return made, entry
+
+
+def test_files_lie_on_the_grid_of_the_scan_and_the_entry_names_them(tmp_path, case):
+    volume = probabilities((SMALL, 0, 0.6), (LARGE, 0, 0.8))
+    made, entry = written(tmp_path / "out", case, volume, with_probabilities=True, flags=("odd",))
+    assert entry["files"] == {
+        "mask": "a.nii.gz",
+        "components": "components/a.nii.gz",
+        "probability": "probabilities/a.nii.gz",
+    }
+    for name, expected, dtype in (
+        ("mask", made.mask, np.uint8),
+        ("components", made.components, np.uint16),
+        ("probability", volume.array[..., 0], np.float32),
+    ):
+        image = nib.load(tmp_path / "out" / entry["files"][name])
+        np.testing.assert_array_equal(np.asanyarray(image.dataobj), expected)
+        np.testing.assert_allclose(image.affine, AFFINE)
+        assert image.get_data_dtype() == dtype
+    assert (entry["case"], entry["status"], entry["seconds"]) == ("a", "predicted", 1.23)
+    assert (entry["error"], entry["flags"], entry["regions"]) == (None, ["odd"], {})
+    (channel,) = entry["channels"]
+    assert channel == {
+        "path": str(case.channels[0].path),
+        "index": None,
+        "sha256": file_sha256(case.channels[0].path),
+    }
+
+
+def test_probabilities_of_several_labels_are_kept_and_left_out_unless_asked_for(tmp_path, case):
+    volume = probabilities((SMALL, 1, 0.6), classes=2)
+    made = run(volume, {"a": 1, "b": 2})
+    for wanted in (True, False):
+        entry = write_case(
+            tmp_path / str(wanted), case, volume, made, with_probabilities=wanted,
+            region_names=(), flags=(), seconds=0.0,
+        )  # fmt: skip
+        assert (entry["files"]["probability"] is not None) is wanted
+        assert (tmp_path / str(wanted) / "probabilities").exists() is wanted
+    stored = np.asanyarray(nib.load(tmp_path / "True/probabilities/a.nii.gz").dataobj)
+    np.testing.assert_array_equal(stored, volume.array)
+
+
+def test_the_burden_of_regions_adds_up_and_borders_are_flagged(tmp_path, case):
+    wm = np.zeros(SHAPE)
+    wm[15:] = 1
+    edge = (slice(0, 2), slice(0, 1), slice(0, 1))
+    volume = probabilities((SMALL, 0, 0.6), (LARGE, 0, 0.8), (edge, 0, 0.9))
+    _, entry = written(tmp_path, case, volume, regions={"wm": wm, "csf": 0 * wm}, flags=("odd",))
+    assert entry["regions"] == {
+        "wm": {"components": 1, "volume_ml": pytest.approx(0.012)},
+        "csf": {"components": 0, "volume_ml": 0.0},
+        "none": {"components": 2, "volume_ml": pytest.approx(0.008)},
+    }
+    assert entry["flags"] == [
+        "odd",
+        "1 components touch the edge of the scan and may go on outside",
+    ]
+
+
+def test_the_midline_is_the_middle_of_what_is_not_background():
+    array = np.full((20, 4, 4), -1000.0, np.float32)
+    array[3:10, 1, 2] = 5
+    assert midline_x_mm(Volume(array, AFFINE)) == 10 - 6
+    channels = np.stack([array, np.arange(320.0).reshape(20, 4, 4)], -1)
+    assert midline_x_mm(Volume(channels, AFFINE)) == 4
+    assert midline_x_mm(Volume(np.ones((4, 4, 4)), AFFINE)) == 0.0

@@ -1,0 +1,185 @@
+"""predict.json: written case by case, taken up again, and refused to others."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from segpipe.backend import Device
+from segpipe.config import OperatingPoint, parse
+from segpipe.data.layouts import Case, ChannelFile
+from segpipe.errors import ConfigError, DataError
+from segpipe.pipeline.models import Loaded
+from segpipe.pipeline.predict import PredictDocument, find_regions, operating_point, unusual_spacing
+from segpipe.volume import Volume
+
+CONFIG = parse(
+    {
+        "name": "x",
+        "data": {"root": "d"},
+        "anatomy": {
+            "regions": [
+                {"name": "wm", "source": "mask", "file": "wm/{case}.nii.gz", "weight": 0.5},
+                {"name": "elsewhere", "source": "complement"},
+            ]
+        },
+    }
+)
+BUNDLE = SimpleNamespace(
+    name="x",
+    config=CONFIG,
+    config_digest="cd",
+    weights_sha256="ab",
+    source_revision=None,
+    created="2026",
+    plan=SimpleNamespace(channels=("t1",), labels={"lesion": 1}),
+    operating_point=OperatingPoint(threshold=0.3, min_size_mm3=5.0),
+    spacing_range_mm=((0.9, 0.9, 2.0), (1.1, 1.0, 3.0)),
+)
+
+
+def loaded(weights="ab", overlap=0.5):
+    bundle = SimpleNamespace(**{**vars(BUNDLE), "weights_sha256": weights})
+    model = SimpleNamespace(bundle=bundle, overlap=overlap)
+    device = Device("tensorflow", "cpu", "Abacus", "float32", True, False)
+    return Loaded((Path("b"),), (model,), device, "keras")
+
+
+def document(folder, point=BUNDLE.operating_point, **changes):
+    return PredictDocument(folder, loaded(**changes), point)
+
+
+def entry(folder, case, status="predicted"):
+    (folder / f"{case}.nii.gz").write_bytes(b"m")
+    files = {"mask": f"{case}.nii.gz", "components": f"{case}.nii.gz", "probability": None}
+    return {"case": case, "status": status, "files": files}
+
+
+def test_the_document_is_whole_after_every_case_and_sorted(tmp_path):
+    made = document(tmp_path)
+    for count, case in enumerate(("b", "a"), start=1):
+        made.add(entry(tmp_path, case))
+        assert len(json.loads((tmp_path / "predict.json").read_text())["cases"]) == count
+    written = json.loads((tmp_path / "predict.json").read_text())
+    assert [c["case"] for c in written["cases"]] == ["a", "b"]
+    assert written["schema"] == 1
+    assert written["engine"] == "keras"
+    assert written["device"].startswith("cpu (Abacus)")
+    assert written["bundle"]["weights_sha256"] == "ab"
+    assert written["bundle"]["channels"] == ["t1"]
+    assert written["settings"] == {
+        "threshold": 0.3,
+        "min_size_mm3": 5.0,
+        "connectivity": 26,
+        "overlap": 0.5,
+    }
+
+
+def test_cases_that_are_done_are_skipped_and_others_are_not(tmp_path):
+    first = document(tmp_path)
+    for case in ("done", "lost"):
+        first.add(entry(tmp_path, case))
+    scan = Case("broken", "p", (ChannelFile(tmp_path / "broken.nii", 2),))
+    first.fail(scan, DataError("broken.nii", "cut short", fix="Copy it again."), 1.234)
+    (tmp_path / "lost.nii.gz").unlink()
+    again = document(tmp_path)
+    again.keep_earlier()
+    assert again.skip("done")
+    assert not again.skip("lost")
+    assert not again.skip("broken")
+    assert not again.skip("new")
+    again.write()
+    cases = {c["case"]: c for c in json.loads((tmp_path / "predict.json").read_text())["cases"]}
+    assert cases["done"]["status"] == "skipped"
+    assert cases["broken"] == {
+        "case": "broken",
+        "status": "failed",
+        "channels": [{"path": str(tmp_path / "broken.nii"), "index": 2}],
+        "flags": [],
+        "seconds": 1.23,
+        "error": "broken.nii: cut short. Copy it again.",
+    }
+    third = document(tmp_path)
+    third.keep_earlier()
+    assert third.skip("done")
+
+
+def test_without_an_earlier_document_there_is_nothing_to_keep(tmp_path):
+    made = document(tmp_path)
+    made.keep_earlier()
+    assert made.cases == {}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"weights": "other"},
+        {"overlap": 0.25},
+        {"point": OperatingPoint(threshold=0.31, min_size_mm3=5.0)},
+        {"point": OperatingPoint(threshold=0.3)},
+    ],
+)
+def test_predictions_of_another_model_or_setting_are_not_mixed(tmp_path, changes):
+    document(tmp_path).add(entry(tmp_path, "a"))
+    with pytest.raises(ConfigError, match=r"expected predictions of this bundle.*--overwrite"):
+        document(tmp_path, **changes).keep_earlier()
+
+
+def test_the_operating_point_is_the_bundle_s_unless_given():
+    assert operating_point(BUNDLE, None, None) == BUNDLE.operating_point
+    assert operating_point(BUNDLE, 0.0, None) == OperatingPoint(threshold=0.0, min_size_mm3=5.0)
+    assert operating_point(BUNDLE, None, 0.0) == OperatingPoint(threshold=0.3, min_size_mm3=0.0)
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.0, float("nan")])
+def test_thresholds_out_of_range_are_refused(threshold):
+    with pytest.raises(ConfigError, match=r"--threshold: expected 0 to below 1; received"):
+        operating_point(BUNDLE, threshold, None)
+
+
+@pytest.mark.parametrize("size", [-1.0, float("nan")])
+def test_sizes_out_of_range_are_refused(size):
+    with pytest.raises(ConfigError, match=r"--min-size-mm3: expected 0 or more; received"):
+        operating_point(BUNDLE, None, size)
+
+
+@pytest.mark.parametrize(
+    ("spacing", "flagged"),
+    [
+        ((1.0, 1.0, 2.5), False),
+        ((2.5, 1.0, 1.0), False),  # the same scan, stored differently
+        ((0.85, 0.85, 1.85), False),
+        ((1.0, 1.0, 3.29), False),
+        ((1.0, 1.0, 3.4), True),
+        ((0.5, 0.9, 2.5), True),
+        ((1.0, 1.0, 1.0), True),
+    ],
+)
+def test_spacings_unlike_those_of_training_are_flagged(spacing, flagged):
+    flags = unusual_spacing(Volume(np.zeros((4, 4, 4)), np.diag([*spacing, 1])), BUNDLE)
+    assert bool(flags) is flagged
+    if flagged:
+        assert "0.90–1.00 × 0.90–1.10 × 2.00–3.00 mm" in flags[0] or "training scans" in flags[0]
+
+
+def test_regions_that_are_missing_are_flagged_and_never_an_error(tmp_path):
+    image = Volume(np.ones((4, 4, 4, 1), np.float32), np.eye(4))
+    for root in (None, tmp_path):
+        maps, flags = find_regions("a", image, BUNDLE, root)
+        assert "wm" not in maps
+        assert any("wm" in flag for flag in flags)
+
+
+def test_regions_that_are_there_are_read(tmp_path):
+    from segpipe.data.nifti import write_volume
+
+    wm = np.zeros((4, 4, 4), np.uint8)
+    wm[:2] = 1
+    write_volume(tmp_path / "wm" / "a.nii.gz", Volume(wm, np.eye(4)))
+    image = Volume(np.ones((4, 4, 4, 1), np.float32), np.eye(4))
+    maps, flags = find_regions("a", image, BUNDLE, tmp_path)
+    assert flags == ()
+    np.testing.assert_array_equal(maps["wm"], wm)
+    np.testing.assert_array_equal(maps["elsewhere"], 1 - wm)

@@ -1,0 +1,86 @@
+"""Runs on disk, and how a user names them."""
+
+import pytest
+
+from segpipe.config import parse
+from segpipe.errors import ModelError
+from segpipe.pipeline.runs import RunFolder, all_runs, find_run, finished_bundle
+
+
+@pytest.fixture
+def config(tmp_path):
+    return parse({"name": "x", "output": str(tmp_path / "runs"), "data": {"root": "d"}})
+
+
+def make(config, run_id, created, bundles=()):
+    run = RunFolder(config.output / config.name / run_id)
+    run.write_record({"created": created, "note": "λ"})
+    for fold in bundles:
+        run.bundle(fold).mkdir(parents=True)
+        (run.bundle(fold) / "bundle.json").write_text("{}")
+    return run
+
+
+def test_a_run_has_its_record_folds_and_bundles(config):
+    run = make(config, "r1", "2026")
+    assert run.id == "r1"
+    assert run.record() == {"created": "2026", "note": "λ"}
+    run.write_record({"created": "2027"})
+    assert run.record() == {"created": "2027"}
+    assert run.bundle(3) == run.path / "fold-3" / "bundle"
+
+
+def test_runs_come_newest_first_and_other_folders_are_none(config):
+    assert all_runs(config) == []
+    make(config, "b", "2026-01-02")
+    make(config, "a", "2026-01-03")
+    make(config, "c", "2026-01-01")
+    (config.output / config.name / "cache").mkdir()
+    other = config.model_copy(update={"name": "y"})
+    make(other, "z", "2027")
+    assert [run.id for run in all_runs(config)] == ["a", "b", "c"]
+
+
+def test_a_run_is_found_by_folder_id_beginning_or_last(config):
+    first = make(config, "20260101-aa", "1")
+    second = make(config, "20260102-bb", "2")
+    assert find_run(config, str(first.path)) == first
+    assert find_run(config, "20260101-aa") == first
+    assert find_run(config, "20260102") == second
+    assert find_run(config, "last") == second
+
+
+def test_an_id_that_begins_another_is_found_itself(config):
+    short = make(config, "r-1", "1")
+    make(config, "r-1-2", "2")
+    assert find_run(config, "r-1") == short
+
+
+def test_runs_that_cannot_be_told_or_found_are_refused(config):
+    with pytest.raises(ModelError, match=r"run last: .*experiment x; found none. Known .*: none"):
+        find_run(config, "last")
+    make(config, "a1", "1")
+    make(config, "a2", "2")
+    with pytest.raises(ModelError, match=r"found several. Known .*: a2, a1"):
+        find_run(config, "a")
+    with pytest.raises(ModelError, match=r"found none. Known .*: a2, a1"):
+        find_run(config, "b")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"note": 1}'])
+def test_a_damaged_record_is_named(config, text):
+    run = make(config, "a1", "1")
+    (run.path / "run.json").write_text(text)
+    with pytest.raises(ModelError, match=r"a1/run\.json: expected"):
+        find_run(config, "last")
+
+
+def test_the_bundle_of_a_fold_is_that_of_the_newest_finished_run(config):
+    make(config, "old", "1", bundles=(0, 1))
+    middle = make(config, "middle", "2", bundles=(0,))
+    newest = make(config, "new", "3")
+    newest.bundle(0).mkdir(parents=True)  # begun, not finished
+    assert finished_bundle(config, 0) == middle.bundle(0)
+    assert finished_bundle(config, 1).parts[-3:] == ("old", "fold-1", "bundle")
+    with pytest.raises(ModelError, match=r"fold 2: expected a trained bundle.*--fold 2"):
+        finished_bundle(config, 2)

@@ -1,0 +1,125 @@
+import importlib.util
+import os
+import sys
+
+import keras
+import pytest
+
+from segpipe.backend import Device, has_gpu, is_out_of_memory, select
+from segpipe.errors import ConfigError, ModelError
+
+HERE = keras.backend.backend()
+OTHER = "jax" if HERE != "jax" else "torch"
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch):
+    """Give back the switches that selecting sets."""
+    for name in ("CUDA_VISIBLE_DEVICES", "JAX_PLATFORMS", "XLA_FLAGS", "KERAS_BACKEND"):
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+
+
+def test_another_backend_than_the_running_one_is_refused():
+    with pytest.raises(ConfigError, match=f"runs on {HERE}; expected {OTHER}.*start another"):
+        select(OTHER, device="cpu")
+    assert keras.backend.backend() == HERE
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
+def test_a_missing_backend_is_named_with_the_fix(monkeypatch, backend):
+    monkeypatch.delitem(sys.modules, "keras")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=rf"{backend} is not installed.*pip install {backend}"):
+        select(backend, device="cpu")
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setattr("segpipe.backend._gpus", lambda backend: [])
+    with pytest.raises(ModelError, match=r"expected a GPU.*received none.*train\.device=cpu"):
+        select(HERE, device="gpu")
+    assert not has_gpu(HERE)
+
+
+def test_a_cpu_is_deterministic_float32_unless_asked_otherwise(monkeypatch):
+    monkeypatch.setattr("segpipe.backend._cpu_flags", set)
+    monkeypatch.setattr("segpipe.backend._cpu_name", lambda: "Abacus")
+    monkeypatch.setattr("segpipe.backend._make_deterministic", lambda backend: None)
+    policy = keras.config.dtype_policy().name
+    device = select(HERE, device="cpu")
+    assert device == Device(HERE, "cpu", "Abacus", "float32", True, HERE == "jax")
+    assert select(HERE, device="cpu", deterministic=False).deterministic is False
+    keras.config.set_dtype_policy(policy)
+
+
+@pytest.mark.parametrize(
+    ("flags", "backend", "expected"),
+    [
+        ({"amx_bf16"}, "tensorflow", "mixed_bfloat16"),
+        ({"avx512_bf16", "sse"}, "torch", "mixed_bfloat16"),
+        ({"amx_bf16"}, "jax", "float32"),
+        ({"avx2"}, "tensorflow", "float32"),
+    ],
+)
+def test_precision_follows_the_processor(monkeypatch, flags, backend, expected):
+    from segpipe.backend import _best_precision
+
+    monkeypatch.setattr("segpipe.backend._cpu_flags", lambda: flags)
+    assert _best_precision(backend, "cpu") == expected
+
+
+@pytest.mark.parametrize(
+    ("capability", "expected"),
+    [((7, 5), "mixed_float16"), ((8, 0), "mixed_bfloat16"), ((10, 0), "mixed_bfloat16")],
+)
+def test_precision_follows_the_gpu(monkeypatch, capability, expected):
+    from segpipe.backend import _best_precision
+
+    monkeypatch.setattr("segpipe.backend._gpu_capability", lambda backend: capability)
+    assert _best_precision("tensorflow", "gpu") == expected
+
+
+def test_the_seed_decides_the_weights():
+    def weights(seed):
+        select(HERE, device="cpu", precision="float32", seed=seed)
+        layer = keras.layers.Dense(3)
+        layer.build((None, 4))
+        return layer.get_weights()[0].tolist()
+
+    assert weights(1) == weights(1) != weights(2)
+
+
+class ResourceExhaustedError(Exception):
+    pass
+
+
+class OutOfMemoryError(RuntimeError):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (ResourceExhaustedError("failed to allocate"), True),
+        (OutOfMemoryError("CUDA"), True),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), True),
+        (ValueError("RESOURCE_EXHAUSTED: Out of memory while trying"), True),
+        (RuntimeError("OOM when allocating tensor with shape[4,32]"), True),
+        (ValueError("shapes differ"), False),
+        (KeyError("room"), False),
+    ],
+)
+def test_exhausted_memory_is_recognised_whatever_the_backend(error, expected):
+    assert is_out_of_memory(error) is expected
+
+
+def test_the_device_is_described_for_people_and_for_tracking():
+    device = Device("jax", "gpu", "H9", "mixed_bfloat16", False, True)
+    assert device.describe() == "gpu (H9), jax, mixed_bfloat16, not deterministic, XLA"
+    assert device.to_params() == {
+        "device.backend": "jax",
+        "device.kind": "gpu",
+        "device.name": "H9",
+        "device.precision": "mixed_bfloat16",
+        "device.deterministic": False,
+        "device.jit": True,
+    }

@@ -1,0 +1,65 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from segpipe.cli import console
+from segpipe.cli.console import ConsoleObserver
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    class Clock:
+        now = 0.0
+
+    monkeypatch.setattr(console.time, "monotonic", lambda: Clock.now)
+    return Clock
+
+
+def observer(terminal, width=20):
+    stream = io.StringIO()
+    return ConsoleObserver(Console(file=stream, force_terminal=terminal, width=width)), stream
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+@pytest.mark.parametrize(
+    "text", ["/a/" + "long" * 30 + "/b.nii.gz", "[red]x[/red] [1, 2]", "12 mm, 'x', 3.5e-4, None"]
+)
+def test_messages_are_one_line_never_cut_or_decorated(terminal, text):
+    shown, stream = observer(terminal)
+    shown.message(text)
+    assert stream.getvalue() == text + "\n"
+
+
+def test_a_log_gets_a_plain_line_every_half_minute(clock):
+    shown, stream = observer(terminal=False)
+    for second in range(0, 100, 10):
+        clock.now = float(second)
+        shown.progress(second, 100, "steps [x]")
+    assert stream.getvalue() == "40/100 steps [x]\n80/100 steps [x]\n"
+    shown.close()
+
+
+def test_a_terminal_gets_a_bar_that_goes_away():
+    shown, stream = observer(terminal=True, width=80)
+    shown.progress(1, 3, "preparing")
+    shown.progress(2, 3, "preparing")
+    assert shown._bar is not None
+    shown.progress(3, 3, "preparing")
+    assert shown._bar is None
+    assert "3/3" in stream.getvalue()
+    assert "preparing" in stream.getvalue()
+    before = len(stream.getvalue())
+    shown.close()
+    assert len(stream.getvalue()) == before
+    shown.progress(5, 7, "again")
+    shown.close()
+    assert "5/7" in stream.getvalue()
+
+
+def test_figures_and_files_are_not_for_the_terminal(tmp_path):
+    shown, stream = observer(terminal=True)
+    shown.params({"a": 1})
+    shown.metrics({"dice": 0.5}, 3)
+    shown.artifact(tmp_path)
+    assert stream.getvalue() == ""

@@ -1,0 +1,99 @@
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from segpipe.files import file_sha256, replacing, write_bytes, write_text
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_file_is_the_new_one_when_the_block_ends_and_the_old_one_until_then(tmp_path):
+    path = tmp_path / "deep" / "er" / "a.bin"
+    write_bytes(path, b"old")
+    with replacing(path) as stream:
+        stream.write(b"new")
+        stream.flush()
+        assert path.read_bytes() == b"old"
+    assert path.read_bytes() == b"new"
+    assert names(path.parent) == ["a.bin"]
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_text_is_utf_8_with_its_line_ends_as_they_are(tmp_path):
+    write_text(tmp_path / "a", "λ\r\n–\n")
+    assert (tmp_path / "a").read_bytes() == b"\xce\xbb\r\n\xe2\x80\x93\n"
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, OSError(28, "disk full")])
+def test_an_interrupted_block_leaves_the_old_file_and_nothing_else(tmp_path, error):
+    path = tmp_path / "a"
+    path.write_bytes(b"old")
+
+    def interrupted():
+        with replacing(path) as stream:
+            stream.write(b"half")
+            raise error
+
+    with pytest.raises(error if isinstance(error, type) else type(error)):
+        interrupted()
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("step", ["replace", "fsync"])
+def test_a_failure_after_writing_leaves_the_old_file(tmp_path, monkeypatch, step):
+    path = tmp_path / "a"
+    path.write_bytes(b"old")
+
+    def fail(*_):
+        raise OSError(5, "input/output error")
+
+    monkeypatch.setattr(os, step, fail)
+    with pytest.raises(OSError, match="input/output"):
+        write_bytes(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["a"]
+
+
+def test_what_a_kill_leaves_is_hidden_beside_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "a.npz"
+    path.write_bytes(b"old")
+    seen = []
+    monkeypatch.setattr(os, "replace", lambda temporary, _: seen.append(Path(temporary)))
+    write_bytes(path, b"new")  # never renamed, as if killed just before
+    assert path.read_bytes() == b"old"
+    assert seen[0].parent == tmp_path
+    assert seen[0].read_bytes() == b"new"
+    assert seen[0].name.startswith(".")
+    assert not list(tmp_path.glob("*.npz"))[1:]
+
+
+def test_a_folder_that_cannot_be_written_raises_and_harms_nothing(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OSError, match="file"):
+        write_bytes(tmp_path / "file" / "a", b"new")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match="folder"):
+        write_bytes(tmp_path / "folder", b"new")
+    assert names(tmp_path) == ["file", "folder"]
+
+    def refuse(**_):
+        raise PermissionError(13, "read-only folder")
+
+    monkeypatch.setattr(tempfile, "mkstemp", refuse)
+    with pytest.raises(PermissionError, match="read-only"):
+        write_bytes(tmp_path / "file", b"new")
+    assert (tmp_path / "file").read_text() == "x"
+
+
+def test_the_digest_is_that_of_the_content(tmp_path):
+    content = bytes(range(256)) * 5000
+    write_bytes(tmp_path / "a", content)
+    assert file_sha256(tmp_path / "a") == hashlib.sha256(content).hexdigest()
+    write_bytes(tmp_path / "b", b"")
+    assert file_sha256(tmp_path / "b").startswith("e3b0c44298fc1c14")

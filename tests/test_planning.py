@@ -1,0 +1,174 @@
+"""From a fingerprint to settings that the network accepts."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from segpipe.config import parse
+from segpipe.data.layouts import Dataset
+from segpipe.geometry import slice_axis
+from segpipe.model.unet import plan_levels
+from segpipe.planning import make_choices
+from segpipe.prepare import CaseGrid
+
+
+def dataset(channels=("flair",), labels=None):
+    return Dataset("d", Path("d"), "nnunet", channels, labels or {"lesion": 1}, ())
+
+
+def choices(shape, spacing, *, gpu=False, patients=10, data=None, cases=3):
+    grids = [CaseGrid(f"c{i}", shape, spacing) for i in range(cases)]
+    made = make_choices(data or dataset(), grids, gpu=gpu, patients=patients)
+    return {choice.key: choice for choice in made}
+
+
+def configured(chosen):
+    values = {"name": "x", "data": {"root": "d"}}
+    for key, choice in chosen.items():
+        section, name = key.split(".")
+        values.setdefault(section, {})[name] = choice.value
+    return parse(values)
+
+
+def levels_of(config):
+    spacing = list(config.prepare.spacing_mm)
+    if config.model.dimensions == 2:
+        del spacing[slice_axis(spacing)]
+    return plan_levels(config.model, config.train.patch, spacing)
+
+
+def test_an_isotropic_brain_on_a_cpu():
+    chosen = choices((192, 192, 192), (1.0, 1.0, 1.0))
+    values = {key: choice.value for key, choice in chosen.items()}
+    assert values == {
+        "prepare.spacing_mm": (1.0, 1.0, 1.0),
+        "prepare.normalise": "zscore",
+        "split.folds": 5,
+        "model.dimensions": 3,
+        "model.features": (16, 32, 64, 128),
+        "train.patch": (48, 48, 48),
+        "train.batch": 2,
+        "augment.mirror_axes": ("R", "A", "S"),
+    }
+    assert all(choice.reason for choice in chosen.values())
+
+
+def test_a_gpu_gets_larger_patches_and_more_features():
+    chosen = choices((192, 192, 192), (1.0, 1.0, 1.0), gpu=True)
+    patch = chosen["train.patch"].value
+    assert patch == (128, 128, 128)
+    assert chosen["model.features"].value == (32, 64, 128, 256, 320, 320)
+    assert "GPU" in chosen["train.patch"].reason
+
+
+def test_a_small_organ_is_taken_whole_and_more_patches_fit():
+    chosen = choices((40, 40, 40), (1.0, 1.0, 1.0), gpu=True)
+    assert chosen["train.patch"].value == (40, 40, 40)
+    assert chosen["train.batch"].value == 16
+
+
+def test_spacing_is_the_median_and_finer_where_slices_are_thick():
+    same = [CaseGrid("a", (100,) * 3, (1.0, s, 1.2)) for s in (0.8, 1.0, 1.4)]
+    made = make_choices(dataset(), same, gpu=False, patients=3)
+    assert made[0].value == (1.0, 1.0, 1.2)
+    thick = [CaseGrid("a", (200, 200, 30), (1.0, 1.0, s)) for s in (3.0, 5.0, 5.0, 6.0)]
+    made = make_choices(dataset(), thick, gpu=False, patients=3)
+    assert made[0].value == pytest.approx((1, 1, np.percentile((3, 5, 5, 6), 10)), abs=1e-4)
+    assert "finest tenth along the coarse axis" in made[0].reason
+
+
+def test_thick_slices_are_downsampled_in_plane_first():
+    config = configured(choices((256, 256, 40), (0.7, 0.7, 4.0)))
+    levels = levels_of(config)
+    assert config.model.dimensions == 3
+    assert levels[1].stride == levels[2].stride == (2, 2, 1)
+    assert levels[0].kernel == (3, 3, 1)
+
+
+def test_a_few_thick_slices_are_seen_one_by_one():
+    chosen = choices((256, 240, 8), (0.7, 0.7, 5.0))
+    config = configured(chosen)
+    assert config.model.dimensions == 2
+    assert len(config.train.patch) == 2
+    assert "too few slices" in chosen["model.dimensions"].reason
+    assert math.prod(config.train.patch) <= 1.2 * 48**3
+    sagittal = configured(choices((8, 256, 240), (5.0, 0.7, 0.7)))
+    assert sagittal.model.dimensions == 2
+    assert configured(choices((256, 256, 12), (0.7, 0.7, 5.0))).model.dimensions == 3
+
+
+def test_a_single_slice_is_2_d_only_where_slices_are_taken_across_it():
+    assert configured(choices((300, 200, 1), (0.5, 0.5, 1.0))).train.patch == (288, 192)
+    across_another_axis = configured(choices((200, 200, 1), (2.0, 2.0, 1.0)))
+    assert across_another_axis.model.dimensions == 3
+    patch = across_another_axis.train.patch
+    assert patch[2] == 1
+    assert min(patch[:2]) >= 160
+
+
+@pytest.mark.parametrize(
+    ("channels", "expected"),
+    [(("CT",), "ct"), ((" ct ", "CT image"), "ct"), (("ct", "pet"), "zscore"), (("t1",), "zscore")],
+)
+def test_only_ct_has_units(channels, expected):
+    chosen = choices((64,) * 3, (1.0,) * 3, data=dataset(channels))
+    assert chosen["prepare.normalise"].value == expected
+
+
+@pytest.mark.parametrize(
+    ("label", "sided"),
+    [
+        ("left_hippocampus", True),
+        ("Kidney Right", True),
+        ("thalamus-L", True),
+        ("rh.cortex", True),
+        ("lesion", False),
+        ("bright spot", False),
+        ("upright", False),
+    ],
+)
+def test_sides_that_are_told_apart_are_not_mirrored(label, sided):
+    chosen = choices((64,) * 3, (1.0,) * 3, data=dataset(labels={"core": 1, label: 2}))
+    mirror = chosen["augment.mirror_axes"]
+    assert mirror.value == (("A", "S") if sided else ("R", "A", "S"))
+    assert (label in mirror.reason) is sided
+
+
+@pytest.mark.parametrize(("patients", "folds"), [(1, 1), (2, 2), (4, 4), (5, 5), (90, 5)])
+def test_there_are_no_more_folds_than_patients(patients, folds):
+    chosen = choices((64,) * 3, (1.0,) * 3, patients=patients)
+    assert chosen["split.folds"].value == folds
+    assert ("too few" in chosen["split.folds"].reason) is (patients == 1)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.tuples(*[st.integers(1, 700)] * 3),
+    st.tuples(*[st.floats(0.05, 20.0)] * 3),
+    st.booleans(),
+)
+@example((512, 512, 9), (0.5, 0.5, 1.00004), False)
+@example((1, 700, 3), (20.0, 0.05, 0.05), True)
+@example((124, 4, 124), (1.0, 1.0, 1.0), False)
+@example((61, 9, 60), (1.0, 1.0, 1.0), True)
+def test_every_plan_makes_a_network(shape, spacing, gpu):
+    config = configured(choices(shape, spacing, gpu=gpu))
+    levels = levels_of(config)
+    patch = np.array(config.train.patch)
+    strides = np.array([level.stride for level in levels])
+    total = strides.prod(axis=0)
+    assert len(levels) == len(config.model.features)
+    assert (patch % total == 0).all()
+    assert ((total == 1) | (patch // total >= 4)).all()
+    if len(levels) > 2:  # a level that halves nothing would only cost
+        assert (strides[1:].max(axis=1) == 2).all()
+    extents = np.array(shape, float)
+    if config.model.dimensions == 2:
+        extents = np.delete(extents, slice_axis(config.prepare.spacing_mm))
+    assert math.prod(patch) <= 1.7 * (128 if gpu else 48) ** 3
+    assert (patch <= 1.5 * extents + 1).all()
+    assert 2 <= config.train.batch <= 32

@@ -1,0 +1,152 @@
+"""Same seed, same bits: whatever the number of workers, interrupted or not."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from segpipe.config import load, parse
+from segpipe.errors import ConfigError, DataError, ModelError
+from segpipe.observer import Silent
+from segpipe.pipeline.runs import all_runs
+from segpipe.pipeline.train import run_train
+
+
+def weights_digest(config):
+    run = all_runs(config)[0]
+    return json.loads((run.bundle(0) / "bundle.json").read_text())["weights_sha256"]
+
+
+def train(config, resume=None):
+    assert run_train(config, 0, resume, Silent()) is False
+    return weights_digest(config)
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_values, tmp_path_factory):
+    """A training that was never interrupted, with no loading threads."""
+    config = parse({**tiny_values, "output": str(tmp_path_factory.mktemp("whole"))})
+    config = config.model_copy(
+        update={"train": config.train.model_copy(update={"workers": 0})}, deep=True
+    )
+    train(config)
+    return config
+
+
+@pytest.fixture
+def uninterrupted(whole):
+    return weights_digest(whole)
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_workers_change_nothing(tiny_config, uninterrupted, workers):
+    config = load(tiny_config, [f"train.workers={workers}"])
+    assert train(config) == uninterrupted
+
+
+def test_reading_from_disk_changes_nothing(tiny_config, uninterrupted):
+    config = load(tiny_config, ["train.memory_mb=0"])
+    assert train(config) == uninterrupted
+
+
+def test_another_seed_changes_everything(tiny_config, uninterrupted):
+    config = load(tiny_config, ["train.seed=1"])
+    assert train(config) != uninterrupted
+
+
+class _StopAfter(Silent):
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def metrics(self, values, step):
+        if step == self.epoch:
+            raise KeyboardInterrupt
+
+
+def test_interrupted_and_resumed_is_the_same(tiny_config, uninterrupted):
+    config = load(tiny_config)
+    with pytest.raises(KeyboardInterrupt):
+        run_train(config, 0, None, _StopAfter(2))
+    assert train(config, resume="last") == uninterrupted
+
+
+def test_the_best_weights_survive_an_interruption(tiny_config, tmp_path):
+    best = ["train.keep=best", "train.validate_every=1"]
+    broken = load(tiny_config, best)
+    with pytest.raises(KeyboardInterrupt):
+        run_train(broken, 0, None, _StopAfter(3))
+    assert train(broken, resume="last") == train(
+        load(tiny_config, [*best, f"output={tmp_path / 'second'}"])
+    )
+
+
+def command(config, *arguments):
+    code = "from segpipe.cli import main; main()"
+    return [sys.executable, "-c", code, "train", str(config), *arguments]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_killed_at_a_random_moment_and_resumed_is_the_same(
+    tiny_config, tmp_path, uninterrupted, seed
+):
+    arguments = [f"output={tmp_path / 'killed'}", "train.workers=4"]
+    config = load(tiny_config, arguments)
+    process = subprocess.Popen(
+        command(tiny_config, *arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    checkpoints = tmp_path / "killed" / "tiny"
+    deadline = time.monotonic() + 240
+    while not list(checkpoints.glob("*/fold-0/checkpoints/epoch-*")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.02)
+    time.sleep(random.Random(seed).uniform(0, 0.4))
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert train(config, resume="last") == uninterrupted
+
+
+def test_resuming_with_other_settings_is_refused(tiny_config, whole):
+    config = load(tiny_config, [f"output={whole.output}", "train.batch=3"])
+    with pytest.raises(ConfigError, match=r"train\.batch: 2 became 3"):
+        run_train(config, 0, "last", Silent())
+
+
+def test_resuming_an_unknown_run_names_the_known(whole):
+    with pytest.raises(ModelError, match=all_runs(whole)[0].id):
+        run_train(whole, 0, "zzz", Silent())
+
+
+def test_a_loss_that_is_no_number_names_the_cases(tiny_config):
+    config = load(tiny_config, ["train.learning_rate=1e30"])
+    with pytest.raises(ModelError, match=r"finite loss.*sample0"):
+        run_train(config, 0, None, Silent())
+
+
+def test_no_training_case_is_an_error(tiny_config, tmp_path):
+    empty = tmp_path / "empty"
+    for name in ("imagesTr", "labelsTr"):
+        (empty / name).mkdir(parents=True)
+    (empty / "dataset.json").write_text(
+        json.dumps(
+            {
+                "channel_names": {"0": "FLAIR"},
+                "labels": {"background": 0, "lesion": 1},
+                "numTraining": 0,
+                "file_ending": ".nii.gz",
+            }
+        )
+    )
+    with pytest.raises(DataError):
+        run_train(load(tiny_config, [f"data.root={empty}"]), 0, None, Silent())
+
+
+def test_starting_from_a_bundle_takes_its_weights(tiny_config, whole, uninterrupted):
+    bundle = all_runs(whole)[0].bundle(0)
+    frozen = [f"train.init={bundle}", "train.learning_rate=1e-30", "train.weight_decay=0"]
+    assert train(load(tiny_config, [*frozen, "train.epochs=1"])) == uninterrupted
