@@ -2,6 +2,7 @@
 
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -160,6 +161,28 @@ def test_patches_without_augmentation_are_the_stored_voxels_normalised(cases):
     assert len(found) == 1
     inside = tuple(slice(a, a + n) for a, n in zip(found[0], (8, 8, 4), strict=True))
     np.testing.assert_array_equal(target[..., 0], np.asarray(case.reference)[inside])
+
+
+class Wide:
+    """An augmenter that reads a margin and changes nothing."""
+
+    def margin(self, patch):
+        return tuple(n + 2 * (axis + 2) for axis, n in enumerate(patch))
+
+    def __call__(self, image, labels, regions, rng, patch):
+        box = tuple(
+            slice((have - n) // 2, (have - n) // 2 + n)
+            for have, n in zip(labels.shape, patch, strict=True)
+        )
+        return image[box], labels[box], regions[box]
+
+
+def test_the_margin_for_augmentation_lies_around_the_same_patch(cases):
+    plain = sampler(cases)
+    wide = replace(plain, augmenter=Wide())
+    for number in range(6):
+        for a, b in zip(plain.draw(number), wide.draw(number), strict=True):
+            np.testing.assert_array_equal(a, b)
 
 
 @settings(max_examples=60, deadline=None)

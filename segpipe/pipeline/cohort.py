@@ -110,7 +110,7 @@ def _inputs(
         threshold=choice.operating_point.threshold,
         min_size_mm3=choice.operating_point.min_size_mm3,
         chosen_by=choice.reason,
-        pictures=_pictures(evaluation, cases, config),
+        pictures=_pictures(evaluation, cases, config, dataset.channels[0]),
         dataset=[
             ("Dataset", dataset.name),
             ("Channels", ", ".join(bundle.plan.channels)),
@@ -146,7 +146,9 @@ def _revision(bundle: Bundle) -> str:
     return bundle.source_revision + (", with changes" if bundle.dirty else "")
 
 
-def _pictures(evaluation: Evaluation, cases: Sequence[Case], config: Config) -> list[CasePicture]:
+def _pictures(
+    evaluation: Evaluation, cases: Sequence[Case], config: Config, channel: str
+) -> list[CasePicture]:
     known = {case.id: case for case in cases}
     rows = evaluation.document["rows"]
     pictures = []
@@ -156,7 +158,7 @@ def _pictures(evaluation: Evaluation, cases: Sequence[Case], config: Config) -> 
             try:
                 scan, _ = CaseReader(case, config.data).channel(case.channels[0])
                 painted = read_labels(_map(evaluation, case_id))
-                picture = paint_picture(scan, painted, "first channel")
+                picture = paint_picture(scan, painted, channel)
             except SegpipeError:
                 picture = None  # the report says that the scan could not be read
             pictures.append(CasePicture(case_id, label, standing, picture))
