@@ -17,6 +17,7 @@ from typing import Any
 
 from segpipe.errors import ConfigError, ModelError
 
+_JAX_DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 _BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
 
 
@@ -155,9 +156,9 @@ def _prepare_environment(backend: str, device: str, deterministic: bool | None) 
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
         os.environ["JAX_PLATFORMS"] = "cpu"
-    if backend == "jax" and deterministic:
-        flags = os.environ.get("XLA_FLAGS", "")
-        os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
+    flags = os.environ.get("XLA_FLAGS", "")
+    if backend == "jax" and deterministic and _JAX_DETERMINISTIC not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {_JAX_DETERMINISTIC}".strip()
 
 
 @contextlib.contextmanager

@@ -90,7 +90,7 @@ def make_choices(
             f"{levels} levels until 4 voxels are left; {features[0]} at the finest for a {place}",
         ),
         Choice("train.patch", patch, f"the case's shape, at most {budget:,} voxels on a {place}"),
-        Choice("train.batch", batch, "as many patches as the voxel budget holds, 2 to 16"),
+        Choice("train.batch", batch, "as many patches as the voxel budget holds"),
         Choice("augment.mirror_axes", mirror, mirror_why),
     ]
 

@@ -36,7 +36,7 @@ class ConsoleObserver:
 
     def message(self, text: str) -> None:
         """One line, never cut or decorated."""
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
     def params(self, values: Mapping[str, str | int | float | bool | None]) -> None:
         """Not for the terminal."""
@@ -65,7 +65,10 @@ class ConsoleObserver:
         if self._bar is None:
             columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
             self._bar = Progress(
-                *columns, TextColumn("{task.description}"), console=self.console, transient=True
+                *columns,
+                TextColumn("{task.description}", markup=False),
+                console=self.console,
+                transient=True,
             )
             self._task = self._bar.add_task("", total=total)
             self._bar.start()

@@ -7,17 +7,14 @@ from segpipe.config.schema import (
     Config,
     DataConfig,
     EvaluateConfig,
-    LossConfig,
-    ModelConfig,
     OperatingPoint,
     PredictConfig,
     PrepareConfig,
     RegionConfig,
     SplitConfig,
     TrackingConfig,
-    TrainConfig,
-    VoxelCountConfig,
 )
+from segpipe.config.training import LossConfig, ModelConfig, TrainConfig, VoxelCountConfig
 
 __all__ = [
     "AnatomyConfig",

@@ -49,7 +49,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
             "Give the path of a configuration, such as configs/samples.yaml."
         ) from error
     try:
-        values = yaml.safe_load(text)
+        values = yaml.load(text, _UniqueKeys)
     except _NOT_YAML as error:
         raise ConfigError(f"{path}: expected YAML; received {_one_line(error)}") from error
     if not isinstance(values, dict):
@@ -94,6 +94,17 @@ def _describe(model: BaseModel, depth: int) -> Iterator[tuple[int, str, str, str
         else:
             plain = model.model_dump(mode="json", include={name})[name]
             yield depth, name, json.dumps(plain, ensure_ascii=False), meaning
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """A loader to which a key that occurs twice is an error, not an overwrite."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.YAMLError(f"{key} twice, at line {node.start_mark.line + 1} and on")
+        return super().construct_mapping(node, deep)
 
 
 def _one_line(error: object) -> str:

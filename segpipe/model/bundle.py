@@ -19,7 +19,7 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from segpipe import geometry
 from segpipe.config import Config, OperatingPoint, digest
-from segpipe.config.schema import Section
+from segpipe.config.fields import Section
 from segpipe.errors import ModelError
 from segpipe.files import write_bytes, write_text
 from segpipe.prepare import PreparePlan

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -85,18 +86,25 @@ class PredictDocument:
         """
         if not self.path.is_file():
             return
-        earlier = json.loads(self.path.read_text(encoding="utf-8"))
-        same = (
-            earlier["settings"] == self.head["settings"]
-            and earlier["bundle"]["weights_sha256"] == self.head["bundle"]["weights_sha256"]
-        )
+        try:
+            earlier = json.loads(self.path.read_text(encoding="utf-8"))
+            cases = {entry["case"]: entry for entry in earlier["cases"]}
+            same = (
+                earlier["settings"] == self.head["settings"]
+                and earlier["bundle"]["weights_sha256"] == self.head["bundle"]["weights_sha256"]
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigError(
+                f"{self.path}: expected what segpipe predict wrote; received {error!r}. Give "
+                "--overwrite, or another folder with -o."
+            ) from error
         if not same:
             raise ConfigError(
                 f"{self.path.parent}: expected predictions of this bundle at "
                 f"{self.head['settings']}; received others ({earlier['bundle']['name']}, "
                 f"{earlier['settings']}). Give --overwrite, or another folder with -o."
             )
-        self.cases = {entry["case"]: entry for entry in earlier["cases"]}
+        self.cases = cases
 
     def skip(self, case: str) -> bool:
         """Whether the case is done; its entry then says so."""
@@ -171,7 +179,7 @@ def operating_point(
     }
     if not 0 <= chosen["threshold"] < 1:
         raise ConfigError(f"--threshold: expected 0 to below 1; received {threshold}.")
-    if not chosen["min_size_mm3"] >= 0:
+    if not 0 <= chosen["min_size_mm3"] < math.inf:
         raise ConfigError(f"--min-size-mm3: expected 0 or more; received {min_size_mm3}.")
     return OperatingPoint(**chosen)
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from segpipe.config import Config
 from segpipe.lesions.classes import class_map
-from segpipe.lesions.components import filter_by_size, label_components
-from segpipe.lesions.matching import match, parse_rule
+from segpipe.lesions.components import component_voxels, label_components, large_enough
+from segpipe.lesions.matching import find_overlaps, match_overlaps, parse_rule
 from segpipe.metrics.detection import DetectionCounts, lesion_f1, lesion_sensitivity
 from segpipe.metrics.overlap import count_voxels, dice
 from segpipe.predict.engines import Engine
@@ -42,7 +42,7 @@ def make_validate(
     slice_axis : int or None
         2-D networks: the axis across the slices.
     make_engine : callable
-        Network to engine; called once per network.
+        Network to engine; called once for a network that is validated again and again.
 
     Returns
     -------
@@ -50,10 +50,12 @@ def make_validate(
         To ``dice``, ``lesion_sensitivity``, ``lesion_f1`` (means over cases and classes where
         defined, else nan) and ``false_positive_regions`` (mean per case).
     """
-    engines: dict[int, Engine] = {}
+    known: list[tuple[Any, Engine]] = []
 
     def validate(network: Any) -> dict[str, float]:
-        engine = engines.setdefault(id(network), make_engine(network))
+        if not known or known[0][0] is not network:
+            known[:] = [(network, make_engine(network))]
+        engine = known[0][1]
         rows = []
         for case in cases:
             image = (np.asarray(case.image) - case.shift) / case.scale
@@ -80,21 +82,28 @@ def _figures(case: PreparedCase, probabilities, config, classes) -> list[list[fl
     found = np.where(reference == IGNORE, 0, class_map(probabilities, point.threshold))
     voxel_mm3 = float(np.prod(case.spacing_mm))
     rows = []
+    smallest = config.evaluate.min_size_mm3
     for k in range(1, classes + 1):
-        lesions, _ = label_components(reference == k, config.evaluate.connectivity)
-        labels, _ = label_components(found == k, config.evaluate.connectivity)
-        lesions, _ = filter_by_size(lesions, voxel_mm3, config.evaluate.min_size_mm3)
-        labels, _ = filter_by_size(
-            labels, voxel_mm3, max(point.min_size_mm3, config.evaluate.min_size_mm3)
+        lesions, count = label_components(reference == k, config.evaluate.connectivity)
+        labels, predicted = label_components(found == k, config.evaluate.connectivity)
+        lesion_voxels = component_voxels(lesions, count)
+        voxels = component_voxels(labels, predicted)
+        present = large_enough(voxels, voxel_mm3, point.min_size_mm3)
+        matching = match_overlaps(
+            find_overlaps(lesions, labels),
+            lesion_voxels,
+            voxels,
+            rule,
+            reference_counted=large_enough(lesion_voxels, voxel_mm3, smallest),
+            prediction_kept=present & large_enough(voxels, voxel_mm3, smallest),
         )
-        matching = match(lesions, labels, rule)
         counts = DetectionCounts(
             len(matching.detected),
             len(matching.missed),
             len(matching.true_positives),
             len(matching.false_positives),
         )
-        overlap = dice(count_voxels(reference == k, labels > 0))
+        overlap = dice(count_voxels(reference == k, np.r_[False, present][labels]))
         rows.append(
             [overlap, lesion_sensitivity(counts), lesion_f1(counts), counts.false_positives]
         )

@@ -8,14 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from segpipe.config import Config, OperatingPoint, describe, digest, dump, load, parse, schema
+from segpipe.config import Config, OperatingPoint, describe, digest, dump, load, parse, schema, training
 from segpipe.errors import ConfigError
 from segpipe.lesions.matching import parse_rule
 
 SMALL = {"name": "x", "data": {"root": "scans"}}
 SECTIONS = [
     model
-    for model in vars(schema).values()
+    for model in (*vars(schema).values(), *vars(training).values())
     if isinstance(model, type) and issubclass(model, BaseModel) and model is not BaseModel
 ]
 

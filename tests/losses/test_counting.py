@@ -78,7 +78,7 @@ def test_far_background_stays_out_of_the_count():
 def test_gradient_norm_stays_below_one_over_tau(tau):
     rng = np.random.default_rng(2)
     worst = 0.0
-    for trial in range(60):
+    for _ in range(60):
         z = rng.normal(rng.uniform(-3, 12), rng.uniform(0.1, 6), (1, 200, 1)).astype(np.float32)
         weight = rng.random(z.shape).astype(np.float32) * 10 ** rng.uniform(-2, 4)
         slope = gradient(

@@ -1,0 +1,21 @@
+"""Types that the sections of the configuration share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+Rule = Annotated[str, Field(pattern=r"^(any|(iou|overlap):(0?\.\d*[1-9]\d*|1(\.0+)?))$")]
+Count = Annotated[int, Field(gt=0)]
+Shape = Annotated[tuple[Count, ...], Field(min_length=2, max_length=3)]
+
+
+class Section(BaseModel):
+    """A part of the configuration: frozen, and unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)

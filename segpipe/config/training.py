@@ -1,0 +1,108 @@
+"""Network, loss and training as frozen, typed models."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from segpipe.config.fields import Count, NonNegative, Positive, Probability, Section, Shape
+
+
+class ModelConfig(Section):
+    """The U-Net."""
+
+    dimensions: Literal[2, 3] = Field(
+        3, description="3: volumes; 2: slices across the coarsest axis"
+    )
+    block: Literal["plain", "residual"] = Field("plain", description="convolution blocks")
+    features: tuple[Annotated[int, Field(gt=0)], ...] = Field(
+        (16, 32, 64, 128), min_length=2, description="channels at each level, finest first"
+    )
+    convs_per_level: Annotated[int, Field(ge=1)] = Field(2, description="convolutions per block")
+    strides: tuple[tuple[Count, ...], ...] | None = Field(
+        None,
+        description="downsampling per axis into each level after the first; null: 2 where the "
+        "spacing and the patch allow",
+    )
+    norm: Literal["instance", "batch", "none"] = Field("instance", description="normalisation")
+    activation: Literal["leaky_relu", "relu", "silu"] = Field(
+        "leaky_relu", description="activation"
+    )
+    deep_supervision: bool = Field(False, description="losses at every decoder level")
+
+
+class VoxelCountConfig(Section):
+    """Masked count penalty on false-positive voxels (docs/losses.md)."""
+
+    weight: NonNegative = Field(0.05, description="λ after the ramp; 0 switches it off")
+    threshold: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.5, description="probability from which a voxel counts"
+    )
+    tau: Positive = Field(0.5, description="softness of the count, in logits")
+    delta: NonNegative = Field(2.0, description="width of the gate below the threshold, in logits")
+    budget_mm3: Positive = Field(
+        100.0, description="false-positive volume per patch at which the penalty reaches log 2"
+    )
+    border_mm: NonNegative = Field(
+        1.0, description="band around the reference that no penalty falls on"
+    )
+
+
+class LossConfig(Section):
+    """Total loss: bce + dice + λ · voxel_count."""
+
+    bce: NonNegative = Field(1.0, description="weight of (binary or categorical) cross-entropy")
+    dice: NonNegative = Field(1.0, description="weight of the soft Dice loss")
+    voxel_count: VoxelCountConfig = Field(
+        VoxelCountConfig(), description="penalty on confident false-positive voxels"
+    )
+    ramp_start: Probability = Field(
+        0.15, description="share of the steps before which the penalties are 0"
+    )
+    ramp_end: Probability = Field(
+        0.4, description="share of the steps from which they have their full weight"
+    )
+
+
+class TrainConfig(Section):
+    """How the network is fitted."""
+
+    patch: Shape = Field((48, 48, 48), description="voxels along R, A, S (2-D: within the slice)")
+    batch: Annotated[int, Field(gt=0)] = Field(4, description="patches per step")
+    epochs: Annotated[int, Field(gt=0)] = Field(20, description="epochs")
+    steps_per_epoch: Annotated[int, Field(gt=0)] = Field(50, description="steps per epoch")
+    foreground: Probability = Field(
+        0.5, description="share of patches that are centred on a foreground voxel"
+    )
+    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="sgd: Nesterov, momentum 0.99")
+    learning_rate: Positive = Field(2e-3, description="after warm-up")
+    warmup: Probability = Field(0.05, description="share of the steps with rising learning rate")
+    schedule: Literal["poly", "cosine", "constant"] = Field("poly", description="after warm-up")
+    weight_decay: NonNegative = Field(1e-4, description="decoupled for adamw, L2 for sgd")
+    clip_norm: NonNegative = Field(1.0, description="global gradient norm limit; 0: none")
+    seed: int = Field(0, description="of weights, sampling and augmentation")
+    workers: Annotated[int, Field(ge=0)] = Field(
+        1, description="loading threads; 0 loads in the training thread; no effect on results"
+    )
+    memory_mb: NonNegative = Field(
+        4000.0, description="prepared training voxels kept in memory; the rest is read by patch"
+    )
+    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = Field(
+        "auto", description="auto: bfloat16 where the device computes it, else float32"
+    )
+    device: Literal["auto", "cpu", "gpu"] = Field("auto", description="auto: a GPU if present")
+    deterministic: bool | None = Field(
+        None, description="bitwise repeatable; null: yes on a CPU, no on a GPU (it costs XLA)"
+    )
+    validate_every: Annotated[int, Field(ge=0)] = Field(
+        5, description="epochs between full-volume validations; 0: only after the last epoch"
+    )
+    monitor: Literal["dice", "lesion_f1"] = Field("dice", description="validation metric watched")
+    patience: Annotated[int, Field(ge=0)] = Field(
+        0, description="stop after so many validations without improvement; 0: never"
+    )
+    keep: Literal["last", "best"] = Field(
+        "last", description="weights in the bundle: the last, or those with the best monitor"
+    )
+    init: str | None = Field(None, description="bundle (folder or models:/…) to start from")

@@ -1,0 +1,57 @@
+import keras
+import numpy as np
+import pytest
+
+from segpipe.config import LossConfig, ModelConfig, TrainConfig, VoxelCountConfig
+from segpipe.losses.compound import CompoundLoss
+from segpipe.model.unet import build_unet
+from segpipe.train.trainer import Trainer, make_optimizer
+
+
+def make_trainer(steps, weight=0.3):
+    keras.utils.set_random_seed(0)
+    network = build_unet(ModelConfig(features=(4, 8)), (8, 8, 8), (1, 1, 1), 1, 1)
+    config = LossConfig(
+        voxel_count=VoxelCountConfig(weight=weight, budget_mm3=1.0), ramp_start=0.25, ramp_end=0.75
+    )
+    trainer = Trainer(network, CompoundLoss(config, 1, 1.0, steps))
+    trainer.compile(optimizer=make_optimizer(TrainConfig(learning_rate=0.02), steps))
+    return trainer
+
+
+def batches(count):
+    rng = np.random.default_rng(0)
+    image = rng.normal(size=(count * 2, 8, 8, 8, 1)).astype(np.float32)
+    target = np.concatenate([image > 1.0, image <= 1.0], axis=-1).astype(np.float32)
+    return image, target
+
+
+def test_counts_its_steps_and_ramps_the_penalty():
+    trainer = make_trainer(steps=8)
+    image, target = batches(2)
+    lambdas = []
+    for _ in range(4):
+        logs = trainer.fit(image, target, batch_size=2, shuffle=False, verbose=0).history
+        lambdas.append(logs["voxel_count_lambda"][0])
+    assert int(trainer.step) == 8
+    # Steps 0..7 of 8: shares 0, 0, 0, 0.25, 0.5, 0.75, 1, 1; the mean of each pair.
+    assert lambdas == pytest.approx([0.0, 0.3 * 0.125, 0.3 * 0.625, 0.3], abs=1e-6)
+
+
+def test_learns_a_threshold():
+    trainer = make_trainer(steps=120, weight=0.0)
+    image, target = batches(4)
+    first = trainer.fit(image, target, batch_size=2, verbose=0).history["loss"][0]
+    for _ in range(28):
+        last = trainer.fit(image, target, batch_size=2, verbose=0).history["loss"][0]
+    assert last < 0.35 * first
+
+
+def test_reports_every_term_of_the_total():
+    trainer = make_trainer(steps=1)
+    image, target = batches(1)
+    logs = trainer.fit(image, target, batch_size=2, verbose=0).history
+    total = logs["bce"][0] + logs["dice"][0]
+    total += logs["voxel_count_lambda"][0] * logs["voxel_count"][0]
+    assert logs["loss"][0] == pytest.approx(total, rel=1e-5)
+    assert logs["false_positive_voxels"][0] >= 0
