@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from segpipe import files
 from segpipe.data.alignment import align
 from segpipe.data.header import Header
 from segpipe.data.stream import read_header, read_voxels
@@ -181,8 +181,7 @@ def file_sha256(path: str | Path) -> str:
         If the file cannot be read.
     """
     try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return files.file_sha256(Path(path))
     except OSError as error:
         raise DataError(
             path, "the file cannot be read", received=str(error), fix="Add it or mend its rights."

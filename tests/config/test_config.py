@@ -8,7 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from segpipe.config import Config, OperatingPoint, describe, digest, dump, load, parse, schema, training
+from segpipe.config import (
+    Config,
+    OperatingPoint,
+    describe,
+    digest,
+    dump,
+    load,
+    parse,
+    schema,
+    training,
+)
 from segpipe.errors import ConfigError
 from segpipe.lesions.matching import parse_rule
 
