@@ -33,8 +33,8 @@ evaluate: setup samples ## evaluate CONFIG on its test cases; trains the samples
 
 report: setup samples ## patient reports of the sample test scans, by the champion
 	@$(NEED_CHAMPION)
-	$(BIN)/segpipe predict --bundle "$$($(CHAMPION))" data_samples/imagesTs -o $(PREDICTIONS) \
-	  --overwrite
+	$(BIN)/segpipe predict --bundle models:/samples@champion data_samples/imagesTs \
+	  --regions data_samples -o $(PREDICTIONS) --overwrite
 	$(BIN)/segpipe report $(PREDICTIONS) $(ARGS)
 
 ui: setup ## MLflow in the browser, on this machine only

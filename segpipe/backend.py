@@ -253,6 +253,9 @@ def _cpu_name() -> str:
 def convert_for_openvino(network: Any, input_shape: tuple[int, ...]) -> Any:
     """An OpenVINO model of a Keras network with a fixed input shape.
 
+    The model is float32 whatever the network's precision: OpenVINO chooses the precision of each
+    operation when it compiles, and cannot read bfloat16 from a graph.
+
     Parameters
     ----------
     network : keras.Model
@@ -282,4 +285,20 @@ def convert_for_openvino(network: Any, input_shape: tuple[int, ...]) -> Any:
 
     signature = [tf.TensorSpec(input_shape, tf.float32)]
     function = tf.function(lambda x: network(x, training=False), input_signature=signature)
-    return openvino.convert_model(function.get_concrete_function())
+    with _computing_float32(network):
+        graph = function.get_concrete_function()
+    return openvino.convert_model(graph)
+
+
+@contextlib.contextmanager
+def _computing_float32(network: Any) -> Iterator[None]:
+    """Let every layer compute in float32; weights are float32 in any case."""
+    layers = list(network._flatten_layers())
+    policies = [layer.dtype_policy for layer in layers]
+    try:
+        for layer in layers:
+            layer.dtype_policy = "float32"
+        yield
+    finally:
+        for layer, policy in zip(layers, policies, strict=True):
+            layer.dtype_policy = policy
