@@ -267,13 +267,7 @@ def convert_for_openvino(network: Any, input_shape: tuple[int, ...]) -> Any:
     ConfigError
         If OpenVINO is missing, or the backend is not TensorFlow, from which it converts.
     """
-    try:
-        import openvino
-    except ImportError as error:
-        raise ConfigError(
-            "predict.engine: expected OpenVINO to be installed; it is not. Install it with "
-            "pip install 'segpipe[openvino]', or choose engine keras."
-        ) from error
+    openvino = import_openvino()
     import keras
 
     if keras.backend.backend() != "tensorflow":
@@ -290,10 +284,29 @@ def convert_for_openvino(network: Any, input_shape: tuple[int, ...]) -> Any:
     return openvino.convert_model(graph)
 
 
+def import_openvino() -> Any:
+    """OpenVINO, kept from reporting usage over the network.
+
+    Raises
+    ------
+    ConfigError
+        If it is not installed.
+    """
+    # Without this package OpenVINO falls back to a stub that sends nothing.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    try:
+        return importlib.import_module("openvino")
+    except ImportError as error:
+        raise ConfigError(
+            "predict.engine: expected OpenVINO to be installed; it is not. Install it with "
+            "pip install 'segpipe[openvino]', or choose engine keras."
+        ) from error
+
+
 @contextlib.contextmanager
 def _computing_float32(network: Any) -> Iterator[None]:
     """Let every layer compute in float32; weights are float32 in any case."""
-    layers = list(network._flatten_layers())
+    layers = [network, *network.layers]
     policies = [layer.dtype_policy for layer in layers]
     try:
         for layer in layers:

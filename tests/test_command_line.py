@@ -164,8 +164,10 @@ def test_check_plan_prepare_and_config(tiny_samples, tiny_config, tmp_path):
     [
         (("train", "nowhere.yaml"), ("nowhere.yaml", "expected")),
         (("predict", "--bundle", "nowhere", ".", "-o", "x"), ("nowhere", "bundle")),
+        (("predict", "--bundle", "x", ".", "-o", "x", "--engine", "abacus"), ("abacus", "keras")),
+        (("samples", "/proc/none/x", "--cases", "2"), ("/proc/none",)),
         (("score", "nowhere", "nowhere2"), ("nowhere",)),
-        (("score", ".", ".", "--rule", "most"), ("--rule", "most")),
+        (("score", ".", ".", "--rule", "most"), ("rule", "most")),
         (("report", "nowhere"), ("nowhere", "predict.json")),
         (("compare", "nowhere", "nowhere2"), ("nowhere", "scores.json")),
         (("check", "nowhere"), ("nowhere",)),

@@ -24,6 +24,16 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:  # a full disk, a folder without rights: no bug of ours
+        if debug:
+            traceback.print_exc()
+        place = f"{error.filename}: " if error.filename else ""
+        print(
+            f"segpipe: {place}cannot be read or written: {error.strerror or error}. "
+            "Check space and rights.",
+            file=sys.stderr,
+        )
+        sys.exit(2)
     except KeyboardInterrupt:
         print("segpipe: interrupted", file=sys.stderr)
         sys.exit(130)

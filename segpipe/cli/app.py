@@ -10,7 +10,7 @@ from rich.console import Console
 
 import segpipe
 from segpipe.cli.console import ConsoleObserver
-from segpipe.config import Config, describe, load
+from segpipe.config import Config, data_config, describe, load
 from segpipe.errors import ConfigError
 
 app = typer.Typer(
@@ -24,6 +24,10 @@ app = typer.Typer(
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML configuration.")]
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Override key.path=value.")
+]
+DataOverrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="How it is read, such as data.ignore_label=9."),
 ]
 FoldOption = Annotated[str | None, typer.Option("--fold", help="Fold number, or all.")]
 BundleOption = Annotated[
@@ -68,17 +72,19 @@ def _exit(failed: bool) -> None:
 @app.command()
 def check(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Folder or CSV manifest.")],
+    overrides: DataOverrides = None,
     json: Annotated[Path | None, typer.Option("--json", help="Write the findings here.")] = None,
 ) -> None:
     """Verify every case: readable, geometry, labels, finite, duplicates."""
     from segpipe.pipeline.check import run_check
 
-    _exit(run_check(dataset, json, Console(), _observer()))
+    _exit(run_check(data_config(dataset, overrides or ()), json, Console(), _observer()))
 
 
 @app.command()
 def plan(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Folder or CSV manifest.")],
+    overrides: DataOverrides = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="CONFIG", help="Write it here.")
     ] = None,
@@ -86,7 +92,7 @@ def plan(
     """Write a complete configuration from the data, each choice with its reason."""
     from segpipe.pipeline.plan import run_plan
 
-    text = run_plan(dataset, output, _observer())
+    text = run_plan(data_config(dataset, overrides or ()), output, _observer())
     if output is None:
         print(text, end="")
 
@@ -123,7 +129,9 @@ def predict(
         typer.Option("--bundle", help="Bundle folder or models:/NAME@alias; several: ensemble."),
     ],
     scans: Annotated[list[Path], typer.Argument(metavar="SCANS...", help="Files or folders.")],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for all that is written.")
+    ],
     engine: Annotated[str, typer.Option(help="auto, keras or openvino.")] = "auto",
     probabilities: Annotated[bool, typer.Option(help="Write probability maps too.")] = False,
     threshold: Annotated[
@@ -189,7 +197,8 @@ def score(
     references: Annotated[Path, typer.Argument(metavar="REFERENCES", help="Folder or file.")],
     predictions: Annotated[Path, typer.Argument(metavar="PREDICTIONS", help="Folder or file.")],
     regions: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Region masks, REGION/CASE.nii.gz.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Masks REGION/CASE.nii.gz or CASE_REGION.nii.gz."),
     ] = None,
     json: Annotated[Path | None, typer.Option("--json", help="Write all figures here.")] = None,
     csv: Annotated[Path | None, typer.Option("--csv", help="Write the rows here.")] = None,
@@ -243,12 +252,19 @@ def compare(
 
 @app.command()
 def report(
-    predictions: Annotated[Path, typer.Argument(metavar="PREDICTIONS_DIR")],
-    cases: Annotated[list[str] | None, typer.Argument(metavar="[CASE]...")] = None,
+    predictions: Annotated[
+        Path, typer.Argument(metavar="PREDICTIONS_DIR", help="What segpipe predict -o wrote.")
+    ],
+    cases: Annotated[
+        list[str] | None, typer.Argument(metavar="[CASE]...", help="Only these; none: all.")
+    ] = None,
     prior: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Predictions of an earlier scan.")
     ] = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="DIR")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="DIR", help="Instead of PREDICTIONS_DIR/reports."),
+    ] = None,
 ) -> None:
     """Patient reports, HTML and PDF."""
     from segpipe.pipeline.report import run_report
@@ -266,7 +282,7 @@ def show_config(config: ConfigFile, overrides: Overrides = None) -> None:
 
 @app.command()
 def samples(
-    folder: Annotated[Path, typer.Argument(metavar="DIR")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder for the dataset.")],
     cases: Annotated[int, typer.Option(help="How many.")] = 16,
     seed: Annotated[int, typer.Option(help="Other seeds make other patients.")] = 0,
 ) -> None:

@@ -1,6 +1,6 @@
 """The configuration: frozen pydantic models, and how they are read."""
 
-from segpipe.config.load import describe, digest, dump, load, parse
+from segpipe.config.load import data_config, describe, digest, dump, load, parse
 from segpipe.config.schema import (
     AnatomyConfig,
     AugmentConfig,
@@ -32,6 +32,7 @@ __all__ = [
     "TrackingConfig",
     "TrainConfig",
     "VoxelCountConfig",
+    "data_config",
     "describe",
     "digest",
     "dump",

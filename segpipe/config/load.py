@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from segpipe.config.schema import Config
+from segpipe.config.schema import Config, DataConfig
 from segpipe.errors import ConfigError
 
 _NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)  # 2020-13-45 looks like a date
@@ -66,6 +66,25 @@ def parse(values: dict[str, Any], where: str = "configuration") -> Config:
     except ValidationError as error:
         problems = [f"{where}: {_explain(problem)}" for problem in error.errors()]
         raise ConfigError("\n".join(problems)) from error
+
+
+def data_config(root: str | Path, overrides: Sequence[str] = ()) -> DataConfig:
+    """How a dataset is read that has no configuration yet.
+
+    Parameters
+    ----------
+    root : str or Path
+    overrides : sequence of str
+        As in :func:`load`; only those of ``data`` make a difference.
+
+    Raises
+    ------
+    ConfigError
+    """
+    values: dict[str, Any] = {"name": "dataset", "data": {"root": str(root)}}
+    for override in overrides:
+        _apply_override(values, override)
+    return parse(values, "overrides").data
 
 
 def dump(config: Config) -> str:

@@ -212,7 +212,7 @@ class Config(Section):
         "tensorflow", description="Keras backend"
     )
     scheduler: str | None = Field(
-        None, description="address of a Dask scheduler for prepare, predict, evaluate, report"
+        None, description="address of a Dask scheduler on whose workers cases are prepared"
     )
     data: DataConfig = Field(description="the dataset")
     split: SplitConfig = Field(SplitConfig(), description="folds")

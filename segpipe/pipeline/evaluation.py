@@ -22,7 +22,7 @@ from segpipe.errors import DataError, SegpipeError
 from segpipe.evaluate.operating_point import Choice, choose, false_positive_chance
 from segpipe.evaluate.score import LabelScore, ScoreSettings, score_labels
 from segpipe.evaluate.summary import failed_row, score_document
-from segpipe.evaluate.table import component_table, empty_table
+from segpipe.evaluate.table import THRESHOLDS, component_table, empty_table
 from segpipe.files import replacing, write_text
 from segpipe.observer import Observer
 from segpipe.pipeline.models import Loaded
@@ -146,13 +146,16 @@ def evaluate_cases(
         The first failure, with ``predict.strict``.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    fixed = point or config.predict.operating_point
     failed: dict[str, SegpipeError] = {}
     tables = []
     with tempfile.TemporaryDirectory(dir=folder, prefix=".probabilities-") as temporary:
         store = Path(temporary)
         for done, case in enumerate(cases, start=1):
             try:
-                tables.append(_predict_and_tabulate(case, dataset, config, loaded, store))
+                tables.append(
+                    _predict_and_tabulate(case, dataset, config, loaded, store, fixed.threshold)
+                )
             except SegpipeError as error:
                 if config.predict.strict:
                     raise
@@ -195,6 +198,7 @@ def pool(
     patients = {case.id: case.patient for case in cases}
     document = score_document(settings, rows, details, patients)
     document["operating_point"] = _point(choice)
+    document["patients"] = patients
     document["folds"] = [_point(part.choice) for part in parts]
     failed = {case: error for part in parts for case, error in part.failed.items()}
     _write(folder, document, table)
@@ -215,7 +219,9 @@ def _choice(table, config, cases, failed, point, loaded) -> Choice:
     return Choice(choice.operating_point, choice.figures, "the bundle's, chosen on validation")
 
 
-def _predict_and_tabulate(case, dataset, config, loaded, store: Path) -> pd.DataFrame:
+def _predict_and_tabulate(
+    case, dataset, config, loaded, store: Path, threshold: float
+) -> pd.DataFrame:
     started = time.perf_counter()
     scan = read_case(case, dataset.labels, config.data)
     if scan.reference is None:
@@ -237,6 +243,7 @@ def _predict_and_tabulate(case, dataset, config, loaded, store: Path) -> pd.Data
             config.evaluate, OperatingPoint(), ignore_label=config.data.ignore_label
         ),
         regions=regions,
+        thresholds=sorted({*THRESHOLDS, threshold}),
     )
 
 
@@ -268,7 +275,7 @@ def _score_one(case, dataset, config, choice, store: Path, document) -> list[Lab
     scores = score_labels(
         case.id,
         scan,
-        scan.with_array(segmented.mask),
+        probabilities,
         dataset.labels,
         ScoreSettings.from_config(
             config.evaluate, choice.operating_point, ignore_label=config.data.ignore_label
@@ -318,6 +325,7 @@ def _document(scores, failed, dataset, cases, config, choice) -> dict[str, Any]:
         {case.id: case.patient for case in cases},
     )
     document["operating_point"] = _point(choice)
+    document["patients"] = {case.id: case.patient for case in cases}
     return document
 
 

@@ -16,7 +16,7 @@ from segpipe.planning import Choice, make_choices
 from segpipe.prepare import measure_grids
 
 
-def run_plan(root: Path, output: Path | None, observer: Observer) -> str:
+def run_plan(data: DataConfig, output: Path | None, observer: Observer) -> str:
     """Plan a configuration and write it, if a place is given.
 
     Returns
@@ -33,12 +33,13 @@ def run_plan(root: Path, output: Path | None, observer: Observer) -> str:
     """
     if output is not None and output.exists():
         raise ConfigError(f"{output}: exists already. Remove it, or choose another name.")
-    dataset = open_dataset(DataConfig(root=root))
+    dataset = open_dataset(data)
     if not dataset.cases:
-        raise DataError(root, "no training case", fix="Check the folder and its layout.")
-    name = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(root).resolve().stem).strip("-")
+        raise DataError(data.root, "no training case", fix="Check the folder and its layout.")
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", data.root.resolve().stem).strip("-")
     name = name[:64] or "experiment"
-    first = parse({"name": name, "data": {"root": str(root), "layout": dataset.layout}})
+    stated = data.model_dump(mode="json", exclude_unset=True)
+    first = parse({"name": name, "data": {**stated, "layout": dataset.layout}})
     grids = measure_grids(dataset.cases, first)
     patients = len({case.patient for case in dataset.cases})
     gpu = has_gpu(first.backend)

@@ -28,6 +28,7 @@ from segpipe.pipeline.provenance import now
 from segpipe.predict.case import predict_scan
 from segpipe.volume import Volume
 
+ENGINES = ("auto", "keras", "openvino")
 _DOCUMENT = "predict.json"
 
 
@@ -141,6 +142,10 @@ def run_predict(request: PredictRequest, observer: Observer) -> bool:
     bool
         Whether a case failed; the others are finished.
     """
+    if request.engine not in ENGINES:
+        raise ConfigError(
+            f"--engine: expected one of {', '.join(ENGINES)}; received {request.engine!r}."
+        )
     loaded = load_models(request.bundles, request.store, engine=request.engine)
     observer.message(f"device: {loaded.device.describe()}; engine {loaded.engine}")
     bundle = loaded.bundle

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from segpipe.backend import convert_for_openvino, is_out_of_memory
+from segpipe.backend import convert_for_openvino, import_openvino, is_out_of_memory
 from segpipe.errors import ModelError
 
 Engine = Callable[[np.ndarray], np.ndarray]
@@ -32,6 +32,8 @@ def make_engine(name: str, network: Any, batch: int) -> Engine:
     Parameters
     ----------
     name : {'keras', 'openvino'}
+        OpenVINO computes in bfloat16 where the network's policy does and the processor can, else
+        in float32.
     network : keras.Model
         With one output.
     batch : int
@@ -68,9 +70,7 @@ def make_engine(name: str, network: Any, batch: int) -> Engine:
 
 def _openvino_engine(network: Any, shape: tuple[int, ...]) -> Engine:
     model = convert_for_openvino(network, shape)
-    import openvino
-
-    core = openvino.Core()
+    core = import_openvino().Core()
     # Without the hint OpenVINO takes bfloat16 wherever the processor has it, asked for or not.
     asked = any(layer.compute_dtype == "bfloat16" for layer in network.layers)
     able = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -79,6 +79,6 @@ def _openvino_engine(network: Any, shape: tuple[int, ...]) -> Engine:
     compiled = core.compile_model(model, "CPU", settings)
 
     def run(tiles: np.ndarray) -> np.ndarray:
-        return np.array(compiled([tiles])[0], dtype=np.float32)  # its own memory is used again
+        return np.asarray(compiled([tiles])[0], dtype=np.float32)
 
     return run

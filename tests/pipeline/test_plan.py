@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import yaml
 
-from segpipe.config import load, parse
+from segpipe.config import DataConfig, load, parse
 from segpipe.data.layouts import open_dataset
 from segpipe.data.splits import make_folds
 from segpipe.errors import ConfigError, DataError
@@ -73,7 +73,7 @@ def test_a_plan_is_a_configuration_whose_choices_say_why(tmp_path):
     root = make_dataset(tmp_path / "my data.v2", label="left spot")
     path = tmp_path / "plans" / "p.yaml"
     listener = Listener()
-    text = run_plan(root, path, listener)
+    text = run_plan(DataConfig(root=root), path, listener)
     assert path.read_text(encoding="utf-8") == text
     assert listener.lines == [f"planned 4 cases: {path}"]
     config = load(path)
@@ -92,13 +92,13 @@ def test_a_plan_is_a_configuration_whose_choices_say_why(tmp_path):
     assert any("mirror_axes" in line and "left spot" in line for line in lines)
     assert all("#" in line for line in text.splitlines() if line)
     with pytest.raises(ConfigError, match=r"p\.yaml: exists already"):
-        run_plan(root, path, listener)
+        run_plan(DataConfig(root=root), path, listener)
 
 
 @pytest.mark.usefixtures("no_gpu")
 def test_long_and_foreign_folder_names_make_names(tmp_path):
     for folder, name in (("a" * 80, "a" * 64), ("Ünï", "n"), ("数据", "experiment")):
-        text = run_plan(make_dataset(tmp_path / folder, cases=2), None, Silent())
+        text = run_plan(DataConfig(root=make_dataset(tmp_path / folder, cases=2)), None, Silent())
         assert parse(yaml.safe_load(text)).name == name
 
 
@@ -107,7 +107,7 @@ def test_a_dataset_without_training_cases_is_refused(tmp_path):
     (root / "imagesTr").rename(root / "imagesTs")
     (root / "labelsTr" / "c0.nii.gz").unlink()
     with pytest.raises(DataError, match="no training case"):
-        run_plan(root, None, Silent())
+        run_plan(DataConfig(root=root), None, Silent())
 
 
 def test_reasons_stay_comments_whatever_they_hold():
