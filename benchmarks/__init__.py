@@ -1,0 +1,1 @@
+"""How fast segpipe is: `python -m benchmarks`."""

@@ -1,0 +1,65 @@
+"""Training steps: precision, determinism and what the voxel count penalty costs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.timing import Spread, alternate, fresh
+
+_WORKS = {
+    "samples": ((16, 32, 64, 128), (48, 48, 48), 4),
+    "wide": ((32, 64, 128, 256), (40, 56, 40), 9),
+}
+_SMOKE = {"smoke": ((2, 4), (8, 8, 8), 1)}
+_SETTINGS = [(p, d) for p in ("float32", "mixed_bfloat16") for d in (True, False)]
+_WITH, _WITHOUT = "with count", "without count"
+
+
+def run(repeat: int, smoke: bool) -> list[dict[str, Any]]:
+    """A row per network, precision and determinism; each process measures both losses."""
+    steps = 1 if smoke else 4
+    rows = []
+    for name, work in (_SMOKE if smoke else _WORKS).items():
+        rounds = [
+            [fresh(measure, *work, *setting, steps) for setting in _SETTINGS] for _ in range(repeat)
+        ]
+        base = _spread(rounds, 0, _WITH)
+        for i, (precision, deterministic) in enumerate(_SETTINGS):
+            taken = _spread(rounds, i, _WITH)
+            rows.append(
+                {
+                    "network": name,
+                    "precision": precision,
+                    "deterministic": "yes" if deterministic else "no",
+                    "s/step": taken,
+                    "voxels/s": taken.per(rounds[0][i]["voxels"]),
+                    "speed-up": base.over(taken),
+                    "cost of count": taken.over(_spread(rounds, i, _WITHOUT)),
+                }
+            )
+    return rows
+
+
+def measure(features, patch, batch, precision: str, deterministic: bool, steps: int) -> dict:
+    """Seconds per step with and without the count, in alternation; in a process of its own."""
+    from segpipe.backend import select
+
+    device = select(precision=precision, deterministic=deterministic)
+
+    from benchmarks.training import Work, make_batch, make_trainer, seconds_per_step
+
+    work = Work(features, patch, batch)
+    data = make_batch(work)
+    trainers = {
+        name: make_trainer(work, count=name == _WITH, jit=device.jit) for name in (_WITH, _WITHOUT)
+    }
+    for trainer in trainers.values():
+        seconds_per_step(trainer, data, 1)  # compiles
+    taken = alternate(
+        {n: lambda t=t: seconds_per_step(t, data, steps) for n, t in trainers.items()}, 2
+    )
+    return {"voxels": work.voxels, **{name: spread.samples for name, spread in taken.items()}}
+
+
+def _spread(rounds: list[list[dict]], setting: int, loss: str) -> Spread:
+    return Spread(tuple(s for one in rounds for s in one[setting][loss]))
