@@ -65,6 +65,25 @@ def lesion_f1(counts: DetectionCounts) -> float:
     return counts.detected / (counts.detected + (counts.false_positives + counts.missed) / 2)
 
 
+def wilson(found: int, of: int) -> tuple[float, float] | None:
+    """95 % score interval of a proportion (Wilson 1927, doi:10.1080/01621459.1927.10502953).
+
+    Examples
+    --------
+    >>> [round(limit, 4) for limit in wilson(8, 10)]
+    [0.4902, 0.9433]
+    >>> wilson(0, 0) is None
+    True
+    """
+    if of == 0:
+        return None
+    z, share = 1.959963984540054, found / of
+    middle = share + z * z / (2 * of)
+    half = z * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
+    scale = 1 + z * z / of
+    return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
+
+
 def by_size(
     lesion_sizes_mm3: np.ndarray,
     detected: np.ndarray,

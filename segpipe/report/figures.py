@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from segpipe.metrics.detection import wilson
 from segpipe.report.wording import count, number, percent, size_range, volume
 
 BLUE, ORANGE, INK, GREY = "#0072b2", "#d55e00", "#17222c", "#4c5a66"
@@ -115,25 +116,6 @@ def froc(
             f"with {number(chosen[1], 1)} false-positive regions per scan."
         )
     return _chart(draw, alt)
-
-
-def wilson(found: int, of: int) -> tuple[float, float] | None:
-    """95 % score interval of a proportion (Wilson 1927, doi:10.1080/01621459.1927.10502953).
-
-    Examples
-    --------
-    >>> [round(limit, 4) for limit in wilson(8, 10)]
-    [0.4902, 0.9433]
-    >>> wilson(0, 0) is None
-    True
-    """
-    if of == 0:
-        return None
-    z, share = 1.959963984540054, found / of
-    middle = share + z * z / (2 * of)
-    half = z * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
-    scale = 1 + z * z / of
-    return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
 
 
 def sensitivity_by_size(bins: Sequence[Mapping[str, Any]]) -> Chart | None:

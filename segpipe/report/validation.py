@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from segpipe.metrics.detection import wilson
+
 NOT_MEASURED = "not measured"
 
 
@@ -24,6 +26,13 @@ class Chance:
 
     value: float
     components: int
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % Wilson interval of the share: wide where few components were measured."""
+        limits = wilson(round(self.value * self.components), self.components)
+        assert limits is not None  # a chance is measured on one component at least
+        return limits
 
 
 @dataclass(frozen=True)

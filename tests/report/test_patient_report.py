@@ -60,7 +60,7 @@ def test_first_screen_has_status_counts_and_burden(inputs):
     assert "Change no prior" in words
     assert "cortical 2 0.29 ml" in words
     assert "FLAIR, T1 Spacing 1.00 × 1.00 × 1.00 mm Analysed 2026-01-31" in words
-    assert "1 cortical left 0.26 ml 12.0 mm 0.80 25 % n = 8" in words
+    assert "1 cortical left 0.26 ml 12.0 mm 0.80 25 % 7 % to 59 %, n = 8" in words
     assert (
         "Lesion sensitivity share of reference lesions that were found 0.71 not measured" in words
     )
