@@ -13,13 +13,14 @@ import numpy as np
 from segpipe.data.nifti import align, read_image, read_labels
 from segpipe.errors import DataError, GeometryError
 from segpipe.files import file_sha256
+from segpipe.lesions.places import NOWHERE
 from segpipe.report.change import Change, compare_components
 from segpipe.report.document import CaseRecord, PredictDocument, read_document
 from segpipe.report.gallery import Gallery, make_gallery
 from segpipe.report.lesion import Lesion
 from segpipe.report.patient import PatientInputs, RegionBurden
 from segpipe.report.validation import Validation, chance_of_false_positive, read_validation
-from segpipe.report.wording import SIDES, sentence, without_folders
+from segpipe.report.wording import SIDES, region_name, sentence, without_folders
 from segpipe.volume import Volume
 
 
@@ -129,8 +130,9 @@ def case_inputs(
         lesions=lesions,
         removed=_removed(record),
         regions=tuple(
-            RegionBurden(name, region.components, region.volume_ml)
+            RegionBurden(str(region_name(name)), region.components, region.volume_ml)
             for name, region in (record.regions or {}).items()
+            if name != NOWHERE or region.components
         ),
         flags=tuple(sentence(without_folders(flag)) for flag in record.flags),
         gallery=gallery,
@@ -153,7 +155,7 @@ def _lesion(part, validation: Validation | None) -> Lesion:
     return Lesion(
         id=part.id,
         label=part.label,
-        region=part.region,
+        region=region_name(part.region),
         side=SIDES.get(part.side, part.side) if part.side else None,
         volume_ml=part.volume_ml,
         longest_diameter_mm=part.longest_diameter_mm,

@@ -8,15 +8,13 @@ from typing import Any
 
 import pandas as pd
 
-from segpipe.lesions.places import NOWHERE
 from segpipe.report import figures
 from segpipe.report.figures import Chart
 from segpipe.report.page import render
 from segpipe.report.slices import Picture
-from segpipe.report.wording import number, size_range
+from segpipe.report.wording import number, region_name, size_range
 
 EXTREMES = 3
-OUTSIDE = "outside all regions"
 
 FIGURES = {  # of the score document: title, decimals
     "false_positive_regions": ("False-positive regions per scan", 2),
@@ -198,7 +196,7 @@ def _curve(
 def _label_view(name: str, block: Mapping[str, Any], rows) -> LabelView:
     cases, bins = block["cases"], block.get("by_size") or []
     regions = block.get("regions") or {}
-    regions = {OUTSIDE if n == NOWHERE else n: facts for n, facts in regions.items()}
+    regions = {region_name(n): facts for n, facts in regions.items()}
     wrong = {region: facts["false_positive_regions"] for region, facts in regions.items()}
     pairs = [
         (row["reference_volume_ml"], row["prediction_volume_ml"])

@@ -6,6 +6,10 @@ import math
 import re
 from collections.abc import Sequence
 
+from segpipe.lesions.places import NOWHERE
+
+OUTSIDE = "outside all regions"
+
 SPACE = "\N{NO-BREAK SPACE}"
 MISSING = "not computed"
 SIDES = {"L": "left", "R": "right", "left": "left", "right": "right", "midline": "midline"}
@@ -57,6 +61,19 @@ def length(value_mm: float | None, missing: str = MISSING) -> str:
     if value_mm is None or _is_missing(value_mm):
         return missing
     return number(value_mm, 1) + SPACE + "mm"
+
+
+def region_name(name: str | None) -> str | None:
+    """A region's name for people; None stays None.
+
+    Examples
+    --------
+    >>> region_name("white_matter"), region_name("none")
+    ('white matter', 'outside all regions')
+    """
+    if name is None:
+        return None
+    return OUTSIDE if name == NOWHERE else name.replace("_", " ")
 
 
 def percent(fraction: float | None, missing: str = MISSING) -> str:

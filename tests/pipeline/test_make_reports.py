@@ -163,7 +163,7 @@ def test_validation_figures_reach_the_report_only_at_their_operating_point(folde
     write_document(folder, [predicted(folder)], tmp_path)
     html = page(make_reports(folder, now=NOW))
     assert "of which about 0.6 expected to be false positives" in html
-    assert '30 % <span class="note">n = 10</span>' in html
+    assert '30 % <span class="note">11 % to 60 %, n = 10</span>' in html
     write_document(folder, [predicted(folder)], tmp_path, threshold=0.4)
     html = page(make_reports(folder, now=NOW))
     assert "30 %" not in html
