@@ -24,8 +24,8 @@ PATIENT_REPORTS = 6
 """Patient reports that an evaluation brings along: its worst and best cases."""
 
 _LIMITS = (
-    "Trained and validated on the cases counted here; other scanners, protocols and patients may "
-    "give other results.",
+    "Trained on other cases than those counted here. The figures hold for cases like these; other "
+    "scanners, protocols and patients may give other results.",
     "Sizes of regions depend on the operating point; regions below its minimum size are removed.",
 )
 

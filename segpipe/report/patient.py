@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from segpipe.metrics.detection import wilson
 from segpipe.report.change import STABLE, STATES, Change
 from segpipe.report.gallery import Gallery
 from segpipe.report.lesion import Lesion
 from segpipe.report.page import render
-from segpipe.report.validation import Validation
-from segpipe.report.wording import count, length, volume
+from segpipe.report.validation import ENOUGH, Validation
+from segpipe.report.wording import count, length, number, percent, volume
 
 ROWS_SHOWN = 20
 USABLE, REVIEW, NOT_COMPUTED = "usable", "review", "not computed"
@@ -147,14 +148,47 @@ def headline(lesions: Sequence[Lesion]) -> str:
 
 def _describe(lesion: Lesion) -> str:
     diameter = length(lesion.longest_diameter_mm, "diameter not computed")
-    across = f"{diameter} across" if lesion.longest_diameter_mm is not None else diameter
+    across = f"longest diameter {diameter}" if lesion.longest_diameter_mm is not None else diameter
     return ", ".join(part for part in (across, lesion.region, lesion.side) if part)
 
 
-def expected_false_positives(lesions: Sequence[Lesion]) -> tuple[float, int] | None:
-    """Sum of the measured chances, and over how many lesions; None when none was measured."""
-    chances = [lesion.chance.value for lesion in lesions if lesion.chance is not None]
-    return (sum(chances), len(chances)) if chances else None
+def expected_false_positives(lesions: Sequence[Lesion]) -> float | None:
+    """Sum of the measured chances; None unless each is measured on enough components.
+
+    A sum over some of the lesions would be a lower bound that reads as an estimate.
+    """
+    chances = [lesion.chance for lesion in lesions]
+    if not chances or any(chance is None or not chance.enough for chance in chances):
+        return None
+    return sum(chance.value for chance in chances if chance is not None)
+
+
+def reliability(validation: Validation | None, missing: str) -> str:
+    """What the model found and missed on validation, in a sentence for the first screen."""
+    if validation is None:
+        return f"How many lesions it misses is not known: {missing}."
+    lesions = sum(row["lesions"] for row in validation.by_size)
+    found = sum(row["detected"] for row in validation.by_size)
+    limits = wilson(found, lesions)
+    if limits is None:
+        return "How many lesions it misses is not known: the validation scans hold none."
+    text = (
+        f"On validation this model found {found} of {count(lesions, 'lesion')} "
+        f"({percent(found / lesions)}, 95 % interval {percent(limits[0])} to "
+        f"{percent(limits[1])})"
+    )
+    means = [part.get("false_positive_regions", {}) for part in validation.summary.values()]
+    wrong = [mean["mean"] for mean in means if mean.get("mean") is not None]
+    if wrong:
+        text += f" and marked {number(sum(wrong), 1)} false-positive regions per scan"
+    return text + "."
+
+
+def few_patients(validation: Validation | None) -> bool:
+    """Whether intervals over patients are too narrow to be trusted: fewer than 10 patients."""
+    if validation is None or validation.patients is None:
+        return False
+    return validation.patients < ENOUGH
 
 
 def patient_report(inputs: PatientInputs) -> str:
@@ -182,6 +216,8 @@ def patient_report(inputs: PatientInputs) -> str:
             "total_ml": sum(lesion.volume_ml for lesion in lesions),
             "several_labels": len({lesion.label for lesion in lesions}) > 1,
             "false_positives": expected_false_positives(lesions),
+            "reliability": reliability(inputs.validation, inputs.validation_missing),
+            "few_patients": few_patients(inputs.validation),
             "most_ml": max((region.volume_ml for region in inputs.regions), default=0.0),
             "rows_shown": ROWS_SHOWN,
             "states": STATES,

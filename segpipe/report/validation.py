@@ -10,6 +10,8 @@ from typing import Any
 from segpipe.metrics.detection import wilson
 
 NOT_MEASURED = "not measured"
+ENOUGH = 10
+"""Components from which a share is printed in percent: below, 0 of 5 would read as 0 %."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +30,19 @@ class Chance:
     components: int
 
     @property
+    def false_positives(self) -> int:
+        """How many of the components were false positives."""
+        return round(self.value * self.components)
+
+    @property
+    def enough(self) -> bool:
+        """Whether a percentage may be printed: at least :data:`ENOUGH` components."""
+        return self.components >= ENOUGH
+
+    @property
     def interval(self) -> tuple[float, float]:
         """95 % Wilson interval of the share: wide where few components were measured."""
-        limits = wilson(round(self.value * self.components), self.components)
+        limits = wilson(self.false_positives, self.components)
         assert limits is not None  # a chance is measured on one component at least
         return limits
 

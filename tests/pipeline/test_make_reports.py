@@ -116,7 +116,10 @@ def test_a_folder_becomes_a_report_per_case(folder):
     assert reports.note == "no PDF here"
     assert reports.written[0].html == folder / "reports" / "case_01.html"
     html = page(reports)
-    assert "2 lesions, 0.07 ml in total; the largest is number 1, 0.06 ml, 4.0 mm across" in html
+    assert (
+        "2 lesions, 0.07 ml in total; the largest is number 1, 0.06 ml, longest diameter 4.0 mm"
+        in html
+    )
     assert "1 smaller region removed (&lt;0.01 ml)" in html
     assert "deep, left" in html
     assert "<dd>2026-02-01</dd>" in html

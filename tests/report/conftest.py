@@ -19,7 +19,7 @@ def lesion(number, volume_ml=1.0, **facts):
         "side": "left",
         "longest_diameter_mm": 12.0,
         "mean_probability": 0.8,
-        "chance": Chance(0.25, 8),
+        "chance": Chance(0.25, 12),
     }
     return Lesion(id=number, volume_ml=volume_ml, **{**known, **facts})
 

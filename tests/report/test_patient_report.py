@@ -6,7 +6,15 @@ import pytest
 
 from segpipe.report.change import Change, LesionChange
 from segpipe.report.page import security_policy
-from segpipe.report.patient import assess, expected_false_positives, headline, patient_report
+from segpipe.report.patient import (
+    assess,
+    expected_false_positives,
+    few_patients,
+    headline,
+    patient_report,
+    reliability,
+)
+from segpipe.report.validation import Chance, Validation
 
 SPACE = "\N{NO-BREAK SPACE}"
 EVIL = "<script>alert('x')</script>\"&"
@@ -43,7 +51,7 @@ class Outline(HTMLParser):
 def test_the_answer_in_one_sentence(inputs):
     assert headline(inputs.lesions) == (
         f"2{SPACE}lesions, 0.29{SPACE}ml in total; the largest is number 1, 0.26{SPACE}ml, "
-        f"12.0{SPACE}mm across, cortical, left."
+        f"longest diameter 12.0{SPACE}mm, cortical, left."
     )
     one = replace(inputs.lesions[0], longest_diameter_mm=None, region=None)
     assert headline([one]) == f"1 lesion, 0.26{SPACE}ml, diameter not computed, left."
@@ -56,11 +64,14 @@ def test_first_screen_has_status_counts_and_burden(inputs):
     assert "Status: usable" in words
     assert "Lesions 2 of which about 0.5 expected to be false positives" in words
     assert "Total volume 0.29 ml 3 smaller regions removed (&lt;0.01 ml)" in words
-    assert "Largest lesion 0.26 ml number 1, 12.0 mm across" in words
+    assert "Largest lesion 0.26 ml number 1, 12.0 mm longest diameter" in words
     assert "Change no prior" in words
     assert "cortical 2 0.29 ml" in words
-    assert "FLAIR, T1 Spacing 1.00 × 1.00 × 1.00 mm Analysed 2026-01-31" in words
-    assert "1 cortical left 0.26 ml 12.0 mm 0.80 25 % 7 % to 59 %, n = 8" in words
+    assert (
+        "FLAIR, T1 Spacing 1.00 × 1.00 × 1.00 mm Scan date not in the file Analysed 2026-01-31"
+        in words
+    )
+    assert "1 cortical left 0.26 ml 12.0 mm 0.80 25 % 9 % to 53 %, n = 12" in words
     assert (
         "Lesion sensitivity share of reference lesions that were found 0.71 not measured" in words
     )
@@ -93,7 +104,7 @@ def test_missing_is_a_word_and_never_zero(inputs, validation):
             )
         )
     ).replace(SPACE, " ")
-    assert "expected false positives: not measured" in words
+    assert "how many are false positives: too little measured to say" in words
     assert "smaller regions removed: not recorded" in words
     assert "Not computed: no anatomical regions were given." in words
     assert "1 not computed not computed 0.26 ml not computed not computed not measured" in words
@@ -147,11 +158,32 @@ def test_status_gives_every_reason(inputs):
 
 def test_expected_false_positives_count_only_what_was_measured(inputs):
     first, second = inputs.lesions
-    assert expected_false_positives(inputs.lesions) == (0.5, 2)
-    assert expected_false_positives([first, replace(second, chance=None)]) == (0.25, 1)
-    assert expected_false_positives([replace(first, chance=None)]) is None
-    words = text(patient_report(replace(inputs, lesions=(first, replace(second, chance=None)))))
-    assert "(measured for 1 of 2)" in words
+    assert expected_false_positives(inputs.lesions) == 0.5
+    assert expected_false_positives([first, replace(second, chance=None)]) is None
+    assert expected_false_positives([]) is None
+
+
+def test_a_chance_measured_on_few_components_is_no_percentage(inputs):
+    first, second = inputs.lesions
+    few = replace(second, chance=Chance(0.0, 5))
+    assert expected_false_positives([first, few]) is None
+    words = text(patient_report(replace(inputs, lesions=(first, few))))
+    assert "too few: 0 of 5" in words
+    assert "too little measured to say" in words
+
+
+def test_the_first_screen_says_what_the_model_misses(inputs):
+    rows = [{"lesions": 20, "detected": 13}, {"lesions": 8, "detected": 6}]
+    summary = {"lesion": {"false_positive_regions": {"mean": 3.0}}}
+    validation = Validation(2, 2, summary, rows, (), 0.5, 0.0)
+    assert reliability(validation, "") == (
+        f"On validation this model found 19 of 28{SPACE}lesions (68{SPACE}%, 95 % interval "
+        f"49{SPACE}% to 82{SPACE}%) and marked 3.0 false-positive regions per scan."
+    )
+    assert "not known: no bundle" in reliability(None, "no bundle")
+    assert "hold none" in reliability(replace(validation, by_size=()), "")
+    assert few_patients(validation)
+    assert not few_patients(replace(validation, patients=10))
 
 
 def test_change_is_told_per_lesion_and_in_sum(inputs):
