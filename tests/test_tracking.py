@@ -509,7 +509,8 @@ def test_ui_serves_runs_and_reports_and_ends_at_ctrl_c(store):
         run.log_text("<h1>Cohort</h1>", "reports/cohort.html")
     port = free_port()
     code = (
-        "import sys, pathlib; from segpipe.tracking import serve_ui;"
+        "import signal, sys, pathlib; signal.signal(signal.SIGINT, signal.SIG_IGN);"
+        "from segpipe.tracking import serve_ui;"  # as a background command starts
         "serve_ui(pathlib.Path(sys.argv[1]), int(sys.argv[2]))"
     )
     with subprocess.Popen(
@@ -528,7 +529,7 @@ def test_ui_serves_runs_and_reports_and_ends_at_ctrl_c(store):
         with urllib.request.urlopen(f"{address}/get-artifact?{query}", timeout=10) as page:
             assert page.read() == b"<h1>Cohort</h1>"
         server.send_signal(signal.SIGINT)
-        rest = server.stdout.read()
-        assert (server.wait(timeout=20), rest) == (0, "")
+        rest, _ = server.communicate(timeout=60)
+        assert (server.returncode, rest) == (0, "")
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", port)) != 0

@@ -62,11 +62,13 @@ def _server(store: Store, port: int, host: str, log: IO[str]) -> Iterator[subpro
     server = subprocess.Popen(
         command, stdout=log, stderr=log, env=environment, start_new_session=True
     )
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    # SIGINT too: a shell that starts a command in the background makes it ignore Ctrl-C.
+    before = {name: signal.signal(name, _interrupt) for name in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield server
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for name, handler in before.items():
+            signal.signal(name, handler)
         _end(server)
 
 
