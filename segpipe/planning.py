@@ -51,8 +51,8 @@ def make_choices(
     """
     spacings = np.array([grid.spacing_mm for grid in grids])
     spacing = _target_spacing(spacings)
-    shape = np.median([grid.shape for grid in grids], axis=0)
-    extent = np.maximum(1, np.round(shape * np.median(spacings, axis=0) / spacing)).astype(int)
+    sizes_mm = np.array([grid.shape for grid in grids]) * spacings
+    extent = np.maximum(1, np.round(np.median(sizes_mm / spacing, axis=0))).astype(int)
     across = slice_axis(spacing.tolist())
     dimensions = _dimensions(spacing, extent, across)
     budget = _GPU_VOXELS if gpu else _CPU_VOXELS

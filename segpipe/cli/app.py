@@ -49,6 +49,12 @@ def _root(
 ) -> None: ...
 
 
+def _output() -> Console:
+    """Standard output; into a file or pipe as wide as tables are, not as a terminal of 80."""
+    console = Console()
+    return console if console.is_terminal else Console(width=160)
+
+
 def _observer() -> ConsoleObserver:
     return ConsoleObserver(Console(stderr=True))
 
@@ -78,7 +84,7 @@ def check(
     """Verify every case: readable, geometry, labels, finite, duplicates."""
     from segpipe.pipeline.check import run_check
 
-    _exit(run_check(data_config(dataset, overrides or ()), json, Console(), _observer()))
+    _exit(run_check(data_config(dataset, overrides or ()), json, _output(), _observer()))
 
 
 @app.command()
@@ -187,7 +193,7 @@ def evaluate(
     if split not in ("validation", "test"):
         raise ConfigError(f"--split: expected validation or test; received {split!r}.")
     failed = run_evaluate(
-        settings, bundle or [], _fold(fold, settings), split, Console(), _observer()
+        settings, bundle or [], _fold(fold, settings), split, _output(), _observer()
     )
     _exit(failed)
 
@@ -234,7 +240,7 @@ def score(
     document = run_score(
         references, predictions, settings, regions=regions, label=label, case_pattern=case_pattern
     )
-    _exit(publish(document, Console(), json=json, csv=csv))
+    _exit(publish(document, _output(), json=json, csv=csv))
 
 
 @app.command()
@@ -247,7 +253,7 @@ def compare(
     """Paired differences (B minus A) with bootstrap intervals."""
     from segpipe.pipeline.compare import run_compare
 
-    run_compare(run_a, run_b, store, json, Console())
+    run_compare(run_a, run_b, store, json, _output())
 
 
 @app.command()
