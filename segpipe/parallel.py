@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
 
 import joblib
 
-from segpipe.errors import ConfigError, SegpipeError
+from segpipe.errors import ConfigError, DataError, SegpipeError
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,15 @@ def map_cases(
             yield _attempt(function, item)
         return
     jobs = joblib.Parallel(n_jobs=min(workers, len(items)), return_as="generator")
-    yield from jobs(joblib.delayed(_attempt)(function, item) for item in items)
+    try:
+        yield from jobs(joblib.delayed(_attempt)(function, item) for item in items)
+    except BrokenProcessPool as error:
+        raise DataError(
+            "worker process",
+            "died, perhaps for lack of memory",
+            received=" ".join(str(error).split())[:200],
+            fix="Set prepare.workers=1, or free memory.",
+        ) from error
 
 
 def _map_on_dask(function, items, scheduler) -> Iterator[Outcome]:

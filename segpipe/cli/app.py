@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -125,7 +125,11 @@ def train(
     from segpipe.pipeline.train import run_train
 
     settings = load(config, overrides or ())
-    _exit(run_train(settings, _fold(fold, settings), resume, _observer()))
+    chosen: int | Literal["all"] | None = None
+    if fold is not None:
+        number = _fold(fold, settings)
+        chosen = "all" if number is None else number
+    _exit(run_train(settings, chosen, resume, _observer()))
 
 
 @app.command()

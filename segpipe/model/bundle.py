@@ -34,6 +34,7 @@ class DatasetFacts(Section):
     digest: str
     training_cases: int
     validation_cases: int
+    fold: int | None = None
 
 
 class Bundle(Section):

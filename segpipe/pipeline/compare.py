@@ -61,7 +61,7 @@ def run_compare(
 
 
 def _read(name: str, store: Path) -> dict[str, Any]:
-    documents = [json_format.loads(path.read_text(encoding="utf-8")) for path in _find(name, store)]
+    documents = [_document(path) for path in _find(name, store)]
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for document in documents:
         for row in document["rows"]:
@@ -81,6 +81,23 @@ def _read(name: str, store: Path) -> dict[str, Any]:
         "rows": list(rows.values()),
         "patients": patients,
     }
+
+
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        document = json_format.loads(path.read_text(encoding="utf-8"))
+        rows = [(row["case"], row["label"], row["status"]) for row in document["rows"]]
+        if not rows or not isinstance(document["settings"], dict):
+            raise KeyError("rows")
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            path,
+            "no scores",
+            expected="what segpipe evaluate or segpipe score --json wrote",
+            received=repr(error),
+            fix="Give a scores.json.",
+        ) from error
+    return document
 
 
 def _find(name: str, store: Path) -> list[Path]:

@@ -13,7 +13,8 @@ from rich.console import Console
 from segpipe.config import Config
 from segpipe.data.layouts import Case, Dataset, open_dataset
 from segpipe.data.splits import dataset_digest, make_folds
-from segpipe.errors import DataError
+from segpipe.errors import DataError, ModelError
+from segpipe.model.bundle import Bundle
 from segpipe.observer import Observer, Together
 from segpipe.pipeline.cohort import publish_evaluation
 from segpipe.pipeline.evaluation import Evaluation, evaluate_cases, pool
@@ -33,6 +34,7 @@ class _Part:
     bundles: tuple[str, ...]
     cases: tuple[Case, ...]
     choose: bool
+    fold: int | None = None
 
 
 def run_evaluate(
@@ -112,7 +114,7 @@ def _parts(config, dataset, bundles, fold, split) -> list[_Part]:
         cases = tuple(case for case in dataset.cases if case.id in held_out)
         chosen = tuple(bundles) or (str(finished_bundle(config, one.index)),)
         if cases:
-            parts.append(_Part(f"fold {one.index}", chosen, cases, choose=True))
+            parts.append(_Part(f"fold {one.index}", chosen, cases, choose=True, fold=one.index))
     if not parts:
         raise DataError(
             dataset.root,
@@ -125,14 +127,46 @@ def _parts(config, dataset, bundles, fold, split) -> list[_Part]:
 
 def _evaluate_part(part, dataset, config, folder, observer) -> Evaluation:
     loaded = load_models(part.bundles, config.output, engine=config.predict.engine, config=config)
+    for model in loaded.models:
+        _fits(model.bundle, part, dataset, config)
     point = None if part.choose else loaded.bundle.operating_point
     name = part.name.replace(" ", "-")
     evaluation = evaluate_cases(
         part.cases, dataset, config, loaded, folder / name, observer, point=point
     )
-    if part.choose and len(loaded.folders) == 1:
+    if part.choose and len(loaded.folders) == 1 and not evaluation.failed:
         store_validation(loaded.folders[0], evaluation, config, part.cases)
     return evaluation
+
+
+def _fits(bundle: Bundle, part: _Part, dataset: Dataset, config: Config) -> None:
+    """Refuse a bundle of another task, or validation on what it was trained on."""
+    plan = bundle.plan
+    if list(plan.labels.items()) != list(dataset.labels.items()):
+        raise ModelError(
+            f"{bundle.name}: expected labels {dict(dataset.labels)}, in this order; received "
+            f"{dict(plan.labels)}. Evaluate with a bundle of this dataset's task."
+        )
+    if plan.channels != tuple(dataset.channels):
+        raise ModelError(
+            f"{bundle.name}: expected channels {dataset.channels}; received {plan.channels}. "
+            "Evaluate with a bundle of this dataset's task."
+        )
+    if not part.choose:
+        return
+    trained = bundle.config
+    held_out = (
+        bundle.dataset.fold == part.fold
+        and trained.split == config.split
+        and trained.data.patient_pattern == config.data.patient_pattern
+        and bundle.dataset.digest == dataset_digest(dataset)
+    )
+    if not held_out:
+        raise ModelError(
+            f"{bundle.name}: expected a bundle that held out {part.name} of this dataset and "
+            f"split; received one of fold {bundle.dataset.fold} that may have trained on these "
+            "cases. Evaluate --split test, or the fold that it held out."
+        )
 
 
 def _describe(evaluation: Evaluation) -> str:

@@ -13,7 +13,7 @@ from segpipe.backend import Device
 from segpipe.config import Config, OperatingPoint, digest
 from segpipe.data.layouts import Dataset
 from segpipe.data.splits import Fold
-from segpipe.errors import DataError, SegpipeError
+from segpipe.errors import ConfigError, DataError, SegpipeError
 from segpipe.files import write_text
 from segpipe.model.bundle import (
     Bundle,
@@ -62,12 +62,20 @@ def train_fold(
     wanted = {*fold.train, *fold.validation}
     cases = [case for case in dataset.cases if case.id in wanted]
     prepared = prepare_cases(cases, dataset, plan, config, observer)
+    for case_id in fold.train:
+        if case_id in prepared.cases and prepared.cases[case_id].reference is None:
+            del prepared.cases[case_id]
+            prepared.failed[case_id] = DataError(
+                case_id, "no reference", fix="Add the expert's mask, or leave the case out."
+            )
     tell_failures(prepared.failed, observer)
     training = _usable(prepared, fold.train)
     if not training:
         raise DataError(dataset.root, "no training case could be prepared", fix="See above.")
     write_text(folder / "split.json", json.dumps({"train": fold.train, "val": fold.validation}))
-    network = _train(config, plan, training, prepared, fold, device, folder, observer, resume)
+    network = _train(
+        config, plan, digest_of_data, training, prepared, fold, device, folder, observer, resume
+    )
     bundle = _save(config, plan, digest_of_data, dataset, training, fold, network, folder)
     observer.message(f"bundle in {folder / 'bundle'}")
     failed = dict(prepared.failed)
@@ -110,7 +118,9 @@ def _usable(prepared: Prepared, ids: tuple[str, ...]) -> list[PreparedCase]:
     return [prepared.cases[i] for i in ids if i in prepared.cases]
 
 
-def _train(config, plan, training, prepared, fold, device, folder, observer, resume):
+def _train(
+    config, plan, digest_of_data, training, prepared, fold, device, folder, observer, resume
+):
     import keras
 
     from segpipe.batches import PatchSampler, keep_in_memory
@@ -129,7 +139,7 @@ def _train(config, plan, training, prepared, fold, device, folder, observer, res
     keras.utils.set_random_seed(config.train.seed)
     network = build_network(config, plan)
     if config.train.init is not None:
-        _initialise(network, config, plan)
+        _initialise(network, config, plan, fold, digest_of_data)
     observer.params({"network.parameters": network.count_params()})
     validation = [c for c in _usable(prepared, fold.validation) if c.reference is not None]
     validate = None
@@ -155,11 +165,24 @@ def _train(config, plan, training, prepared, fold, device, folder, observer, res
     return network
 
 
-def _initialise(network, config: Config, plan: PreparePlan) -> None:
-    """Start from a trained bundle of the same architecture."""
+def _initialise(network, config: Config, plan: PreparePlan, fold: Fold, dataset: str) -> None:
+    """Start from a trained bundle of the same architecture.
+
+    Raises
+    ------
+    ConfigError
+        If it was trained on this dataset with other cases held out: they would leak.
+    """
     folder = bundle_folder(str(config.train.init), config.output)
-    trained = load_network(folder, load_bundle(folder))
-    assign_arrays(network, network_arrays(trained), f"train.init={folder}")
+    bundle = load_bundle(folder)
+    same_split = bundle.dataset.fold == fold.index and bundle.config.split == config.split
+    if bundle.dataset.digest == dataset and not same_split:
+        raise ConfigError(
+            f"train.init: expected a bundle that held out fold {fold.index} of this split, or one "
+            f"of other data; received fold {bundle.dataset.fold} of this dataset, which may have "
+            "trained on the cases held out now. Start from another bundle."
+        )
+    assign_arrays(network, network_arrays(load_network(folder, bundle)), f"train.init={folder}")
 
 
 def _save(config, plan, digest_of_data, dataset, training, fold, network, folder) -> Bundle:
@@ -180,6 +203,7 @@ def _save(config, plan, digest_of_data, dataset, training, fold, network, folder
             digest=digest_of_data,
             training_cases=len(training),
             validation_cases=len(fold.validation),
+            fold=fold.index,
         ),
         spacing_range_mm=(tuple(spacing.min(axis=0)), tuple(spacing.max(axis=0))),
         weights_sha256=save_weights(folder / "bundle", network),

@@ -80,7 +80,7 @@ def load_models(
     settings = config or bundles[0].config
     device = select(
         settings.backend,
-        settings.train.device,
+        settings.train.device if config is not None else "auto",
         settings.train.precision,
         settings.train.deterministic,
         settings.train.seed,

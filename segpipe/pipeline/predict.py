@@ -16,6 +16,7 @@ import segpipe
 from segpipe.anatomy import region_maps
 from segpipe.config import OperatingPoint
 from segpipe.data.layouts import Case, find_scans
+from segpipe.data.nifti import file_sha256
 from segpipe.data.read import read_case
 from segpipe.errors import ConfigError, SegpipeError
 from segpipe.files import write_text
@@ -77,16 +78,24 @@ class PredictDocument:
         }
         self.cases: dict[str, dict[str, Any]] = {}
 
-    def keep_earlier(self) -> None:
+    def keep_earlier(self, *, overwrite: bool) -> None:
         """Take over the cases of a document that is there already.
 
         Raises
         ------
         ConfigError
-            If they were predicted by another bundle or with other settings.
+            If they were predicted by another bundle or with other settings; with ``overwrite``
+            they are forgotten instead.
         """
         if not self.path.is_file():
             return
+        try:
+            self._take_over()
+        except ConfigError:
+            if not overwrite:
+                raise
+
+    def _take_over(self) -> None:
         try:
             earlier = json.loads(self.path.read_text(encoding="utf-8"))
             cases = {entry["case"]: entry for entry in earlier["cases"]}
@@ -107,14 +116,29 @@ class PredictDocument:
             )
         self.cases = cases
 
-    def skip(self, case: str) -> bool:
-        """Whether the case is done; its entry then says so."""
-        entry = self.cases.get(case)
+    def skip(self, case: Case, with_probabilities: bool) -> bool:
+        """Whether the case is done; its entry then says so.
+
+        Raises
+        ------
+        ConfigError
+            If another scan was predicted under this id.
+        """
+        entry = self.cases.get(case.id)
         if entry is None or entry["status"] == "failed":
             return False
-        if not all((self.path.parent / f).is_file() for f in entry["files"].values() if f):
+        files = entry["files"]
+        if not all((self.path.parent / f).is_file() for f in files.values() if f):
             return False
-        self.cases[case] = {**entry, "status": "skipped"}
+        if with_probabilities and not files["probability"]:
+            return False
+        known = [channel["sha256"] for channel in entry["channels"]]
+        if known != [file_sha256(channel.path) for channel in case.channels]:
+            raise ConfigError(
+                f"{self.path.parent}: another scan was predicted as {case.id}. Give --overwrite, "
+                "or another folder with -o."
+            )
+        self.cases[case.id] = {**entry, "status": "skipped"}
         return True
 
     def add(self, entry: dict[str, Any]) -> None:
@@ -152,11 +176,11 @@ def run_predict(request: PredictRequest, observer: Observer) -> bool:
     point = operating_point(bundle, request.threshold, request.min_size_mm3)
     cases = find_scans(request.scans, len(bundle.plan.channels))
     document = PredictDocument(request.output, loaded, point)
-    if not request.overwrite:
-        document.keep_earlier()
+    document.keep_earlier(overwrite=request.overwrite)
+    _protect(cases, document, request)
     failed: dict[str, SegpipeError] = {}
     for done, case in enumerate(cases, start=1):
-        if request.overwrite or not document.skip(case.id):
+        if request.overwrite or not document.skip(case, request.probabilities):
             error = _predict_one(case, loaded, point, request, document)
             if error is not None:
                 failed[case.id] = error
@@ -165,6 +189,23 @@ def run_predict(request: PredictRequest, observer: Observer) -> bool:
     tell_failures(failed, observer)
     observer.message(f"{len(cases) - len(failed)} of {len(cases)} cases in {request.output}")
     return bool(failed)
+
+
+def _protect(cases: list[Case], document: PredictDocument, request: PredictRequest) -> None:
+    """Refuse to write where a scan, or a mask that is not ours, lies."""
+    scans = {channel.path.resolve() for case in cases for channel in case.channels}
+    for case in cases:
+        target = request.output / f"{case.id}.nii.gz"
+        if target.resolve() in scans:
+            raise ConfigError(
+                f"-o {request.output}: the mask would replace the scan {target}. Choose another "
+                "folder."
+            )
+        if target.exists() and case.id not in document.cases and not request.overwrite:
+            raise ConfigError(
+                f"{target}: exists, and predict.json does not know it. Give --overwrite, or "
+                "another folder with -o."
+            )
 
 
 def operating_point(

@@ -6,7 +6,7 @@ import contextlib
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import yaml
@@ -35,14 +35,16 @@ class Experiment:
     device: Device
 
 
-def run_train(config: Config, fold: int | None, resume: str | None, observer: Observer) -> bool:
+def run_train(
+    config: Config, fold: int | Literal["all"] | None, resume: str | None, observer: Observer
+) -> bool:
     """Train one fold, or all of them.
 
     Parameters
     ----------
     config : Config
-    fold : int or None
-        None: all folds.
+    fold : int, 'all' or None
+        None: those that the resumed run began with; fold 0 of a new one.
     resume : str or None
         The run to go on with.
     observer : Observer
@@ -69,15 +71,22 @@ def run_train(config: Config, fold: int | None, resume: str | None, observer: Ob
     if not dataset.cases:
         raise DataError(dataset.root, "no training case", fix="Check data.root and data.layout.")
     folds = make_folds(dataset.cases, config.split)
-    wanted = folds if fold is None else (chosen_fold(dataset, config, fold),)
+    if fold == "all":
+        wanted: tuple[Fold, ...] = folds
+    elif fold is None and run is not None:
+        wanted = tuple(folds[k] for k in run.record()["wanted"])
+    else:
+        wanted = (chosen_fold(dataset, config, fold or 0),)
     experiment = Experiment(config, dataset, dataset_digest(dataset), device)
     failed = False
     with _tracking(experiment, run) as tracking:
-        run = _begin(experiment, run, tracking.run_id)
+        run = _begin(experiment, run, tracking.run_id, [one.index for one in wanted])
         observer.message(f"run {run.id} in {run.path}")
         for one in wanted:
-            if run.record()["folds"].get(str(one.index), {}).get("status") == "finished":
+            entry = run.record()["folds"].get(str(one.index), {})
+            if entry.get("status") == "finished":
                 observer.message(f"fold {one.index}: finished before")
+                failed |= bool(entry["failed"])
                 continue
             failed |= _train_and_track(experiment, one, run, tracking, observer)
     return failed
@@ -101,12 +110,16 @@ def _train_and_track(
             resume=started,
         )
         figures = {} if evaluation is None else evaluation.figures()
-        _note(run, fold, {"status": "finished", "run_id": fold_run, "figures": figures})
+        entry = {"run_id": fold_run, "figures": figures, "failed": sorted(failed)}
+        _note(run, fold, {"status": "scored", **entry})
         tracking.finish(fold, run, fold_run, evaluation, observer)
+        _note(run, fold, {"status": "finished", **entry})
     return bool(failed)
 
 
-def _begin(experiment: Experiment, run: RunFolder | None, run_id: str) -> RunFolder:
+def _begin(
+    experiment: Experiment, run: RunFolder | None, run_id: str, wanted: list[int]
+) -> RunFolder:
     if run is not None:
         if run.record()["dataset_digest"] != experiment.dataset_digest:
             raise DataError(
@@ -132,6 +145,7 @@ def _begin(experiment: Experiment, run: RunFolder | None, run_id: str) -> RunFol
             "config_digest": digest(config),
             "dataset_digest": experiment.dataset_digest,
             "device": experiment.device.describe(),
+            "wanted": wanted,
             "folds": {},
         }
     )

@@ -37,7 +37,8 @@ def check_ensemble(bundles: Sequence[Bundle]) -> None:
     """
     first = bundles[0]
     for other in bundles[1:]:
-        if other.plan.labels != first.plan.labels or other.plan.channels != first.plan.channels:
+        same_labels = list(other.plan.labels.items()) == list(first.plan.labels.items())
+        if not same_labels or other.plan.channels != first.plan.channels:
             raise ModelError(
                 f"bundles: expected one set of labels {dict(first.plan.labels)} and channels "
                 f"{first.plan.channels}; received {dict(other.plan.labels)} and "

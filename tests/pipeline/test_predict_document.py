@@ -1,6 +1,8 @@
 """predict.json: written case by case, taken up again, and refused to others."""
 
+import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +14,14 @@ from segpipe.config import OperatingPoint, parse
 from segpipe.data.layouts import Case, ChannelFile
 from segpipe.errors import ConfigError, DataError
 from segpipe.pipeline.models import Loaded
-from segpipe.pipeline.predict import PredictDocument, find_regions, operating_point, unusual_spacing
+from segpipe.pipeline.predict import (
+    PredictDocument,
+    PredictRequest,
+    _protect,
+    find_regions,
+    operating_point,
+    unusual_spacing,
+)
 from segpipe.volume import Volume
 
 CONFIG = parse(
@@ -51,10 +60,17 @@ def document(folder, point=BUNDLE.operating_point, **changes):
     return PredictDocument(folder, loaded(**changes), point)
 
 
+def scan(folder, case, content=b"s"):
+    path = folder / f"{case}_scan.nii"
+    path.write_bytes(content)
+    return Case(case, case, (ChannelFile(path),))
+
+
 def entry(folder, case, status="predicted"):
     (folder / f"{case}.nii.gz").write_bytes(b"m")
     files = {"mask": f"{case}.nii.gz", "components": f"{case}.nii.gz", "probability": None}
-    return {"case": case, "status": status, "files": files}
+    channels = [{"sha256": hashlib.sha256(b"s").hexdigest()}]
+    return {"case": case, "status": status, "files": files, "channels": channels}
 
 
 def test_the_document_is_whole_after_every_case_and_sorted(tmp_path):
@@ -81,15 +97,15 @@ def test_cases_that_are_done_are_skipped_and_others_are_not(tmp_path):
     first = document(tmp_path)
     for case in ("done", "lost"):
         first.add(entry(tmp_path, case))
-    scan = Case("broken", "p", (ChannelFile(tmp_path / "broken.nii", 2),))
-    first.fail(scan, DataError("broken.nii", "cut short", fix="Copy it again."), 1.234)
+    broken = Case("broken", "p", (ChannelFile(tmp_path / "broken.nii", 2),))
+    first.fail(broken, DataError("broken.nii", "cut short", fix="Copy it again."), 1.234)
     (tmp_path / "lost.nii.gz").unlink()
     again = document(tmp_path)
-    again.keep_earlier()
-    assert again.skip("done")
-    assert not again.skip("lost")
-    assert not again.skip("broken")
-    assert not again.skip("new")
+    again.keep_earlier(overwrite=False)
+    assert again.skip(scan(tmp_path, "done"), False)
+    assert not again.skip(scan(tmp_path, "lost"), False)
+    assert not again.skip(scan(tmp_path, "broken"), False)
+    assert not again.skip(scan(tmp_path, "new"), False)
     again.write()
     cases = {c["case"]: c for c in json.loads((tmp_path / "predict.json").read_text())["cases"]}
     assert cases["done"]["status"] == "skipped"
@@ -102,13 +118,44 @@ def test_cases_that_are_done_are_skipped_and_others_are_not(tmp_path):
         "error": "broken.nii: cut short. Copy it again.",
     }
     third = document(tmp_path)
-    third.keep_earlier()
-    assert third.skip("done")
+    third.keep_earlier(overwrite=False)
+    assert third.skip(scan(tmp_path, "done"), False)
+
+
+def test_what_was_not_made_before_is_not_skipped(tmp_path):
+    made = document(tmp_path)
+    made.add(entry(tmp_path, "done"))
+    assert not made.skip(scan(tmp_path, "done"), True)
+    with pytest.raises(ConfigError, match="another scan was predicted as done"):
+        made.skip(scan(tmp_path, "done", b"follow-up"), False)
+
+
+def test_overwriting_one_case_keeps_the_others(tmp_path):
+    first = document(tmp_path)
+    first.add(entry(tmp_path, "a"))
+    same, other = document(tmp_path), document(tmp_path, weights="cd")
+    same.keep_earlier(overwrite=True)
+    other.keep_earlier(overwrite=True)
+    assert list(same.cases) == ["a"]
+    assert other.cases == {}
+
+
+def test_a_mask_never_replaces_a_scan_or_a_strangers_mask(tmp_path):
+    own = tmp_path / "p1.nii.gz"
+    own.write_bytes(b"s")
+    request = PredictRequest(("b",), (tmp_path,), tmp_path, overwrite=True)
+    with pytest.raises(ConfigError, match="would replace the scan"):
+        _protect([Case("p1", "p1", (ChannelFile(own),))], document(tmp_path), request)
+    case = scan(tmp_path / "..", "p1")
+    with pytest.raises(ConfigError, match="does not know it"):
+        _protect([case], document(tmp_path), replace(request, overwrite=False))
+    _protect([case], document(tmp_path), request)
+    assert own.read_bytes() == b"s"
 
 
 def test_without_an_earlier_document_there_is_nothing_to_keep(tmp_path):
     made = document(tmp_path)
-    made.keep_earlier()
+    made.keep_earlier(overwrite=False)
     assert made.cases == {}
 
 
@@ -124,7 +171,7 @@ def test_without_an_earlier_document_there_is_nothing_to_keep(tmp_path):
 def test_predictions_of_another_model_or_setting_are_not_mixed(tmp_path, changes):
     document(tmp_path).add(entry(tmp_path, "a"))
     with pytest.raises(ConfigError, match=r"expected predictions of this bundle.*--overwrite"):
-        document(tmp_path, **changes).keep_earlier()
+        document(tmp_path, **changes).keep_earlier(overwrite=False)
 
 
 def test_the_operating_point_is_the_bundle_s_unless_given():

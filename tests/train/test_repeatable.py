@@ -9,12 +9,16 @@ import sys
 import time
 
 import pytest
+from rich.console import Console
 
-from segpipe.config import load, parse
+from segpipe.config import SplitConfig, load, parse
 from segpipe.errors import ConfigError, DataError, ModelError
 from segpipe.observer import Silent
+from segpipe.pipeline.evaluate import run_evaluate
 from segpipe.pipeline.runs import all_runs
 from segpipe.pipeline.train import run_train
+
+OTHER_SPLIT = SplitConfig(folds=2, seed=1)
 
 
 def weights_digest(config):
@@ -150,3 +154,29 @@ def test_starting_from_a_bundle_takes_its_weights(tiny_config, whole, uninterrup
     bundle = all_runs(whole)[0].bundle(0)
     frozen = [f"train.init={bundle}", "train.learning_rate=1e-30", "train.weight_decay=0"]
     assert train(load(tiny_config, [*frozen, "train.epochs=1"])) == uninterrupted
+
+
+def test_weights_that_saw_the_held_out_cases_are_no_start(tiny_config, whole):
+    bundle = all_runs(whole)[0].bundle(0)
+    config = load(tiny_config, [f"train.init={bundle}"])
+    with pytest.raises(ConfigError, match="held out fold 1"):
+        run_train(config, 1, None, Silent())
+
+
+def test_a_bundle_is_not_validated_on_what_it_was_trained_on(whole):
+    bundle = str(all_runs(whole)[0].bundle(0))
+    for config, fold in ((whole, 1), (whole.model_copy(update={"split": OTHER_SPLIT}), 0)):
+        with pytest.raises(ModelError, match="may have trained on these cases"):
+            run_evaluate(config, [bundle], fold, "validation", Console(quiet=True), Silent())
+
+
+def test_resuming_goes_on_with_the_folds_that_the_run_began_with(tiny_config):
+    config = load(tiny_config, ["train.epochs=1"])
+    with pytest.raises(KeyboardInterrupt):
+        run_train(config, "all", None, _StopAfter(1))
+    assert run_train(config, None, "last", Silent()) is False
+    folds = all_runs(config)[0].record()["folds"]
+    assert {fold: entry["status"] for fold, entry in folds.items()} == {
+        "0": "finished",
+        "1": "finished",
+    }
