@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.timing import Spread, short
+from segpipe.backend.processor import cpu_name
 
 RESULTS = Path(__file__).parent / "results"
 _PACKAGES = ("segpipe", "keras", "tensorflow", "jax", "torch", "openvino", "numpy", "scipy")
@@ -24,7 +25,7 @@ Row = Mapping[str, Any]
 def machine() -> dict[str, Any]:
     """Processor, cores, versions, date and command."""
     return {
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "cores": len(os.sched_getaffinity(0))
         if hasattr(os, "sched_getaffinity")
         else os.cpu_count(),
@@ -87,13 +88,3 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _cpu_name() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

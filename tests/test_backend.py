@@ -41,8 +41,8 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
 
 
 def test_a_cpu_is_deterministic_float32_unless_asked_otherwise(monkeypatch):
-    monkeypatch.setattr("segpipe.backend._cpu_flags", set)
-    monkeypatch.setattr("segpipe.backend._cpu_name", lambda: "Abacus")
+    monkeypatch.setattr("segpipe.backend.cpu_flags", set)
+    monkeypatch.setattr("segpipe.backend.cpu_name", lambda: "Abacus")
     monkeypatch.setattr("segpipe.backend._make_deterministic", lambda backend: None)
     policy = keras.config.dtype_policy().name
     device = select(HERE, device="cpu")
@@ -63,7 +63,7 @@ def test_a_cpu_is_deterministic_float32_unless_asked_otherwise(monkeypatch):
 def test_precision_follows_the_processor(monkeypatch, flags, backend, expected):
     from segpipe.backend import _best_precision
 
-    monkeypatch.setattr("segpipe.backend._cpu_flags", lambda: flags)
+    monkeypatch.setattr("segpipe.backend.cpu_flags", lambda: flags)
     assert _best_precision(backend, "cpu") == expected
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from segpipe.backend import convert_for_openvino, import_openvino, is_out_of_memory
+from segpipe.backend import is_out_of_memory
+from segpipe.backend.openvino import convert_for_openvino, import_openvino
 from segpipe.errors import ModelError
 
 Engine = Callable[[np.ndarray], np.ndarray]

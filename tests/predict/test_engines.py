@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from segpipe.backend import import_openvino
+from segpipe.backend.openvino import import_openvino
 from segpipe.config import ModelConfig
 from segpipe.errors import ConfigError
 from segpipe.model.unet import build_unet

@@ -1,4 +1,4 @@
-"""The only module that knows TensorFlow, JAX and torch by name.
+"""The only room that knows TensorFlow, JAX and torch by name.
 
 ``select`` must run before anything imports Keras: Keras reads its backend once.
 """
@@ -8,13 +8,11 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
-import platform
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
 
+from segpipe.backend.processor import cpu_flags, cpu_name
 from segpipe.errors import ConfigError, ModelError
 
 _JAX_DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
@@ -111,7 +109,7 @@ def select(
     if deterministic:
         _make_deterministic(backend)
     jit = backend == "jax" or (kind == "gpu" and backend == "tensorflow" and not deterministic)
-    name = gpus[0] if gpus else _cpu_name()
+    name = gpus[0] if gpus else cpu_name()
     return Device(backend, kind, name, precision, deterministic, jit)
 
 
@@ -195,7 +193,7 @@ def _gpus(backend: str) -> list[str]:
 def _best_precision(backend: str, kind: str) -> str:
     if kind == "cpu":
         # JAX and torch gain nothing from bfloat16 convolutions on a CPU that they emulate.
-        flags = _cpu_flags()
+        flags = cpu_flags()
         return "mixed_bfloat16" if flags & _BFLOAT16_FLAGS and backend != "jax" else "float32"
     return "mixed_bfloat16" if _gpu_capability(backend) >= (8, 0) else "mixed_float16"
 
@@ -227,91 +225,3 @@ def _make_deterministic(backend: str) -> None:
         import torch
 
         torch.use_deterministic_algorithms(True, warn_only=True)
-
-
-def _cpu_flags() -> set[str]:
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return set()
-    for line in text.splitlines():
-        if line.startswith("flags"):
-            return set(line.split(":", 1)[1].split())
-    return set()
-
-
-def _cpu_name() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-def convert_for_openvino(network: Any, input_shape: tuple[int, ...]) -> Any:
-    """An OpenVINO model of a Keras network with a fixed input shape.
-
-    The model is float32 whatever the network's precision: OpenVINO chooses the precision of each
-    operation when it compiles, and cannot read bfloat16 from a graph.
-
-    Parameters
-    ----------
-    network : keras.Model
-    input_shape : tuple of int
-        With the batch axis first.
-
-    Raises
-    ------
-    ConfigError
-        If OpenVINO is missing, or the backend is not TensorFlow, from which it converts.
-    """
-    openvino = import_openvino()
-    import keras
-
-    if keras.backend.backend() != "tensorflow":
-        raise ConfigError(
-            "predict.engine: openvino converts from backend tensorflow; received "
-            f"{keras.backend.backend()}. Choose engine keras."
-        )
-    import tensorflow as tf
-
-    signature = [tf.TensorSpec(input_shape, tf.float32)]
-    function = tf.function(lambda x: network(x, training=False), input_signature=signature)
-    with _computing_float32(network):
-        graph = function.get_concrete_function()
-    return openvino.convert_model(graph)
-
-
-def import_openvino() -> Any:
-    """OpenVINO, kept from reporting usage over the network.
-
-    Raises
-    ------
-    ConfigError
-        If it is not installed.
-    """
-    # Without this package OpenVINO falls back to a stub that sends nothing.
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    try:
-        return importlib.import_module("openvino")
-    except ImportError as error:
-        raise ConfigError(
-            "predict.engine: expected OpenVINO to be installed; it is not. Install it with "
-            "pip install 'segpipe[openvino]', or choose engine keras."
-        ) from error
-
-
-@contextlib.contextmanager
-def _computing_float32(network: Any) -> Iterator[None]:
-    """Let every layer compute in float32; weights are float32 in any case."""
-    layers = [network, *network.layers]
-    policies = [layer.dtype_policy for layer in layers]
-    try:
-        for layer in layers:
-            layer.dtype_policy = "float32"
-        yield
-    finally:
-        for layer, policy in zip(layers, policies, strict=True):
-            layer.dtype_policy = policy
