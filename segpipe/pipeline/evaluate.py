@@ -17,13 +17,14 @@ from segpipe.errors import DataError, ModelError
 from segpipe.model.bundle import Bundle
 from segpipe.observer import Observer, Together
 from segpipe.pipeline.cohort import publish_evaluation
-from segpipe.pipeline.evaluation import Evaluation, evaluate_cases, pool
+from segpipe.pipeline.evaluation import Evaluation, pool
 from segpipe.pipeline.fold import store_validation
 from segpipe.pipeline.models import bundle_folder, load_models
 from segpipe.pipeline.prepare import chosen_fold, tell_failures
 from segpipe.pipeline.provenance import source
 from segpipe.pipeline.runs import finished_bundle
 from segpipe.pipeline.score_output import score_table
+from segpipe.pipeline.scoring import evaluate_cases
 
 
 @dataclass(frozen=True)
@@ -68,14 +69,15 @@ def run_evaluate(
         Whether a case failed.
     """
     dataset = open_dataset(config.data)
+    digest = dataset_digest(dataset)
     parts = _parts(config, dataset, bundles, fold, split)
-    with _tracked(config, dataset, split, fold) as (run_id, listeners):
+    with _tracked(config, dataset, digest, split, fold) as (run_id, listeners):
         folder = config.output / config.name / "evaluations" / run_id
         everyone = Together([observer, *listeners])
         done: list[Evaluation] = []
         for part in parts:
             observer.message(f"{part.name}: {len(part.cases)} cases")
-            done.append(_evaluate_part(part, dataset, config, folder, everyone))
+            done.append(_evaluate_part(part, dataset, digest, config, folder, everyone))
         cases = [case for part in parts for case in part.cases]
         whole = done[0] if len(done) == 1 else pool(done, cases, config, folder / "pooled")
         first = bundle_folder(parts[0].bundles[0], config.output)
@@ -125,10 +127,10 @@ def _parts(config, dataset, bundles, fold, split) -> list[_Part]:
     return parts
 
 
-def _evaluate_part(part, dataset, config, folder, observer) -> Evaluation:
+def _evaluate_part(part, dataset, digest, config, folder, observer) -> Evaluation:
     loaded = load_models(part.bundles, config.output, engine=config.predict.engine, config=config)
     for model in loaded.models:
-        _fits(model.bundle, part, dataset, config)
+        _fits(model.bundle, part, dataset, digest, config)
     point = None if part.choose else loaded.bundle.operating_point
     name = part.name.replace(" ", "-")
     evaluation = evaluate_cases(
@@ -139,7 +141,7 @@ def _evaluate_part(part, dataset, config, folder, observer) -> Evaluation:
     return evaluation
 
 
-def _fits(bundle: Bundle, part: _Part, dataset: Dataset, config: Config) -> None:
+def _fits(bundle: Bundle, part: _Part, dataset: Dataset, digest: str, config: Config) -> None:
     """Refuse a bundle of another task, or validation on what it was trained on."""
     plan = bundle.plan
     if list(plan.labels.items()) != list(dataset.labels.items()):
@@ -159,7 +161,7 @@ def _fits(bundle: Bundle, part: _Part, dataset: Dataset, config: Config) -> None
         bundle.dataset.fold == part.fold
         and trained.split == config.split
         and trained.data.patient_pattern == config.data.patient_pattern
-        and bundle.dataset.digest == dataset_digest(dataset)
+        and bundle.dataset.digest == digest
     )
     if not held_out:
         raise ModelError(
@@ -177,7 +179,7 @@ def _describe(evaluation: Evaluation) -> str:
 
 @contextlib.contextmanager
 def _tracked(
-    config: Config, dataset: Dataset, split: str, fold: int | None
+    config: Config, dataset: Dataset, digest: str, split: str, fold: int | None
 ) -> Iterator[tuple[str, list[Any]]]:
     if not config.tracking.enabled:
         yield uuid.uuid4().hex, []
@@ -193,5 +195,5 @@ def _tracked(
     tags = standard_tags(note, revision=code.revision, dirty=code.dirty)
     with store.run(config.name, f"evaluation, {split}, {which}", tags=tags) as run:
         run.params({f"evaluate.{k}": v for k, v in flatten(config.evaluate).items()})
-        run.dataset(dataset.name, dataset_digest(dataset), len(cases))
+        run.dataset(dataset.name, digest, len(cases))
         yield run.run_id, [run]

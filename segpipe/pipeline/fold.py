@@ -29,10 +29,11 @@ from segpipe.model.bundle import (
 )
 from segpipe.observer import Observer
 from segpipe.pipeline.cohort import publish_evaluation
-from segpipe.pipeline.evaluation import Evaluation, evaluate_cases
+from segpipe.pipeline.evaluation import Evaluation
 from segpipe.pipeline.models import Loaded, bundle_folder, inference_network
 from segpipe.pipeline.prepare import Prepared, plan_for, prepare_cases, tell_failures
 from segpipe.pipeline.provenance import now, source
+from segpipe.pipeline.scoring import evaluate_cases
 from segpipe.predict.case import Model
 from segpipe.predict.engines import choose_engine, make_engine
 from segpipe.prepare import PreparedCase, PreparePlan

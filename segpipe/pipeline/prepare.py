@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from segpipe.errors import ConfigError, SegpipeError
 from segpipe.observer import Observer
 from segpipe.parallel import map_cases
 from segpipe.prepare import PreparedCase, PreparePlan, make_plan, prepare_case
+from segpipe.volume import Volume
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,14 @@ def prepare_cases(
     return Prepared(ready, failed)
 
 
+def dataset_regions(
+    case: Case, image: Volume, dataset: Dataset, config: Config
+) -> tuple[dict[str, Volume], tuple[str, ...]]:
+    """Region maps of one of a dataset's cases, and flags; see :func:`region_maps`."""
+    tolerance = config.data.grid_tolerance_mm
+    return region_maps(case.id, image, config.anatomy, dataset.root, tolerance_mm=tolerance)
+
+
 def tell_failures(failed: dict[str, SegpipeError], observer: Observer) -> None:
     """One line per failed case."""
     for case, error in failed.items():
@@ -113,12 +122,6 @@ def tell_failures(failed: dict[str, SegpipeError], observer: Observer) -> None:
 
 def _prepare_one(case: Case, *, dataset: Dataset, plan: PreparePlan, config: Config):
     loaded = read_case(case, dataset.labels, config.data)
-    maps, flags = region_maps(
-        case.id,
-        loaded.image,
-        config.anatomy,
-        dataset.root,
-        tolerance_mm=config.data.grid_tolerance_mm,
-    )
-    noted = type(loaded)(loaded.case, loaded.image, loaded.reference, loaded.flags + flags)
+    maps, flags = dataset_regions(case, loaded.image, dataset, config)
+    noted = replace(loaded, flags=loaded.flags + flags)
     return prepare_case(noted, maps, plan, cache_dir(config))
