@@ -14,7 +14,8 @@ from pydantic import BaseModel
 from segpipe.cli import app
 from segpipe.config import Config
 from segpipe.config.load import parse
-from segpipe.evaluate.score import ScoreSettings, score_labels
+from segpipe.evaluate.score import score_labels
+from segpipe.evaluate.settings import ScoreSettings
 from segpipe.evaluate.table import COLUMNS
 from segpipe.volume import Volume
 
