@@ -68,13 +68,18 @@ SHOWN = {
 
 
 def score_table(document: Mapping[str, Any]) -> Group:
-    """A row per case and label, the means of every label, and what failed."""
+    """A row per case and label, means, curves and groups, what was flagged and what failed."""
     failed = [row for row in document["rows"] if row["status"] == "failed"]
     errors = [f"[red]failed[/red] {escape(row['label'])}: {escape(row['error'])}" for row in failed]
+    notes = [
+        f"[yellow]note[/yellow] {escape(row['case'])}, {escape(row['label'])}: {escape(flag)}"
+        for row in document["rows"]
+        for flag in row.get("flags", ())
+    ]
     curves = [_cpm(document["froc"])] if document.get("froc") else []
     groups = [_groups(document["summary"])] if _grouped(document["summary"]) else []
     means = _means(document["summary"])
-    return Group(_cases(document["rows"]), means, *curves, *groups, *errors)
+    return Group(_cases(document["rows"]), means, *curves, *groups, *notes, *errors)
 
 
 def _cases(rows: Sequence[Mapping[str, Any]]) -> Table:
