@@ -29,6 +29,7 @@ from segpipe.tracking import (
     resolve,
     serve_ui,
     standard_tags,
+    update_bundles,
 )
 
 SHA = "0123456789abcdef" * 4
@@ -333,6 +334,25 @@ def test_champion_is_beaten_only_by_a_better_one(store, bundle):
     assert champion.version in (5, "5")
     assert champion.tags == {"metric.f1": "0.6"}
     assert champion.run_id == run.run_id
+
+
+def test_registered_copies_of_the_same_weights_follow_a_new_operating_point(store, tmp_path):
+    def description(weights, threshold):
+        plan = {"channels": ["FLAIR"], "labels": {"a": 1}}
+        return {"plan": plan, "weights_sha256": weights, "operating_point": threshold}
+
+    with begin(store) as run:
+        for weights in ("one", "two", "one"):
+            folder = tmp_path / weights
+            folder.mkdir(exist_ok=True)
+            (folder / "bundle.json").write_text(json.dumps(description(weights, 0.5)))
+            register(store, "moved", folder, run.run_id, "f1", 0.5)
+    (tmp_path / "one/bundle.json").write_text(json.dumps(description("one", 0.3)))
+    assert update_bundles(store, "moved", tmp_path / "one") == [1, 3]
+    folders = [resolve(f"models:/moved/{version}", store.output) for version in (1, 2, 3)]
+    found = [json.loads((folder / "bundle.json").read_text()) for folder in folders]
+    assert [one["operating_point"] for one in found] == [0.3, 0.5, 0.3]
+    assert update_bundles(store, "never", tmp_path / "one") == []
 
 
 def test_bundle_comes_back_as_it_was(store, bundle):

@@ -172,9 +172,22 @@ def _evaluate_part(part: _Part, task: _Task) -> Evaluation:
         task.observer,
         given=None if part.choose else _bundled(loaded.bundle),
     )
-    if part.choose and len(loaded.folders) == 1 and not evaluation.failed:
-        store_validation(loaded.folders[0], evaluation, task.config, part.cases)
+    if part.choose:
+        _store(loaded, evaluation, part.cases, task)
     return evaluation
+
+
+def _store(loaded: Loaded, evaluation: Evaluation, cases: Sequence[Case], task: _Task) -> None:
+    """Put operating point and figures into the bundle, and into registered copies of it."""
+    if len(loaded.folders) > 1 or evaluation.failed:
+        return
+    store_validation(loaded.folders[0], evaluation, task.config, cases)
+    if task.config.tracking.enabled:
+        from segpipe.tracking import Store, update_bundles
+
+        name = task.config.name
+        for version in update_bundles(Store(task.config.output), name, loaded.folders[0]):
+            task.observer.message(f"operating point stored in models:/{name}/{version}")
 
 
 def _bundled(bundle: Bundle) -> Choice:
@@ -231,8 +244,7 @@ def _cross_validate(parts: Sequence[_Part], task: _Task) -> Evaluation:
     cases = [case for part in parts for case in part.cases]
     whole = pool(done, cases, config, replace(choice, reason=reason), task.folder / "pooled")
     for loaded in models:
-        if len(loaded.folders) == 1 and not whole.failed:
-            store_validation(loaded.folders[0], whole, config, cases)
+        _store(loaded, whole, cases, task)
     return whole
 
 

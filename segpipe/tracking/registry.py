@@ -19,6 +19,7 @@ import numpy as np
 
 import segpipe
 from segpipe.errors import ModelError
+from segpipe.files import write_text
 from segpipe.tracking.quiet import quiet
 from segpipe.tracking.run import local_path
 from segpipe.tracking.store import Store, existing_store
@@ -94,6 +95,39 @@ def register(
         if champion:
             client.set_registered_model_alias(name, CHAMPION, str(number))
     return Registered(number, champion, reason)
+
+
+def update_bundles(store: Store, name: str, bundle: Path) -> list[int]:
+    """Give the registered versions of the same weights the description of a bundle.
+
+    An evaluation chooses the operating point anew; without this, ``models:/NAME@champion`` would
+    go on predicting at the old one.
+
+    Parameters
+    ----------
+    store : Store
+    name : str
+        Of the model; one that is not registered has no versions.
+    bundle : Path
+        Folder with the ``bundle.json`` that is now true.
+
+    Returns
+    -------
+    list of int
+        The versions that were updated.
+    """
+    text = (Path(bundle) / "bundle.json").read_text(encoding="utf-8")
+    weights = json.loads(text)["weights_sha256"]
+    updated = []
+    with store.lock(), quiet():
+        for version in store.client.search_model_versions(f"name = '{name}'"):
+            path = _on_disk(store, local_path(version.source or "")) / "bundle/bundle.json"
+            if not path.is_file():
+                continue
+            if json.loads(path.read_text(encoding="utf-8"))["weights_sha256"] == weights:
+                write_text(path, text)
+                updated.append(int(version.version))
+    return sorted(updated)
 
 
 def resolve(uri: str, output: Path) -> Path:
