@@ -18,20 +18,21 @@ import numpy as np
 
 from benchmarks.oracle.compare import COMPARISONS, compare
 from benchmarks.oracle.ours import BRATS, score_all
-from benchmarks.oracle.volumes import Pair, program_pairs, random_pairs
+from benchmarks.oracle.volumes import DATA, Pair, program_pairs, random_pairs
 from benchmarks.report import RESULTS, machine, table, write
 from benchmarks.timing import short
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".venv-oracle" / "bin" / "python"
-DATASET = ROOT.parent / "shared" / "data" / "ms_lesions"
 TOLERANCE_MM = 2.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.oracle", description=__doc__)
     parser.add_argument("--pairs", type=int, default=1000, metavar="N", help="random ones (1000)")
-    parser.add_argument("--dataset", type=Path, default=DATASET, help="with predictions/PROGRAM")
+    parser.add_argument(
+        "--dataset", type=Path, default=DATA / "ms_lesions", help="with predictions/PROGRAM"
+    )
     parser.add_argument("--python", type=Path, default=PYTHON, help="that of the judges")
     options = parser.parse_args(arguments)
     if not options.python.exists():

@@ -15,7 +15,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -162,8 +162,8 @@ def panoptica(masks: Masks, matcher: str) -> dict:
     }
 
 
-def panoptica_evaluator(matcher: str = "naive"):
-    """Connected components, pairs at IoU 0.5, no figures but IoU."""
+def panoptica_evaluator(matcher: str = "naive", metrics: Sequence | None = None):
+    """Connected components, pairs at IoU 0.5; IoU alone of every pair unless ``metrics`` says."""
     import panoptica as package
 
     kinds = {"naive": package.NaiveThresholdMatching, "bipartite": package.MaxBipartiteMatching}
@@ -171,16 +171,18 @@ def panoptica_evaluator(matcher: str = "naive"):
         expected_input=package.InputType.SEMANTIC,
         instance_approximator=package.ConnectedComponentsInstanceApproximator(),
         instance_matcher=kinds[matcher](matching_metric=package.Metric.IOU, matching_threshold=0.5),
-        instance_metrics=[package.Metric.IOU],
+        instance_metrics=list(metrics or [package.Metric.IOU]),
         global_metrics=[],
     )
 
 
 def panoptica_result(masks: Masks, evaluator):
-    """The result of panoptica for its only group of labels."""
-    reference, prediction = (mask.astype(np.uint8) for mask in masks)
+    """The result of panoptica for its only group of labels, everything in it computed."""
+    reference, prediction = (mask.astype(np.uint8, copy=False) for mask in masks)
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-        return evaluator.evaluate(prediction, reference)["ungrouped"]
+        found = evaluator.evaluate(prediction, reference)["ungrouped"]
+        found.to_dict()
+    return found
 
 
 def main(folder: str, target: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+DATA = Path(__file__).parents[3] / "shared" / "data"
 PROGRAMS = ("lga", "lpa", "bianca", "network")
 _PURPOSE = 9101
 
