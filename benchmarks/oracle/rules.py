@@ -277,6 +277,7 @@ def _ratio(part: float, whole: float) -> float | None:
 
 
 def _harmonic(first: float | None, second: float | None) -> float | None:
-    if first is None or second is None or first + second == 0:
+    """The limit 0 where both are 0: the WMH challenge writes 0 there, that of MSSEG nan."""
+    if first is None or second is None:
         return None
-    return 2 * first * second / (first + second)
+    return 2 * first * second / (first + second) if first + second else 0.0
