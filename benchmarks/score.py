@@ -23,7 +23,8 @@ def run(repeat: int, smoke: bool) -> list[dict[str, Any]]:
 
 def measure(name: str, shape, spacing_mm, lesions: int, repeat: int) -> dict[str, Any]:
     """Time of ``score_case`` with every metric, and the peak of its memory."""
-    from segpipe.evaluate.score import ScoreSettings, score_case
+    from segpipe.evaluate.score import score_case
+    from segpipe.evaluate.settings import ScoreSettings
     from segpipe.volume import Volume
 
     affine = np.diag([*spacing_mm, 1.0])

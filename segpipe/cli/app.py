@@ -150,6 +150,10 @@ def predict(
     min_size_mm3: Annotated[
         float | None, typer.Option(help="Instead of the bundle's operating point.")
     ] = None,
+    core_threshold: Annotated[
+        float | None,
+        typer.Option(help="Hysteresis: remove regions without a probability above it."),
+    ] = None,
     regions: Annotated[
         Path | None,
         typer.Option(
@@ -173,6 +177,7 @@ def predict(
         probabilities=probabilities,
         threshold=threshold,
         min_size_mm3=min_size_mm3,
+        core_threshold=core_threshold,
         regions=regions,
         overwrite=overwrite,
         store=store,
@@ -213,10 +218,19 @@ def score(
     json: Annotated[Path | None, typer.Option("--json", help="Write all figures here.")] = None,
     csv: Annotated[Path | None, typer.Option("--csv", help="Write the rows here.")] = None,
     label: Annotated[str | None, typer.Option(help="Only this label: name or id.")] = None,
-    rule: Annotated[str, typer.Option(help="any, iou:X or overlap:X.")] = "any",
-    connectivity: Annotated[int, typer.Option(help="6, 18 or 26.")] = 26,
+    rule: Annotated[
+        str,
+        typer.Option(help="any, iou:X, overlap:X, panoptic, autopet, brats23, brats23-met, msseg."),
+    ] = "any",
+    connectivity: Annotated[
+        int | None, typer.Option(help="6, 18 or 26; otherwise as the rule says.")
+    ] = None,
     min_size_mm3: Annotated[float, typer.Option(help="Count nothing smaller.")] = 0.0,
     threshold: Annotated[float, typer.Option(help="Of probability maps.")] = 0.5,
+    core_threshold: Annotated[
+        float | None,
+        typer.Option(help="Of probability maps: remove regions without a probability above it."),
+    ] = None,
     tolerance_mm: Annotated[float, typer.Option(help="Of the surface Dice.")] = 1.0,
     reference_instances: Annotated[
         bool, typer.Option(help="References number their lesions.")
@@ -225,24 +239,44 @@ def score(
         str | None, typer.Option(help="Regular expression: file name to case id (group 1).")
     ] = None,
     strict: Annotated[bool, typer.Option(help="NaN probabilities fail the case.")] = False,
+    manifest: Annotated[
+        Path | None, typer.Option(metavar="CSV", help="Columns case, patient, and others.")
+    ] = None,
+    by: Annotated[
+        list[str] | None, typer.Option(help="Group the scores by this column; repeatable.")
+    ] = None,
+    components: Annotated[
+        Path | None, typer.Option(help="Write the table of components: .csv or .parquet.")
+    ] = None,
 ) -> None:
     """Lesion-wise and voxel-wise scores of any masks, whoever made them."""
+    from segpipe.pipeline.people import read_people
     from segpipe.pipeline.score import make_settings, run_score
     from segpipe.pipeline.score_output import publish
 
+    if by and manifest is None:
+        raise ConfigError(f"--by {by[0]}: expected --manifest CSV with this column; received none.")
     settings = make_settings(
         {
             "rule": rule,
             "connectivity": connectivity,
             "min_size_mm3": min_size_mm3,
             "threshold": threshold,
+            "core_threshold": core_threshold,
             "tolerance_mm": tolerance_mm,
             "reference_instances": reference_instances,
             "strict": strict,
         }
     )
     document = run_score(
-        references, predictions, settings, regions=regions, label=label, case_pattern=case_pattern
+        references,
+        predictions,
+        settings,
+        regions=regions,
+        label=label,
+        case_pattern=case_pattern,
+        people=None if manifest is None else read_people(manifest, by or []),
+        components=components,
     )
     _exit(publish(document, _output(), json=json, csv=csv))
 

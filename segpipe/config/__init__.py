@@ -4,6 +4,7 @@ from segpipe.config.load import data_config, describe, digest, dump, load, parse
 from segpipe.config.schema import (
     AnatomyConfig,
     AugmentConfig,
+    CertifyConfig,
     Config,
     DataConfig,
     EvaluateConfig,
@@ -19,6 +20,7 @@ from segpipe.config.training import LossConfig, ModelConfig, TrainConfig, VoxelC
 __all__ = [
     "AnatomyConfig",
     "AugmentConfig",
+    "CertifyConfig",
     "Config",
     "DataConfig",
     "EvaluateConfig",

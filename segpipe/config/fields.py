@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from segpipe.config.rules import parse_rule
+from segpipe.errors import ConfigError
+
+
+def _known_rule(text: str) -> str:
+    try:
+        parse_rule(text)
+    except ConfigError as error:
+        raise ValueError(str(error)) from error
+    return text
+
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-Rule = Annotated[str, Field(pattern=r"^(any|(iou|overlap):(0?\.\d*[1-9]\d*|1(\.0+)?))$")]
+Rule = Annotated[str, AfterValidator(_known_rule)]
 Count = Annotated[int, Field(gt=0)]
 Shape = Annotated[tuple[Count, ...], Field(min_length=2, max_length=3)]
 

@@ -14,6 +14,8 @@ LOWER_IS_BETTER = frozenset(
     {
         "hd95_mm",
         "assd_mm",
+        "lesionwise_hd95_mm",
+        "lesions_lost",
         "missed_lesions",
         "missed_volume_ml",
         "false_positive_regions",
@@ -31,6 +33,10 @@ HIGHER_IS_BETTER = frozenset(
         "lesion_sensitivity",
         "lesion_precision",
         "lesion_f1",
+        "lesionwise_dice",
+        "panoptic_quality",
+        "segmentation_quality",
+        "recognition_quality",
     }
 )
 
@@ -48,7 +54,7 @@ def compare_rows(
     Parameters
     ----------
     rows_a, rows_b : sequence of dict
-        Rows of two score documents.
+        Rows of two score documents; they may hold the details too.
     bootstrap, seed : int
         Draws of the bootstrap over patients, and its seed.
     patients : mapping of str to str, optional

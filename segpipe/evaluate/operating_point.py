@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from segpipe.config import EvaluateConfig, OperatingPoint
-from segpipe.evaluate.score import defined
-from segpipe.evaluate.table import views
-from segpipe.lesions.matching import parse_rule
-from segpipe.metrics.detection import DetectionCounts, lesion_f1, lesion_sensitivity
+from segpipe.evaluate.certify import Certificate
+from segpipe.evaluate.rows import defined
+from segpipe.evaluate.table import at_threshold, read_views
+from segpipe.evaluate.tallies import Tallies, count_table
+from segpipe.lesions.limits import Limits
 
 CHANCE_SIZES_MM3 = (0.0, 30.0, 100.0, 300.0, np.inf)
 CHANCE_PROBABILITIES = (0.0, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -27,100 +28,93 @@ class Choice:
     ----------
     operating_point : OperatingPoint
     figures : dict
-        ``threshold``, ``min_size_mm3``, ``lesion_sensitivity`` and ``lesion_f1`` (means over
-        cases with lesions), ``false_positive_regions`` (mean over all cases) at this point; None
-        where undefined or not in the table.
+        ``threshold``, ``min_size_mm3`` and the other columns of :func:`operating_curve` at this
+        point; None where undefined or not in the table.
     reason : str
         In a sentence.
+    certificate : Certificate, optional
+        What was, or could be, certified; None where nobody asked.
+    certified : bool
+        Whether the operating point is the certificate's.
     """
 
     operating_point: OperatingPoint
     figures: dict[str, Any]
     reason: str
+    certificate: Certificate | None = None
+    certified: bool = False
+
+    @property
+    def certificate_document(self) -> dict[str, Any] | None:
+        """The certificate and whether it was ``adopted``, for JSON."""
+        if self.certificate is None:
+            return None
+        return {**asdict(self.certificate), "adopted": self.certified}
 
 
-def operating_curve(
-    table: pd.DataFrame,
-    config: EvaluateConfig,
-    cases: Sequence[str],
-    min_sizes_mm3: Sequence[float] | None = None,
-) -> pd.DataFrame:
+def validation_tallies(
+    table: pd.DataFrame, config: EvaluateConfig, cases: Sequence[str], configured: OperatingPoint
+) -> Tallies:
+    """Counts at every threshold of the table and every minimum size that may be chosen."""
+    sizes = sorted({*config.min_sizes_mm3, configured.min_size_mm3})
+    return count_table(table, Limits.of(config, configured), cases, sizes)
+
+
+def operating_curve(tallies: Tallies) -> pd.DataFrame:
     """What every threshold and minimum size would have given on these cases.
 
     Parameters
     ----------
-    table : DataFrame
-        Of :func:`segpipe.evaluate.table.component_table`, for all cases.
-    config : EvaluateConfig
-        Rule, smallest lesion that counts, minimum sizes tried.
-    cases : sequence of str
-        All cases, those without any component included.
-    min_sizes_mm3 : sequence of float, optional
-        Instead of ``config.min_sizes_mm3``.
+    tallies : Tallies
 
     Returns
     -------
     DataFrame
         ``threshold``, ``min_size_mm3``, ``lesion_sensitivity``, ``lesion_f1`` (means over cases
-        with a counted lesion; nan without any), ``false_positive_regions`` (mean over all cases).
-        With several labels, a mean runs over cases and labels, and false-positive regions of a
-        case are added up. A FROC curve is a view of it.
+        with a counted lesion; nan without any), ``false_positive_regions`` (mean over all cases),
+        ``pooled_sensitivity`` (detected over all lesions of all cases). With several labels, a
+        mean runs over cases and labels, and false-positive regions of a case are added up.
     """
-    rule = parse_rule(config.rule)
-    sizes = config.min_sizes_mm3 if min_sizes_mm3 is None else min_sizes_mm3
-    tallies: dict[tuple[float, float], list[DetectionCounts]] = {
-        (float(threshold), float(size)): []
-        for threshold in np.unique(table["threshold"])
-        for size in sizes
-    }
-    wanted = table[table["case"].isin(list(cases))]
-    for view in views(wanted):
-        for size in sizes:
-            found = view.match(rule, config.min_size_mm3, size)
-            tallies[view.threshold, float(size)].append(
-                DetectionCounts(
-                    len(found.detected),
-                    len(found.missed),
-                    len(found.true_positives),
-                    len(found.false_positives),
-                )
-            )
-    rows = [(*point, *_means(counts, len(cases))) for point, counts in tallies.items()]
-    columns = ["threshold", "min_size_mm3", "lesion_sensitivity", "lesion_f1"]
-    return pd.DataFrame(rows, columns=[*columns, "false_positive_regions"])
-
-
-def _means(counts: list[DetectionCounts], cases: int) -> tuple[float, float, float]:
-    with_lesions = [c for c in counts if c.detected + c.missed]
-    false_positives = sum(c.false_positives for c in counts)
-    if not with_lesions:
-        return np.nan, np.nan, false_positives / cases
-    return (
-        float(np.mean([lesion_sensitivity(c) for c in with_lesions])),
-        float(np.mean([lesion_f1(c) for c in with_lesions])),
-        false_positives / cases,
+    lesions = tallies.lesions
+    sensitivity = tallies.detected / np.where(lesions > 0, lesions, np.nan)
+    total = lesions.sum((0, 1))
+    pooled = tallies.detected.sum((0, 1)) / np.where(total > 0, total, np.nan)
+    grid = np.meshgrid(tallies.thresholds, tallies.min_sizes_mm3, indexing="ij")
+    return pd.DataFrame(
+        {
+            "threshold": grid[0].ravel(),
+            "min_size_mm3": grid[1].ravel(),
+            "lesion_sensitivity": _mean(sensitivity).ravel(),
+            "lesion_f1": _mean(tallies.f1).ravel(),
+            "false_positive_regions": (
+                tallies.false_positives.sum((0, 1)) / max(len(tallies.cases), 1)
+            ).ravel(),
+            "pooled_sensitivity": pooled.ravel(),
+        }
     )
 
 
-def choose(
-    table: pd.DataFrame,
-    config: EvaluateConfig,
-    cases: Sequence[str],
-    configured: OperatingPoint,
-) -> Choice:
-    """Choose the operating point as ``config.choose`` says.
+def _mean(values: np.ndarray) -> np.ndarray:
+    """Mean over cases and labels where defined; nan where nothing is."""
+    defined_values = ~np.isnan(values)
+    count = defined_values.sum((0, 1))
+    total = np.where(defined_values, values, 0.0).sum((0, 1))
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def choose(tallies: Tallies, config: EvaluateConfig, configured: OperatingPoint) -> Choice:
+    """Choose the operating point as ``config.choose`` says, without a certificate.
 
     Parameters
     ----------
-    table : DataFrame
-        Components of the validation cases.
+    tallies : Tallies
+        Of :func:`validation_tallies`.
     config : EvaluateConfig
-        f1: highest mean lesion F1. sensitivity: fewest false-positive regions among the points
-        whose mean lesion sensitivity reaches the floor, or, where none does, among those with the
-        highest sensitivity. fixed: ``configured``. Ties go to fewer false-positive regions, then
-        higher sensitivity, then the threshold nearest to 0.5, then the smaller minimum size.
-    cases : sequence of str
-        All validation cases.
+        f1 (also where ``certified`` could not be had): highest mean lesion F1. sensitivity:
+        fewest false-positive regions among the points whose mean lesion sensitivity reaches the
+        floor, or, where none does, among those with the highest sensitivity. fixed:
+        ``configured``. Ties go to fewer false-positive regions, then higher sensitivity, then the
+        threshold nearest to 0.5, then the smaller minimum size.
     configured : OperatingPoint
         Kept under ``fixed``, and where no case has a lesion to choose by.
 
@@ -128,22 +122,24 @@ def choose(
     -------
     Choice
     """
+    curve = operating_curve(tallies)
     if config.choose == "fixed":
-        return _kept(table, config, cases, configured, "fixed by configuration")
-    curve = operating_curve(table, config, cases) if len(cases) else pd.DataFrame()
-    if not len(curve) or curve["lesion_f1"].isna().all():
-        return _kept(table, config, cases, configured, "no validation case has a lesion")
-    if config.choose == "f1":
-        eligible = curve[curve["lesion_f1"] >= curve["lesion_f1"].max() - 1e-12]
-        reason = f"highest mean lesion F1 on {len(cases)} validation cases"
-    else:
+        return kept(curve, configured, "fixed by configuration")
+    tried = np.isin(curve["min_size_mm3"], config.min_sizes_mm3)
+    offered = curve[tried]
+    if not len(offered) or offered["lesion_f1"].isna().all():
+        return kept(curve, configured, "no validation case has a lesion")
+    if config.choose == "sensitivity":
         floor = config.sensitivity_floor
-        eligible = curve[curve["lesion_sensitivity"] >= floor - 1e-12]
+        eligible = offered[offered["lesion_sensitivity"] >= floor - 1e-12]
         reason = f"fewest false-positive regions at lesion sensitivity of at least {floor:g}"
         if not len(eligible):
-            best = curve["lesion_sensitivity"].max()
-            eligible = curve[curve["lesion_sensitivity"] >= best - 1e-12]
+            best = offered["lesion_sensitivity"].max()
+            eligible = offered[offered["lesion_sensitivity"] >= best - 1e-12]
             reason = f"highest lesion sensitivity; the floor of {floor:g} is not reached"
+    else:
+        eligible = offered[offered["lesion_f1"] >= offered["lesion_f1"].max() - 1e-12]
+        reason = f"highest mean lesion F1 on {len(tallies.cases)} validation cases"
     order = np.lexsort(
         (
             eligible["min_size_mm3"],
@@ -153,28 +149,19 @@ def choose(
         )
     )
     figures = _plain(eligible.iloc[order[0]])
-    point = OperatingPoint(threshold=figures["threshold"], min_size_mm3=figures["min_size_mm3"])
+    chosen = {name: figures[name] for name in ("threshold", "min_size_mm3")}
+    return Choice(configured.model_copy(update=chosen), figures, reason)
+
+
+def kept(curve: pd.DataFrame, point: OperatingPoint, reason: str) -> Choice:
+    """A given operating point, with its figures where the curve has them."""
+    near = np.isclose(curve["threshold"], point.threshold, rtol=0, atol=1e-9)
+    near &= np.isclose(curve["min_size_mm3"], point.min_size_mm3, rtol=0, atol=1e-9)
+    figures: dict[str, Any] = dict.fromkeys(curve.columns)
+    figures |= {"threshold": point.threshold, "min_size_mm3": point.min_size_mm3}
+    if near.any():
+        figures = _plain(curve[near].iloc[0])
     return Choice(point, figures, reason)
-
-
-def _kept(table, config, cases, configured, reason) -> Choice:
-    figures: dict[str, Any] = {
-        "threshold": configured.threshold,
-        "min_size_mm3": configured.min_size_mm3,
-        "lesion_sensitivity": None,
-        "lesion_f1": None,
-        "false_positive_regions": None,
-    }
-    there = at_threshold(table, configured.threshold)
-    if len(there) and len(cases):
-        curve = operating_curve(there, config, cases, [configured.min_size_mm3])
-        figures = _plain(curve.iloc[0])
-    return Choice(configured, figures, reason)
-
-
-def at_threshold(table: pd.DataFrame, threshold: float) -> pd.DataFrame:
-    """The rows of the table at one threshold; none if the table does not have it."""
-    return table[np.isclose(table["threshold"], threshold, rtol=0, atol=1e-9)]
 
 
 def _plain(row: pd.Series) -> dict[str, Any]:
@@ -208,15 +195,15 @@ def false_positive_chance(
         ``components``, ``false_positives``, ``chance`` (None in an empty bin). Components that
         found only lesions below the size limit are left out.
     """
-    rule = parse_rule(config.rule)
+    limits = Limits.of(config, operating_point)
     shape = (len(sizes_mm3) - 1, len(probabilities) - 1)
     wrong, right = np.zeros(shape, int), np.zeros(shape, int)
-    for view in views(at_threshold(table, operating_point.threshold)):
-        found = view.match(rule, config.min_size_mm3, operating_point.min_size_mm3)
+    for view in read_views(at_threshold(table, operating_point.threshold)):
+        found = view.count(limits).matching
         for chosen, tally in ((found.false_positives, wrong), (found.true_positives, right)):
-            rows = view.prediction.iloc[chosen - 1]
-            row = np.searchsorted(sizes_mm3, rows["size_mm3"], side="right") - 1
-            column = np.searchsorted(probabilities, rows["mean_probability"], side="right") - 1
+            size, mean = view.component_mm3[chosen - 1], view.prediction.mean_probability
+            row = np.searchsorted(sizes_mm3, size, side="right") - 1
+            column = np.searchsorted(probabilities, mean[chosen - 1], side="right") - 1
             np.add.at(tally, (row, np.minimum(column, shape[1] - 1)), 1)
     return [
         {

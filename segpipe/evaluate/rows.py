@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from segpipe.evaluate.counting import LabelCounts
-from segpipe.lesions.places import NOWHERE, component_regions
-from segpipe.metrics import detection, overlap, surface
+from segpipe.config.rules import RULES
+from segpipe.evaluate.counting import LabelCounts, union_box
+from segpipe.lesions.places import NOWHERE
+from segpipe.lesions.view import Counts, Side
+from segpipe.metrics import detection, overlap, panoptic, surface
+
+PENALTY_MM = 374.0
+"""HD95 of a missed lesion and of a false-positive region under ``brats23``."""
 
 
 def score_row(
-    case: str, label: str, flags: list[str], counts: LabelCounts, tolerance_mm: float
+    case: str, label: str, flags: list[str], scored: LabelCounts, tolerance_mm: float
 ) -> dict[str, Any]:
     """The row that ``segpipe score --json`` promises, with exactly these fields."""
-    voxels, found, voxel_ml = counts.voxels, counts.matching, counts.voxel_volume_mm3 / 1000
-    tally = tally_of(counts)
-    wrong = counts.prediction_voxels[found.false_positives - 1]
+    counts, voxels = scored.counts, scored.voxels
+    tally, voxel_ml = detection.tally_of(counts), counts.view.voxel_volume_mm3 / 1000
     return {
         "case": case,
         "label": label,
@@ -28,8 +33,8 @@ def score_row(
         "dice": defined(overlap.dice(voxels)),
         "sensitivity": defined(overlap.sensitivity(voxels)),
         "precision": defined(overlap.precision(voxels)),
-        "hd95_mm": defined(surface.hausdorff95_mm(counts.surfaces)),
-        "surface_dice": defined(surface.surface_dice(counts.surfaces, tolerance_mm)),
+        "hd95_mm": defined(surface.hausdorff95_mm(scored.surfaces)),
+        "surface_dice": defined(surface.surface_dice(scored.surfaces, tolerance_mm)),
         "reference_volume_ml": voxels.reference * voxel_ml,
         "prediction_volume_ml": voxels.prediction * voxel_ml,
         "reference_lesions": tally.detected + tally.missed,
@@ -38,22 +43,13 @@ def score_row(
         "missed_lesions": tally.missed,
         "true_positive_regions": tally.true_positives,
         "false_positive_regions": tally.false_positives,
-        "false_positive_volume_ml": float(wrong.sum() * voxel_ml),
+        "false_positive_volume_ml": counts.volume_ml(
+            counts.view.prediction, counts.matching.false_positives
+        ),
         "lesion_sensitivity": defined(detection.lesion_sensitivity(tally)),
         "lesion_precision": defined(detection.lesion_precision(tally)),
-        "lesion_f1": defined(detection.lesion_f1(tally)),
+        "lesion_f1": defined(detection.f1_of(counts)),
     }
-
-
-def tally_of(counts: LabelCounts) -> detection.DetectionCounts:
-    """The four numbers of lesion-wise detection."""
-    found = counts.matching
-    return detection.DetectionCounts(
-        len(found.detected),
-        len(found.missed),
-        len(found.true_positives),
-        len(found.false_positives),
-    )
 
 
 def defined(value: float) -> float | None:
@@ -62,56 +58,91 @@ def defined(value: float) -> float | None:
 
 
 def detail_row(
-    case: str, label: str, counts: LabelCounts, regions: Mapping[str, np.ndarray] | None
+    case: str, label: str, scored: LabelCounts, regions: Sequence[str] | None
 ) -> dict[str, Any]:
     """Further figures of the same case and label, beside the promised row.
 
-    ``regions`` is None where no region maps were given; otherwise it has a count for each region
-    and for ``none``.
+    ``regions`` names the region maps that were given; None: none were. Its part of the row has a
+    count for each region and for ``none``.
     """
-    voxels, voxel_mm3, found = counts.voxels, counts.voxel_volume_mm3, counts.matching
-    lesions = np.flatnonzero(counts.reference_counted) + 1
+    counts, voxels, found = scored.counts, scored.voxels, scored.counts.matching
+    view, removed = counts.view, np.flatnonzero(~counts.kept) + 1
+    lesions = np.flatnonzero(counts.counted) + 1
     return {
         "case": case,
         "label": label,
         "iou": defined(overlap.iou(voxels)),
-        "assd_mm": defined(surface.average_symmetric_mm(counts.surfaces)),
-        "volume_error_ml": overlap.volume_error_ml(voxels, voxel_mm3),
+        "assd_mm": defined(surface.average_symmetric_mm(scored.surfaces)),
+        "volume_error_ml": overlap.volume_error_ml(voxels, view.voxel_volume_mm3),
         "relative_volume_error": defined(overlap.relative_volume_error(voxels)),
-        "missed_volume_ml": float(
-            counts.reference_voxels[found.missed - 1].sum() * voxel_mm3 / 1000
-        ),
-        "ignored_lesions": int((~counts.reference_counted).sum()),
+        **_panoptic(counts),
+        **_lesionwise(scored),
+        "missed_volume_ml": counts.volume_ml(view.reference, found.missed),
+        "ignored_lesions": int((~counts.counted).sum()),
         "ignored_regions": len(found.ignored_predictions),
-        "removed_regions": counts.removed.components,
-        "removed_volume_ml": counts.removed.volume_ml,
+        "removed_regions": len(removed),
+        "removed_volume_ml": counts.volume_ml(view.prediction, removed),
         "lesions_lost": counts.lesions_lost,
         "by_size": detection.by_size(
-            counts.reference_voxels[lesions - 1] * voxel_mm3,
+            view.lesion_mm3[counts.counted],
             np.isin(lesions, found.detected),
-            counts.prediction_voxels[found.false_positives - 1] * voxel_mm3,
+            view.component_mm3[found.false_positives - 1],
         ),
         "regions": None if regions is None else _by_region(counts, regions),
     }
 
 
-def _by_region(counts: LabelCounts, regions: Mapping[str, np.ndarray]) -> dict[str, dict]:
-    cropped = {name: region[counts.box] for name, region in regions.items()}
-    lesions, predicted = (
-        np.array(component_regions(labels, len(voxels), cropped), dtype=object)
-        for labels, voxels in (
-            (counts.reference_labels, counts.reference_voxels),
-            (counts.prediction_labels, counts.prediction_voxels),
-        )
-    )
-    found = counts.matching
+def _panoptic(counts: Counts) -> dict[str, float | None]:
+    """PQ, SQ and RQ of the same components at IoU ≥ 0.5, whatever the rule."""
+    matched = counts.view.count(replace(counts.limits, rule=RULES["panoptic"]))
+    ious, lesions, regions = matched.matched_ious, matched.counted.sum(), matched.kept.sum()
+    return {
+        "panoptic_quality": defined(panoptic.panoptic_quality(ious, lesions, regions)),
+        "segmentation_quality": defined(panoptic.segmentation_quality(ious)),
+        "recognition_quality": defined(panoptic.recognition_quality(len(ious), lesions, regions)),
+    }
+
+
+def _lesionwise(scored: LabelCounts) -> dict[str, float | None]:
+    """Dice over lesions and false-positive regions; HD95 likewise where the rule publishes it."""
+    counts = scored.counts
+    wrong = len(counts.matching.false_positives)
+    units = int(counts.counted.sum()) + wrong
+    mean_dice = float(counts.pooled_dice.sum()) / units if units else math.nan
+    hd95 = None
+    if counts.limits.rule.kind == "touch" and units:
+        hd95 = (float(pooled_hd95_mm(scored).sum()) + PENALTY_MM * wrong) / units
+    return {"lesionwise_dice": defined(mean_dice), "lesionwise_hd95_mm": hd95}
+
+
+def pooled_hd95_mm(scored: LabelCounts) -> np.ndarray:
+    """(K,) float: HD95 of every required lesion with all components that reach it.
+
+    :data:`PENALTY_MM` for a lesion that nothing reaches.
+    """
+    counts, overlaps = scored.counts, scored.counts.view.overlaps
+    links = overlaps.where(counts.kept[overlaps.prediction - 1])
+    result = []
+    for lesion in np.flatnonzero(counts.counted) + 1:
+        pooled = links.prediction[links.reference == lesion]
+        if len(pooled) == 0:
+            result.append(PENALTY_MM)
+            continue
+        masks = scored.lesions.labels == lesion, np.isin(scored.prediction_labels, pooled)
+        box = union_box(*masks)
+        distances = surface.surface_distances(masks[0][box], masks[1][box], scored.affine)
+        result.append(surface.hausdorff95_mm(distances))
+    return np.array(result)
+
+
+def _by_region(counts: Counts, regions: Sequence[str]) -> dict[str, dict]:
+    view, found = counts.view, counts.matching
     result = {}
     for name in (*regions, NOWHERE):
-        wrong = found.false_positives[predicted[found.false_positives - 1] == name]
-        hits = int((predicted[found.true_positives - 1] == name).sum())
-        detected = int((lesions[found.detected - 1] == name).sum())
-        missed = int((lesions[found.missed - 1] == name).sum())
-        volume_mm3 = counts.prediction_voxels[wrong - 1].sum() * counts.voxel_volume_mm3
+        wrong = _inside(view.prediction, found.false_positives, name)
+        hits = len(_inside(view.prediction, found.true_positives, name))
+        detected = len(_inside(view.reference, found.detected, name))
+        missed = len(_inside(view.reference, found.missed, name))
         result[name] = {
             "reference_lesions": detected + missed,
             "detected_lesions": detected,
@@ -119,6 +150,11 @@ def _by_region(counts: LabelCounts, regions: Mapping[str, np.ndarray]) -> dict[s
             "predicted_regions": hits + len(wrong),
             "true_positive_regions": hits,
             "false_positive_regions": len(wrong),
-            "false_positive_volume_ml": float(volume_mm3 / 1000),
+            "false_positive_volume_ml": counts.volume_ml(view.prediction, wrong),
         }
     return result
+
+
+def _inside(side: Side, components: np.ndarray, region: str) -> np.ndarray:
+    places = np.array(side.region, dtype=object)
+    return components[places[components - 1] == region]

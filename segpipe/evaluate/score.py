@@ -4,97 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from segpipe.config import EvaluateConfig, OperatingPoint
 from segpipe.errors import DataError, GeometryError
-from segpipe.evaluate.counting import LabelCounts, Limits, count_label
-from segpipe.evaluate.rows import defined, detail_row, score_row
-from segpipe.evaluate.summary import failed_row, score_document, summarise
+from segpipe.evaluate.counting import LabelCounts, count_label, union_box
+from segpipe.evaluate.rows import detail_row, score_row
+from segpipe.evaluate.settings import LabelValues, ScoreSettings
 from segpipe.lesions.classes import class_map
-from segpipe.lesions.matching import parse_rule
+from segpipe.lesions.components import label_components
+from segpipe.lesions.reference import find_lesions
+from segpipe.lesions.view import View, make_view
 from segpipe.volume import Volume, describe_grid, same_grid
-
-__all__ = [
-    "LabelScore",
-    "LabelValues",
-    "ScoreSettings",
-    "defined",
-    "failed_row",
-    "mask_of",
-    "score_case",
-    "score_document",
-    "score_labels",
-    "summarise",
-]
-
-LabelValues = int | tuple[int, ...] | None
-"""Value of a label, several values together, or None: every value but the background."""
-
-NonNegative = Annotated[float, Field(ge=0)]
-
-
-class ScoreSettings(BaseModel):
-    """How masks are scored; written into every document of scores."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    rule: str = Field("any", description="any, iou:X or overlap:X")
-    connectivity: Literal[6, 18, 26] = Field(26, description="neighbours that make a component")
-    min_size_mm3: NonNegative = Field(
-        0.0, description="lesions and predicted regions below this size are not counted"
-    )
-    removal_size_mm3: NonNegative = Field(
-        0.0, description="predicted components below this size are removed before scoring"
-    )
-    threshold: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.5, description="foreground is probability > threshold, strictly"
-    )
-    tolerance_mm: Annotated[float, Field(gt=0)] = Field(1.0, description="of the surface Dice")
-    reference_instances: bool = Field(
-        False, description="the reference numbers its lesions; the numbers are no labels"
-    )
-    ignore_label: int | None = Field(None, description="reference value that counts for nobody")
-    strict: bool = Field(False, description="a case with a NaN probability fails")
-    bootstrap: Annotated[int, Field(ge=0)] = Field(1000, description="draws for intervals")
-    seed: int = Field(0, description="of the bootstrap")
-
-    @field_validator("rule")
-    @classmethod
-    def _known_rule(cls, rule: str) -> str:
-        parse_rule(rule)
-        return rule
-
-    @classmethod
-    def from_config(
-        cls,
-        evaluate: EvaluateConfig,
-        operating_point: OperatingPoint,
-        *,
-        ignore_label: int | None = None,
-        seed: int = 0,
-    ) -> ScoreSettings:
-        """The settings by which ``segpipe evaluate`` scores probabilities."""
-        return cls(
-            rule=evaluate.rule,
-            connectivity=evaluate.connectivity,
-            min_size_mm3=evaluate.min_size_mm3,
-            removal_size_mm3=operating_point.min_size_mm3,
-            threshold=operating_point.threshold,
-            tolerance_mm=evaluate.tolerance_mm,
-            ignore_label=ignore_label,
-            bootstrap=evaluate.bootstrap,
-            seed=seed,
-        )
-
-    def limits(self) -> Limits:
-        """What makes a component, and which count."""
-        return Limits(
-            parse_rule(self.rule), self.connectivity, self.min_size_mm3, self.removal_size_mm3
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,15 +28,20 @@ class LabelScore:
     row : dict
         The promised fields; None for what is undefined.
     detail : dict
-        Further figures: IoU, ASSD, volume errors, by size, by region, what the size filter
-        removed, what was ignored.
+        Further figures: IoU, ASSD, volume errors, panoptic quality, by size, by region, what the
+        size filter removed, what was ignored.
     counts : LabelCounts
-        Components and their matching, for painting and tables.
+        Label maps and what was counted on them, for painting.
     """
 
     row: dict[str, Any]
     detail: dict[str, Any]
     counts: LabelCounts
+
+    @property
+    def view(self) -> View:
+        """The components, for the table."""
+        return self.counts.counts.view
 
 
 def score_case(
@@ -145,6 +72,7 @@ def score_labels(
     regions: Mapping[str, np.ndarray] | None = None,
     only: Collection[str] | None = None,
     flags: Sequence[str] = (),
+    views: Mapping[str, View] | None = None,
 ) -> list[LabelScore]:
     """Score every label of one case.
 
@@ -165,6 +93,9 @@ def score_labels(
         Score these labels and no others.
     flags : sequence of str
         What the readers noticed; goes into every row.
+    views : mapping of str to View, optional
+        By label: components of these probabilities at ``settings.threshold``, made by
+        :func:`tabulate` with the same rule and connectivity. They are not tabulated again.
 
     Returns
     -------
@@ -178,29 +109,122 @@ def score_labels(
     DataError
         If the probabilities fit neither the labels nor [0, 1].
     """
+    _check_grid(case, reference, prediction)
+    chosen = {name: labels[name] for name in labels if only is None or name in only}
+    masks, noticed = prediction_masks(case, prediction, labels, chosen, settings)
+    soft = prediction.array.dtype.kind == "f"
+    scores = []
+    for name, values in chosen.items():
+        truth, predicted = reference_mask(reference.array, values, settings), masks[name]
+        if settings.ignore_label is not None:
+            predicted = predicted & (reference.array != settings.ignore_label)
+        counted = count_label(
+            truth,
+            predicted,
+            reference.affine,
+            settings.limits(),
+            names=(case, name),
+            instances=settings.reference_instances,
+            probability=_own(prediction.array, labels, name) if soft else None,
+            threshold=settings.threshold if soft else float("nan"),
+            regions=regions,
+            view=(views or {}).get(name),
+        )
+        row = score_row(case, name, [*flags, *noticed], counted, settings.tolerance_mm)
+        names = None if regions is None else tuple(regions)
+        scores.append(LabelScore(row, detail_row(case, name, counted, names), counted))
+    return scores
+
+
+def tabulate(
+    case: str,
+    reference: Volume,
+    probability: Volume,
+    labels: Mapping[str, LabelValues],
+    settings: ScoreSettings,
+    thresholds: Sequence[float],
+    *,
+    regions: Mapping[str, np.ndarray] | None = None,
+    only: Collection[str] | None = None,
+) -> list[View]:
+    """Every component of one case at every threshold, on both sides.
+
+    Parameters
+    ----------
+    case, reference, labels, regions, only
+        As in :func:`score_labels`.
+    probability : Volume, (X, Y, Z) or (X, Y, Z, K) float
+        In the order of ``labels``; NaN counts as 0.
+    settings : ScoreSettings
+        Rule, connectivity, instances and ignore label; no component is left out for its size.
+    thresholds : sequence of float
+
+    Returns
+    -------
+    list of View
+        For each threshold, one per label.
+
+    Raises
+    ------
+    GeometryError
+        If the volumes do not lie on one grid.
+    """
+    _check_grid(case, reference, probability)
+    limits = settings.limits()
+    scores = np.nan_to_num(probability.array)
+    foreground = scores if scores.ndim == 3 else scores.sum(axis=-1)
+    margin = limits.rule.dilation_voxels
+    box = union_box(reference.array, foreground > min(thresholds), margin=margin)
+    truth, scores = reference.array[box], scores[box]
+    cropped = {name: region[box] for name, region in (regions or {}).items()}
+    valid = None if settings.ignore_label is None else truth != settings.ignore_label
+    chosen = {name: labels[name] for name in labels if only is None or name in only}
+    instances = settings.reference_instances
+    lesions = {
+        name: find_lesions(reference_mask(truth, values, settings), limits, instances=instances)
+        for name, values in chosen.items()
+    }
+    views = []
+    for threshold in thresholds:
+        classes = class_map(scores, threshold)
+        for name in chosen:
+            mask = classes == _index(scores, labels, name) + 1
+            views.append(
+                make_view(
+                    case,
+                    name,
+                    lesions[name].labels,
+                    label_components(mask if valid is None else mask & valid, limits.connectivity)[
+                        0
+                    ],
+                    reference.voxel_volume_mm3,
+                    reach=lesions[name].reach,
+                    threshold=threshold,
+                    probability=_own(scores, labels, name),
+                    regions=cropped,
+                )
+            )
+    return views
+
+
+def _check_grid(case: str, reference: Volume, prediction: Volume) -> None:
     if not same_grid(reference, prediction):
         raise GeometryError(
             f"{case}: expected reference and prediction on one grid; received "
             f"{describe_grid(reference)} and {describe_grid(prediction)}. "
             "Bring the prediction onto the reference's grid."
         )
-    chosen = {name: labels[name] for name in labels if only is None or name in only}
-    masks, noticed = prediction_masks(case, prediction, labels, chosen, settings)
-    scores = []
-    for name, values in chosen.items():
-        truth, predicted = reference_mask(reference.array, values, settings), masks[name]
-        if settings.ignore_label is not None:
-            predicted = predicted & (reference.array != settings.ignore_label)
-        counts = count_label(
-            truth,
-            predicted,
-            reference.affine,
-            settings.limits(),
-            instances=settings.reference_instances,
-        )
-        row = score_row(case, name, [*flags, *noticed], counts, settings.tolerance_mm)
-        scores.append(LabelScore(row, detail_row(case, name, counts, regions), counts))
-    return scores
+
+
+def _index(probabilities: np.ndarray, labels: Mapping[str, LabelValues], name: str) -> int:
+    """Which map is the label's; a single map is that of whatever label is scored."""
+    return 0 if probabilities.ndim == 3 else list(labels).index(name)
+
+
+def _own(probabilities: np.ndarray, labels: Mapping[str, LabelValues], name: str) -> np.ndarray:
+    if probabilities.ndim == 3:
+        return probabilities
+    return probabilities[..., _index(probabilities, labels, name)]
 
 
 def reference_mask(array: np.ndarray, values: LabelValues, settings: ScoreSettings) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
-from segpipe.evaluate.bootstrap import mean_interval
+from segpipe.evaluate.bootstrap import mean_interval, ratio_interval
 from segpipe.metrics.detection import add_by_size
 
 SCHEMA = 1
@@ -26,6 +26,7 @@ def score_document(
     rows: Sequence[Mapping[str, Any]],
     details: Sequence[Mapping[str, Any]] = (),
     patients: Mapping[str, str] | None = None,
+    groups: Mapping[str, Mapping[str, str]] | None = None,
 ) -> dict[str, Any]:
     """The document that ``segpipe score --json`` writes.
 
@@ -38,6 +39,8 @@ def score_document(
         Further figures per case and label; written beside the rows.
     patients : mapping of str to str, optional
         Case id to patient; without it every case is a patient.
+    groups : mapping of str to mapping of str to str, optional
+        Column, such as site, to case id to value: figures are also given for each value.
 
     Returns
     -------
@@ -45,13 +48,12 @@ def score_document(
         Without nan: ready for JSON.
     """
     plain = settings.model_dump(mode="json")
+    draws = {"bootstrap": plain["bootstrap"], "seed": plain["seed"]}
     return {
         "schema": SCHEMA,
         "settings": plain,
         "rows": [dict(row) for row in rows],
-        "summary": summarise(
-            rows, plain["bootstrap"], plain["seed"], details=details, patients=patients
-        ),
+        "summary": summarise(rows, **draws, details=details, patients=patients, groups=groups),
         "details": [dict(detail) for detail in details],
     }
 
@@ -63,12 +65,13 @@ def summarise(
     *,
     details: Sequence[Mapping[str, Any]] = (),
     patients: Mapping[str, str] | None = None,
+    groups: Mapping[str, Mapping[str, str]] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Summarise rows by label.
 
     Parameters
     ----------
-    rows, details, patients
+    rows, details, patients, groups
         As in :func:`score_document`.
     bootstrap, seed : int
         Draws of the bootstrap over patients, and its seed.
@@ -78,8 +81,10 @@ def summarise(
     dict
         Per label: ``cases`` (scored), ``failed``; per figure ``mean``, ``median``, ``iqr``,
         ``ci95`` (of the mean), ``defined`` (rows with a value), each None where nothing is
-        defined; ``lesion_free``: the cases without a counted lesion, apart; with details also
-        ``by_size`` (pooled) and ``regions``. A failed row is counted and never averaged.
+        defined; ``lesion_free``: the cases without a counted lesion, apart; ``pooled_sensitivity``
+        (detected over all lesions); with details also ``by_size`` (pooled) and ``regions``; with
+        groups also ``groups``: column to value to the same figures, ``cases`` and ``failed``. A
+        failed row is counted and never averaged.
     """
     summary = {}
     for label in dict.fromkeys(row["label"] for row in rows):
@@ -89,6 +94,8 @@ def summarise(
         block: dict[str, Any] = {"cases": len(scored), "failed": len(mine) - len(scored)}
         block |= _figures(scored, patients, bootstrap, seed)
         block |= _figures(extra, patients, bootstrap, seed)
+        found = [(r["case"], r["detected_lesions"], r["reference_lesions"]) for r in scored]
+        block["pooled_sensitivity"] = _ratio(found, patients, bootstrap, seed)
         free = [row for row in scored if row["reference_lesions"] == 0]
         wrong = ["false_positive_regions", "false_positive_volume_ml"]
         block["lesion_free"] = {
@@ -96,8 +103,13 @@ def summarise(
             **{name: _spread(free, name, patients, bootstrap, seed) for name in wrong},
         }
         if extra:
-            block["by_size"] = add_by_size([detail["by_size"] for detail in extra])
+            block["by_size"] = _by_size(extra, patients, bootstrap, seed)
             block["regions"] = _regions(extra, patients, bootstrap, seed)
+        if groups:
+            block["groups"] = {
+                column: _groups(mine, values, patients, bootstrap, seed)
+                for column, values in groups.items()
+            }
         summary[label] = block
     return summary
 
@@ -121,6 +133,44 @@ def _spread(rows, name, patients, bootstrap, seed) -> dict[str, Any]:
         "ci95": list(interval) if interval else None,
         "defined": len(chosen),
     }
+
+
+def _ratio(counts, patients, bootstrap, seed) -> dict[str, Any]:
+    """A ratio of sums over cases, (case, part, whole), with its interval."""
+    whole = sum(row[2] for row in counts)
+    if not whole:
+        return {"value": None, "ci95": None}
+    owners = [(patients or {}).get(row[0], row[0]) for row in counts]
+    parts, wholes = [row[1] for row in counts], [row[2] for row in counts]
+    interval = ratio_interval(parts, wholes, owners, bootstrap, seed)
+    return {"value": sum(parts) / whole, "ci95": list(interval) if interval else None}
+
+
+def _by_size(details, patients, bootstrap, seed) -> list[dict[str, Any]]:
+    """Pooled bins; sensitivity and false-positive regions per scan with their intervals."""
+    bins = add_by_size([detail["by_size"] for detail in details])
+    for index, total in enumerate(bins):
+        mine = [(detail["case"], detail["by_size"][index]) for detail in details]
+        found = [(case, one["detected"], one["lesions"]) for case, one in mine]
+        wrong = [(case, one["false_positive_regions"], 1) for case, one in mine]
+        total["sensitivity_ci95"] = _ratio(found, patients, bootstrap, seed)["ci95"]
+        rate = _ratio(wrong, patients, bootstrap, seed)
+        total["false_positive_regions_per_scan"] = rate["value"]
+        total["false_positive_regions_per_scan_ci95"] = rate["ci95"]
+    return bins
+
+
+def _groups(rows, values: Mapping[str, str], patients, bootstrap, seed) -> dict[str, dict]:
+    groups = {}
+    for value in sorted({values[row["case"]] for row in rows if row["case"] in values}):
+        mine = [row for row in rows if values.get(row["case"]) == value]
+        scored = [row for row in mine if row["status"] == "scored"]
+        groups[value] = {
+            "cases": len(scored),
+            "failed": len(mine) - len(scored),
+            **_figures(scored, patients, bootstrap, seed),
+        }
+    return groups
 
 
 def _regions(details, patients, bootstrap, seed) -> dict[str, dict]:

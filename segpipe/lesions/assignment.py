@@ -1,4 +1,4 @@
-"""One-to-one assignment: most pairs, then largest overlap, then lowest labels."""
+"""One-to-one assignment: the best choice of pairs, and the greedy one."""
 
 from __future__ import annotations
 
@@ -38,6 +38,41 @@ def best_assignment(
     chosen = np.zeros(len(reference), bool)
     for edges in _clusters(reference, prediction):
         chosen[edges[_solve(reference[edges], prediction[edges], overlap[edges])]] = True
+    return chosen
+
+
+def greedy_assignment(
+    reference: np.ndarray, prediction: np.ndarray, score: np.ndarray
+) -> np.ndarray:
+    """Take candidate pairs from the highest score down, each component once.
+
+    Parameters
+    ----------
+    reference, prediction : (E,) int ndarray
+        Candidate pairs, each at most once.
+    score : (E,) float ndarray
+        Ties go to the lowest reference, then to the lowest prediction.
+
+    Returns
+    -------
+    (E,) bool ndarray
+        The chosen pairs.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> pairs = np.array([1, 1, 2]), np.array([1, 2, 1])
+    >>> greedy_assignment(*pairs, np.array([0.9, 0.1, 0.1])).tolist()
+    [True, False, False]
+    """
+    chosen = np.zeros(len(reference), bool)
+    taken: tuple[set[int], set[int]] = (set(), set())
+    for edge in np.lexsort((prediction, reference, -score)).tolist():
+        pair = int(reference[edge]), int(prediction[edge])
+        if pair[0] not in taken[0] and pair[1] not in taken[1]:
+            chosen[edge] = True
+            taken[0].add(pair[0])
+            taken[1].add(pair[1])
     return chosen
 
 

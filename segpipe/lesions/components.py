@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import cc3d
@@ -12,20 +11,6 @@ Connectivity = Literal[6, 18, 26]
 
 SIZE_TOLERANCE = 1e-6
 """Share by which a size may fall short of a limit: affines are stored in single precision."""
-
-
-@dataclass(frozen=True)
-class Removed:
-    """What a size filter took away.
-
-    Parameters
-    ----------
-    components : int
-    volume_ml : float
-    """
-
-    components: int
-    volume_ml: float
 
 
 def label_components(mask: np.ndarray, connectivity: Connectivity = 26) -> tuple[np.ndarray, int]:
@@ -102,9 +87,7 @@ def large_enough(voxels: np.ndarray, voxel_volume_mm3: float, min_size_mm3: floa
     return np.asarray(voxels) * voxel_volume_mm3 >= min_size_mm3 * (1 - SIZE_TOLERANCE)
 
 
-def filter_by_size(
-    labels: np.ndarray, voxel_volume_mm3: float, min_size_mm3: float
-) -> tuple[np.ndarray, Removed]:
+def filter_by_size(labels: np.ndarray, voxel_volume_mm3: float, min_size_mm3: float) -> np.ndarray:
     """Remove the components below a size and number the others anew, in the same order.
 
     Parameters
@@ -115,31 +98,13 @@ def filter_by_size(
 
     Returns
     -------
-    labels : (X, Y, Z) int32 ndarray
-    removed : Removed
+    (X, Y, Z) int32 ndarray
     """
     voxels = component_voxels(labels, int(labels.max(initial=0)))
     kept = large_enough(voxels, voxel_volume_mm3, min_size_mm3) & (voxels > 0)
-    removed = (voxels > 0) & ~kept
-    account = Removed(int(removed.sum()), float(voxels[removed].sum() * voxel_volume_mm3 / 1000))
     numbers = np.zeros(len(voxels) + 1, np.int32)
     numbers[1:][kept] = np.arange(1, kept.sum() + 1)
-    return numbers[labels], account
-
-
-def lesions_lost(before: np.ndarray, after: np.ndarray, reference_labels: np.ndarray) -> int:
-    """Reference lesions that were touched before a removal and are touched by nothing after it.
-
-    Parameters
-    ----------
-    before, after : (X, Y, Z) int or bool ndarray
-        Prediction before and after the removal; background is 0.
-    reference_labels : (X, Y, Z) int ndarray
-        Lesions 1..N.
-    """
-    touched = np.setdiff1d(reference_labels[before > 0], [0])
-    left = reference_labels[after > 0]
-    return len(np.setdiff1d(touched, left))
+    return numbers[labels]
 
 
 def keep_by_core(labels: np.ndarray, core: np.ndarray) -> np.ndarray:

@@ -2,57 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from segpipe.errors import ConfigError
-from segpipe.lesions.assignment import best_assignment
+from segpipe.config.rules import Rule
+from segpipe.lesions.assignment import best_assignment, greedy_assignment
 from segpipe.lesions.components import component_voxels
+from segpipe.lesions.covering import covered
 
 RATIO_TOLERANCE = 1e-9
-
-
-@dataclass(frozen=True)
-class Rule:
-    """When a predicted component counts as having found a lesion.
-
-    Parameters
-    ----------
-    kind : {'any', 'iou', 'overlap'}
-        any: one common voxel, many to many. iou: intersection over union of the two; overlap:
-        intersection over the predicted component; both one to one.
-    minimum : float
-        Smallest ratio that counts; 0 for ``any``.
-    """
-
-    kind: Literal["any", "iou", "overlap"]
-    minimum: float = 0.0
-
-
-def parse_rule(text: str) -> Rule:
-    """Read ``any``, ``iou:X`` or ``overlap:X`` with X above 0 and at most 1.
-
-    Raises
-    ------
-    ConfigError
-
-    Examples
-    --------
-    >>> parse_rule("iou:0.5")
-    Rule(kind='iou', minimum=0.5)
-    """
-    if text == "any":
-        return Rule("any")
-    found = re.fullmatch(r"(iou|overlap):(\d*\.?\d+)", text)
-    if found and 0 < float(found[2]) <= 1:
-        return Rule("iou" if found[1] == "iou" else "overlap", float(found[2]))
-    raise ConfigError(
-        f"rule: expected any, iou:X or overlap:X with X above 0 and at most 1; received {text!r}. "
-        "Write for instance iou:0.5."
-    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +33,11 @@ class Overlaps:
     def where(self, chosen: np.ndarray) -> Overlaps:
         """The pairs at which a (E,) bool array is true."""
         return Overlaps(self.reference[chosen], self.prediction[chosen], self.voxels[chosen])
+
+    def both_ways(self, side: Literal[0, 1]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """One side's components (0: reference), the other's, and what they share."""
+        pair = self.reference, self.prediction
+        return pair[side], pair[1 - side], self.voxels
 
 
 def find_overlaps(reference_labels: np.ndarray, prediction_labels: np.ndarray) -> Overlaps:
@@ -152,14 +117,14 @@ def match_overlaps(
     Parameters
     ----------
     overlaps : Overlaps
+        Under ``touch``, every pair that counts as touching, those without a common voxel included.
     reference_voxels, prediction_voxels : (N,) and (M,) int ndarray
         Size of every component.
     rule : Rule
-        ``iou`` and ``overlap`` match one to one: as many pairs as possible, among those the
-        largest total overlap, among those the lowest labels.
     reference_counted : (N,) bool ndarray
         Lesions that are required. The others count for nobody: they are not missed, and a
-        predicted component that finds one of them, and no counted one, is ignored.
+        predicted component that finds one of them, and no counted one, is ignored (a false
+        positive where ``rule.small_ignored`` is off).
     prediction_kept : (M,) bool ndarray
         Predicted components that exist; the others were removed by their size.
 
@@ -168,32 +133,56 @@ def match_overlaps(
     Matching
     """
     overlaps = overlaps.where(prediction_kept[overlaps.prediction - 1])
-    overlaps = overlaps.where(_satisfies(rule, overlaps, reference_voxels, prediction_voxels))
-    counted = reference_counted[overlaps.reference - 1]
-    links = overlaps.where(counted)
-    if rule.kind != "any":
-        chosen = best_assignment(links.reference, links.prediction, links.voxels)
-        links = links.where(chosen)
+    if rule.kind == "cover":
+        links = overlaps.where(reference_counted[overlaps.reference - 1])
+        found = covered(*links.both_ways(0), reference_voxels, prediction_voxels)
+        right = covered(*links.both_ways(1), prediction_voxels, reference_voxels)
+        detected, true_positives = np.flatnonzero(found) + 1, np.flatnonzero(right) + 1
+        small = np.zeros(0, np.int64)
+    else:
+        overlaps = overlaps.where(_satisfies(rule, overlaps, reference_voxels, prediction_voxels))
+        counted = reference_counted[overlaps.reference - 1]
+        links = overlaps.where(counted)
+        links = links.where(_chosen(rule, links, reference_voxels, prediction_voxels))
+        detected, true_positives = np.unique(links.reference), np.unique(links.prediction)
+        small = overlaps.prediction[~counted]
+    ignored = np.setdiff1d(small if rule.small_ignored else small[:0], true_positives)
     kept = np.flatnonzero(prediction_kept) + 1
-    required = np.flatnonzero(reference_counted) + 1
-    true_positives = np.unique(links.prediction)
-    ignored = np.setdiff1d(overlaps.prediction[~counted], true_positives)
-    detected = np.unique(links.reference)
     return Matching(
         links=np.stack([links.reference, links.prediction], axis=1),
         detected=detected,
-        missed=np.setdiff1d(required, detected),
+        missed=np.setdiff1d(np.flatnonzero(reference_counted) + 1, detected),
         true_positives=true_positives,
         false_positives=np.setdiff1d(kept, np.union1d(true_positives, ignored)),
         ignored_predictions=ignored,
     )
 
 
+def intersection_over_union(
+    overlaps: Overlaps, reference_voxels: np.ndarray, prediction_voxels: np.ndarray
+) -> np.ndarray:
+    """(E,) float: shared voxels of each pair over those of its union."""
+    sizes = reference_voxels[overlaps.reference - 1] + prediction_voxels[overlaps.prediction - 1]
+    return overlaps.voxels / (sizes - overlaps.voxels)
+
+
 def _satisfies(rule, overlaps, reference_voxels, prediction_voxels) -> np.ndarray:
-    predicted = prediction_voxels[overlaps.prediction - 1]
+    if rule.kind == "touch":
+        return np.ones(len(overlaps.voxels), bool)
     if rule.kind == "any":
         return overlaps.voxels > 0
     if rule.kind == "overlap":
+        predicted = prediction_voxels[overlaps.prediction - 1]
         return overlaps.voxels >= (rule.minimum - RATIO_TOLERANCE) * predicted
-    union = reference_voxels[overlaps.reference - 1] + predicted - overlaps.voxels
-    return overlaps.voxels >= (rule.minimum - RATIO_TOLERANCE) * union
+    ratio = intersection_over_union(overlaps, reference_voxels, prediction_voxels)
+    return ratio >= rule.minimum - RATIO_TOLERANCE
+
+
+def _chosen(rule, links, reference_voxels, prediction_voxels) -> np.ndarray:
+    """Which of the pairs that satisfy a rule become matches."""
+    if rule.kind in ("iou", "overlap"):
+        return best_assignment(links.reference, links.prediction, links.voxels)
+    if rule.kind == "greedy":
+        ratio = intersection_over_union(links, reference_voxels, prediction_voxels)
+        return greedy_assignment(links.reference, links.prediction, ratio)
+    return np.ones(len(links.voxels), bool)

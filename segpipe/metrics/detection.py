@@ -9,6 +9,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from segpipe.lesions.view import Counts
+
 SIZE_EDGES_MM3 = (0.0, 10.0, 30.0, 100.0, 300.0, 1000.0, math.inf)
 """Limits of the size bins; a lesion belongs to the bin with ``low ≤ size < high``."""
 
@@ -30,6 +32,23 @@ class DetectionCounts:
     missed: int
     true_positives: int
     false_positives: int
+
+
+def tally_of(counts: Counts) -> DetectionCounts:
+    """The four numbers of a view that was counted."""
+    found = counts.matching
+    return DetectionCounts(
+        len(found.detected),
+        len(found.missed),
+        len(found.true_positives),
+        len(found.false_positives),
+    )
+
+
+def f1_of(counts: Counts) -> float:
+    """F1 as the rule's source defines it: :func:`harmonic_f1` for MSSEG, else :func:`lesion_f1`."""
+    published = harmonic_f1 if counts.limits.rule.kind == "cover" else lesion_f1
+    return published(tally_of(counts))
 
 
 def lesion_sensitivity(counts: DetectionCounts) -> float:
@@ -63,6 +82,29 @@ def lesion_f1(counts: DetectionCounts) -> float:
     if counts.detected + counts.missed == 0:
         return math.nan
     return counts.detected / (counts.detected + (counts.false_positives + counts.missed) / 2)
+
+
+def harmonic_f1(counts: DetectionCounts) -> float:
+    """Harmonic mean of lesion sensitivity and lesion precision, as MSSEG has it.
+
+    It differs from :func:`lesion_f1` where true-positive regions and detected lesions differ in
+    number. No lesion: nan. Lesions, no region: 0.
+
+    References
+    ----------
+    Commowick et al., Scientific Reports 2018. doi:10.1038/s41598-018-31911-7
+
+    Examples
+    --------
+    >>> round(harmonic_f1(DetectionCounts(3, 1, 5, 1)), 4)
+    0.7895
+    """
+    found, right = lesion_sensitivity(counts), lesion_precision(counts)
+    if math.isnan(found):
+        return math.nan
+    if math.isnan(right) or found + right == 0:
+        return 0.0
+    return 2 * found * right / (found + right)
 
 
 def wilson(found: int, of: int) -> tuple[float, float] | None:

@@ -11,7 +11,7 @@ from segpipe.data.layouts import Case, Dataset
 from segpipe.data.nifti import read_labels
 from segpipe.data.read import CaseReader
 from segpipe.errors import SegpipeError
-from segpipe.evaluate.operating_point import operating_curve
+from segpipe.evaluate.operating_point import operating_curve, validation_tallies
 from segpipe.files import write_text
 from segpipe.model.bundle import Bundle, load_bundle
 from segpipe.observer import Observer
@@ -96,7 +96,9 @@ def _inputs(
 ) -> CohortInputs:
     choice = evaluation.choice
     scored = [case.id for case in cases if case.id not in evaluation.failed]
-    curve = operating_curve(evaluation.table, config.evaluate, scored) if scored else None
+    point = choice.operating_point
+    tallies = validation_tallies(evaluation.table, config.evaluate, scored, point)
+    curve = operating_curve(tallies) if scored else None
     optimistic = (
         "The operating point was chosen on these cases, so their figures are optimistic.",
     )
@@ -107,9 +109,10 @@ def _inputs(
         excluded=(),
         document=evaluation.document,
         curve=curve,
-        threshold=choice.operating_point.threshold,
-        min_size_mm3=choice.operating_point.min_size_mm3,
+        threshold=point.threshold,
+        min_size_mm3=point.min_size_mm3,
         chosen_by=choice.reason,
+        certificate=choice.certificate_document,
         pictures=_pictures(evaluation, cases, config, dataset.channels[0]),
         dataset=[
             ("Dataset", dataset.name),

@@ -73,6 +73,9 @@ def _read(name: str, store: Path) -> dict[str, Any]:
                     fix=f"Name the {_SCORES} that you mean.",
                 )
             rows[row["case"], row["label"]] = row
+        for detail in document.get("details") or ():
+            key = detail["case"], detail["label"]
+            rows[key] = {**detail, **rows[key]} if rows[key]["status"] == "scored" else rows[key]
     patients: dict[str, str] = {}
     for document in documents:
         patients |= document.get("patients") or {}

@@ -5,26 +5,37 @@ from __future__ import annotations
 import contextlib
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from rich.console import Console
 
 from segpipe.config import Config
 from segpipe.data.layouts import Case, Dataset, open_dataset
 from segpipe.data.splits import dataset_digest, make_folds
 from segpipe.errors import DataError, ModelError
+from segpipe.evaluate.certify import Certificate
+from segpipe.evaluate.operating_point import Choice
 from segpipe.model.bundle import Bundle
 from segpipe.observer import Observer, Together
 from segpipe.pipeline.cohort import publish_evaluation
 from segpipe.pipeline.evaluation import Evaluation, pool
 from segpipe.pipeline.fold import store_validation
-from segpipe.pipeline.models import bundle_folder, load_models
+from segpipe.pipeline.models import Loaded, bundle_folder, load_models
 from segpipe.pipeline.prepare import chosen_fold, tell_failures
 from segpipe.pipeline.provenance import source
 from segpipe.pipeline.runs import finished_bundle
 from segpipe.pipeline.score_output import score_table
-from segpipe.pipeline.scoring import evaluate_cases
+from segpipe.pipeline.scoring import (
+    Predicted,
+    choose_point,
+    evaluate_cases,
+    predict_cases,
+    probability_store,
+    score_cases,
+)
 
 
 @dataclass(frozen=True)
@@ -74,18 +85,15 @@ def run_evaluate(
     with _tracked(config, dataset, digest, split, fold) as (run_id, listeners):
         folder = config.output / config.name / "evaluations" / run_id
         everyone = Together([observer, *listeners])
-        done: list[Evaluation] = []
-        for part in parts:
-            observer.message(f"{part.name}: {len(part.cases)} cases")
-            done.append(_evaluate_part(part, dataset, digest, config, folder, everyone))
-        cases = [case for part in parts for case in part.cases]
-        whole = done[0] if len(done) == 1 else pool(done, cases, config, folder / "pooled")
+        task = _Task(dataset, digest, config, folder, everyone)
+        whole = _cross_validate(parts, task) if len(parts) > 1 else _evaluate_part(parts[0], task)
         first = bundle_folder(parts[0].bundles[0], config.output)
-        publish_evaluation(
-            whole, cases, dataset, config, first, everyone, on_validation=split == "validation"
-        )
+        cases = [case for part in parts for case in part.cases]
+        optimistic = split == "validation" and len(parts) == 1
+        publish_evaluation(whole, cases, dataset, config, first, everyone, on_validation=optimistic)
         console.print(score_table(whole.document))
-        console.print(f"operating point: {_describe(whole)}", highlight=False)
+        for line in _describe(whole.choice):
+            console.print(line, highlight=False)
         observer.message(f"evaluation in {whole.folder}")
     tell_failures(whole.failed, observer)
     return bool(whole.failed)
@@ -127,18 +135,111 @@ def _parts(config, dataset, bundles, fold, split) -> list[_Part]:
     return parts
 
 
-def _evaluate_part(part, dataset, digest, config, folder, observer) -> Evaluation:
-    loaded = load_models(part.bundles, config.output, engine=config.predict.engine, config=config)
-    for model in loaded.models:
-        _fits(model.bundle, part, dataset, digest, config)
-    point = None if part.choose else loaded.bundle.operating_point
-    name = part.name.replace(" ", "-")
+@dataclass(frozen=True)
+class _Task:
+    """What is the same for every part."""
+
+    dataset: Dataset
+    digest: str
+    config: Config
+    folder: Path
+    observer: Observer
+
+    def load(self, part: _Part) -> Loaded:
+        """The models of a part, if they fit it."""
+        self.observer.message(f"{part.name}: {len(part.cases)} cases")
+        config = self.config
+        loaded = load_models(
+            part.bundles, config.output, engine=config.predict.engine, config=config
+        )
+        for model in loaded.models:
+            _fits(model.bundle, part, self.dataset, self.digest, config)
+        return loaded
+
+    def part_folder(self, part: _Part) -> Path:
+        """Where what belongs to a part is written."""
+        return self.folder / part.name.replace(" ", "-")
+
+
+def _evaluate_part(part: _Part, task: _Task) -> Evaluation:
+    loaded = task.load(part)
     evaluation = evaluate_cases(
-        part.cases, dataset, config, loaded, folder / name, observer, point=point
+        part.cases,
+        task.dataset,
+        task.config,
+        loaded,
+        task.part_folder(part),
+        task.observer,
+        given=None if part.choose else _bundled(loaded.bundle),
     )
     if part.choose and len(loaded.folders) == 1 and not evaluation.failed:
-        store_validation(loaded.folders[0], evaluation, config, part.cases)
+        store_validation(loaded.folders[0], evaluation, task.config, part.cases)
     return evaluation
+
+
+def _bundled(bundle: Bundle) -> Choice:
+    """The operating point that a bundle brings along, with its certificate."""
+    known = dict((bundle.validation or {}).get("certificate") or {})
+    adopted = bool(known.pop("adopted", False))
+    certificate = Certificate(**known) if known else None
+    reason = "the bundle's, chosen on validation"
+    if adopted and certificate is not None:
+        reason = f"the bundle's, certified: {certificate.statement}"
+    return Choice(bundle.operating_point, {}, reason, certificate, certified=adopted)
+
+
+def _cross_validate(parts: Sequence[_Part], task: _Task) -> Evaluation:
+    """Every fold on what it held out, at the operating point that the other folds chose.
+
+    No case has a say in the point that it is scored at. The point that all folds together choose
+    goes into the bundles, with the pooled figures.
+    """
+    config, several = task.config, "not certified: the predictions come from the models of folds"
+    with probability_store(task.folder) as store:
+        predicted, models = [], []
+        for part in parts:
+            models.append(task.load(part))
+            predicted.append(
+                predict_cases(
+                    part.cases,
+                    task.dataset,
+                    config,
+                    models[-1],
+                    store,
+                    task.observer,
+                    point=config.predict.operating_point,
+                )
+            )
+        done = []
+        for k, (part, mine) in enumerate(zip(parts, predicted, strict=True)):
+            others = [one for i, one in enumerate(predicted) if i != k]
+            choice = _chosen_on(others, config, several)
+            reason = f"chosen on the other folds: {choice.reason}"
+            done.append(
+                score_cases(
+                    mine,
+                    replace(choice, reason=reason),
+                    task.dataset,
+                    config,
+                    models[k],
+                    task.part_folder(part),
+                    task.observer,
+                )
+            )
+        choice = _chosen_on(predicted, config, several)
+    reason = f"{choice.reason}; each fold is scored at the point that the other folds chose"
+    cases = [case for part in parts for case in part.cases]
+    whole = pool(done, cases, config, replace(choice, reason=reason), task.folder / "pooled")
+    for loaded in models:
+        if len(loaded.folders) == 1 and not whole.failed:
+            store_validation(loaded.folders[0], whole, config, cases)
+    return whole
+
+
+def _chosen_on(parts: Sequence[Predicted], config: Config, obstacle: str) -> Choice:
+    table = pd.concat([part.table for part in parts], ignore_index=True)
+    patients = {case: owner for part in parts for case, owner in part.patients.items()}
+    return choose_point(table, patients, config, obstacle=obstacle)
 
 
 def _fits(bundle: Bundle, part: _Part, dataset: Dataset, digest: str, config: Config) -> None:
@@ -171,10 +272,22 @@ def _fits(bundle: Bundle, part: _Part, dataset: Dataset, digest: str, config: Co
         )
 
 
-def _describe(evaluation: Evaluation) -> str:
-    point = evaluation.choice.operating_point
+def _describe(choice: Choice) -> list[str]:
+    point, certificate = choice.operating_point, choice.certificate
     text = f"threshold {point.threshold:g}, minimum size {point.min_size_mm3:g} mm³"
-    return f"{text} ({evaluation.choice.reason})"
+    if point.core_threshold is not None:
+        text += f", core {point.core_threshold:g}"
+    lines = [f"operating point: {text} ({choice.reason})"]
+    if certificate is None:
+        return lines
+    what = certificate.statement
+    if certificate.threshold is not None and not choice.certified:
+        what = (
+            f"not adopted (evaluate.choose=certified adopts it): threshold "
+            f"{certificate.threshold:g}, minimum size {certificate.min_size_mm3:g} mm³ would give "
+            f"{what}"
+        )
+    return [*lines, f"certificate: {what}"]
 
 
 @contextlib.contextmanager

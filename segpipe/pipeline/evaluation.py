@@ -14,11 +14,12 @@ import pandas as pd
 from segpipe.config import Config, OperatingPoint
 from segpipe.data.layouts import Case
 from segpipe.errors import SegpipeError
+from segpipe.evaluate.froc import froc_by_label
 from segpipe.evaluate.operating_point import Choice, false_positive_chance
-from segpipe.evaluate.score import ScoreSettings
+from segpipe.evaluate.settings import ScoreSettings
 from segpipe.evaluate.summary import score_document
-from segpipe.files import replacing, write_text
-from segpipe.pipeline.score_output import score_csv
+from segpipe.files import write_text
+from segpipe.pipeline.score_output import score_csv, write_table
 
 FIGURES = (
     "dice",
@@ -81,6 +82,7 @@ class Evaluation:
                 )
             ],
             "operating_point": self.choice.reason,
+            "certificate": self.choice.certificate_document,
         }
 
     def figures(self) -> dict[str, float]:
@@ -99,21 +101,34 @@ class Evaluation:
 
 
 def pool(
-    parts: Sequence[Evaluation], cases: Sequence[Case], config: Config, folder: Path
+    parts: Sequence[Evaluation],
+    cases: Sequence[Case],
+    config: Config,
+    choice: Choice,
+    folder: Path,
 ) -> Evaluation:
     """Out-of-fold scores of several folds as one: every case once, intervals over patients.
 
-    Each fold keeps the operating point that it was scored at; the pooled document names the
-    first and says that they may differ.
+    Parameters
+    ----------
+    parts : sequence of Evaluation
+        One per fold, each scored at its own operating point.
+    cases : sequence of Case
+        Of all folds.
+    config : Config
+    choice : Choice
+        The operating point that all folds together speak for; ``folds`` of the document has those
+        that the parts were scored at.
+    folder : Path
+
+    Returns
+    -------
+    Evaluation
     """
     rows = [row for part in parts for row in part.document["rows"]]
     details = [detail for part in parts for detail in part.document["details"]]
     table = pd.concat([part.table for part in parts], ignore_index=True)
-    first = parts[0].choice
-    points = {part.choice.operating_point for part in parts}
-    reason = first.reason if len(points) == 1 else "differs between folds; that of the first"
-    choice = Choice(first.operating_point, first.figures, reason)
-    document = make_document(rows, details, cases, config, choice)
+    document = make_document(rows, details, cases, config, choice, table)
     document["folds"] = [_point(part.choice) for part in parts]
     failed = {case: error for part in parts for case, error in part.failed.items()}
     write_scores(folder, document, table)
@@ -131,23 +146,33 @@ def make_document(
     cases: Sequence[Case],
     config: Config,
     choice: Choice,
+    table: pd.DataFrame,
 ) -> dict[str, Any]:
-    """What scores.json holds: the promised document, the operating point, the patients."""
+    """What scores.json holds: the promised document, curves, operating point and patients."""
     patients = {case.id: case.patient for case in cases}
     settings = score_settings(config, choice.operating_point)
-    document = score_document(settings, rows, details, patients)
-    return {**document, "operating_point": _point(choice), "patients": patients}
+    groups = {
+        column: {c.id: c.attributes[column] for c in cases if column in c.attributes}
+        for column in config.evaluate.by
+    }
+    scored = dict.fromkeys(detail["case"] for detail in details)
+    curves = froc_by_label(table, {case: patients[case] for case in scored}, settings)
+    document = score_document(settings, rows, details, patients, groups)
+    return {**document, "froc": curves, "operating_point": _point(choice), "patients": patients}
 
 
 def _point(choice: Choice) -> dict[str, Any]:
-    figures = {"reason": choice.reason, "figures": choice.figures}
-    return {**choice.operating_point.model_dump(), **figures}
+    return {
+        **choice.operating_point.model_dump(),
+        "reason": choice.reason,
+        "figures": choice.figures,
+        "certificate": choice.certificate_document,
+    }
 
 
 def write_scores(folder: Path, document: dict[str, Any], table: pd.DataFrame) -> None:
     """Write scores.json, scores.csv, components.csv and components.parquet."""
     write_text(folder / "scores.json", json.dumps(document, indent=1, ensure_ascii=False))
     write_text(folder / "scores.csv", score_csv(document))
-    write_text(folder / "components.csv", table.to_csv(index=False))
-    with replacing(folder / "components.parquet") as stream:
-        table.to_parquet(stream, index=False)
+    for name in ("components.csv", "components.parquet"):
+        write_table(folder / name, table)

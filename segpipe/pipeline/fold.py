@@ -88,7 +88,7 @@ def train_fold(
         model = Model(bundle, run, config.predict.overlap, config.predict.batch)
         loaded = Loaded((folder / "bundle",), (model,), device, chosen)
         evaluation = evaluate_cases(
-            validation, dataset, config, loaded, folder / "validation", observer, point=None
+            validation, dataset, config, loaded, folder / "validation", observer, given=None
         )
         failed |= evaluation.failed
         store_validation(folder / "bundle", evaluation, config, validation)

@@ -16,6 +16,7 @@ from segpipe.lesions.classes import class_map
 from segpipe.lesions.components import (
     component_voxels,
     filter_by_size,
+    keep_by_core,
     label_components,
 )
 from segpipe.lesions.places import component_regions
@@ -54,7 +55,7 @@ def segment(
     regions: Mapping[str, np.ndarray],
     midline_x_mm: float,
 ) -> Segmented:
-    """Threshold, label, filter by size, describe.
+    """Threshold, label, filter by size and hysteresis, describe.
 
     Parameters
     ----------
@@ -78,8 +79,10 @@ def segment(
     facts: list[dict[str, Any]] = []
     counts: dict[str, dict[str, Any]] = {}
     for index, (name, value) in enumerate(labels.items()):
-        found, _ = label_components(classes == index + 1, connectivity)
-        kept, removed = filter_by_size(found, probabilities.voxel_volume_mm3, point.min_size_mm3)
+        found, total = label_components(classes == index + 1, connectivity)
+        kept = filter_by_size(found, probabilities.voxel_volume_mm3, point.min_size_mm3)
+        if point.core_threshold is not None:
+            kept = keep_by_core(kept, probabilities.array[..., index] > point.core_threshold)
         kept, count = _largest_first(kept)
         inside = kept > 0
         mask[inside] = value
@@ -88,11 +91,13 @@ def segment(
             name, kept, count, probabilities, index, regions, midline_x_mm, len(facts)
         )
         facts += described
+        volume_ml = np.array([inside.sum(), ((found > 0) & ~inside).sum()], float)
+        volume_ml *= probabilities.voxel_volume_mm3 / 1000
         counts[name] = {
             "components": count,
-            "volume_ml": float(inside.sum() * probabilities.voxel_volume_mm3 / 1000),
-            "removed": removed.components,
-            "removed_volume_ml": removed.volume_ml,
+            "volume_ml": float(volume_ml[0]),
+            "removed": total - count,
+            "removed_volume_ml": float(volume_ml[1]),
         }
     return Segmented(mask, numbered, facts, counts)
 

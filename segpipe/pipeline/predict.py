@@ -44,6 +44,7 @@ class PredictRequest:
     probabilities: bool = False
     threshold: float | None = None
     min_size_mm3: float | None = None
+    core_threshold: float | None = None
     regions: Path | None = None
     overwrite: bool = False
     store: Path = Path("runs")
@@ -72,6 +73,7 @@ class PredictDocument:
             "settings": {
                 "threshold": point.threshold,
                 "min_size_mm3": point.min_size_mm3,
+                "core_threshold": point.core_threshold,
                 "connectivity": config.evaluate.connectivity,
                 "overlap": loaded.models[0].overlap,
             },
@@ -173,7 +175,7 @@ def run_predict(request: PredictRequest, observer: Observer) -> bool:
     loaded = load_models(request.bundles, request.store, engine=request.engine)
     observer.message(f"device: {loaded.device.describe()}; engine {loaded.engine}")
     bundle = loaded.bundle
-    point = operating_point(bundle, request.threshold, request.min_size_mm3)
+    point = operating_point(bundle, request.threshold, request.min_size_mm3, request.core_threshold)
     cases = find_scans(request.scans, len(bundle.plan.channels))
     document = PredictDocument(request.output, loaded, point)
     document.keep_earlier(overwrite=request.overwrite)
@@ -209,7 +211,10 @@ def _protect(cases: list[Case], document: PredictDocument, request: PredictReque
 
 
 def operating_point(
-    bundle: Bundle, threshold: float | None, min_size_mm3: float | None
+    bundle: Bundle,
+    threshold: float | None,
+    min_size_mm3: float | None,
+    core_threshold: float | None = None,
 ) -> OperatingPoint:
     """The bundle's operating point, unless the user says otherwise.
 
@@ -218,16 +223,19 @@ def operating_point(
     ConfigError
         If a value is out of range.
     """
-    point = bundle.operating_point
-    chosen = {
-        "threshold": point.threshold if threshold is None else threshold,
-        "min_size_mm3": point.min_size_mm3 if min_size_mm3 is None else min_size_mm3,
+    wanted = {
+        "threshold": threshold,
+        "min_size_mm3": min_size_mm3,
+        "core_threshold": core_threshold,
     }
-    if not 0 <= chosen["threshold"] < 1:
-        raise ConfigError(f"--threshold: expected 0 to below 1; received {threshold}.")
-    if not 0 <= chosen["min_size_mm3"] < math.inf:
-        raise ConfigError(f"--min-size-mm3: expected 0 or more; received {min_size_mm3}.")
-    return OperatingPoint(**chosen)
+    stated = {name: value for name, value in wanted.items() if value is not None}
+    for name, value in stated.items():
+        high = math.inf if name == "min_size_mm3" else 1
+        if not 0 <= value < high:
+            limits = "0 or more" if high == math.inf else "0 to below 1"
+            option = f"--{name.replace('_', '-')}"
+            raise ConfigError(f"{option}: expected {limits}; received {value}.")
+    return bundle.operating_point.model_copy(update=stated)
 
 
 def find_regions(

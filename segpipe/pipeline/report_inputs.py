@@ -60,6 +60,8 @@ def case_facts(record: CaseRecord, folder: Folder, now: str) -> dict[str, Any]:
     document, bundle, settings = folder.document, folder.document.bundle, folder.document.settings
     names = bundle.channels or tuple(f"channel {i}" for i in range(len(record.channels)))
     point = f"threshold {settings.threshold:g}, minimum size {settings.min_size_mm3:g} mm³"
+    if settings.core_threshold is not None:
+        point += f", core {settings.core_threshold:g}"
     validation, missing = _validation(folder)
     unknown = "not recorded"
     provenance = (

@@ -13,14 +13,14 @@ from pydantic import ValidationError
 
 from segpipe.data.nifti import align, read_labels, read_probability
 from segpipe.errors import ConfigError, DataError
-from segpipe.evaluate.score import (
-    LabelValues,
-    ScoreSettings,
-    failed_row,
-    score_document,
-    score_labels,
-)
+from segpipe.evaluate.froc import froc_by_label
+from segpipe.evaluate.score import score_labels, tabulate
+from segpipe.evaluate.settings import LabelValues, ScoreSettings
+from segpipe.evaluate.summary import failed_row, score_document
+from segpipe.evaluate.table import THRESHOLDS, component_table
+from segpipe.lesions.view import View
 from segpipe.parallel import map_cases
+from segpipe.pipeline.people import People
 from segpipe.pipeline.score_files import (
     Declared,
     Pair,
@@ -29,6 +29,7 @@ from segpipe.pipeline.score_files import (
     pair_files,
     region_files,
 )
+from segpipe.pipeline.score_output import write_table
 from segpipe.volume import Volume
 
 
@@ -64,6 +65,8 @@ def run_score(
     regions: Path | None = None,
     label: str | None = None,
     case_pattern: str | None = None,
+    people: People | None = None,
+    components: Path | None = None,
     workers: int = 1,
 ) -> dict[str, Any]:
     """Score predictions against references.
@@ -80,6 +83,10 @@ def run_score(
         Name or value of the only label to score.
     case_pattern : str, optional
         Regular expression; its first group, or else the whole match, is the case id.
+    people : People, optional
+        Patients of the cases, and the columns by which figures are grouped.
+    components : Path, optional
+        Where to write the table of components, as ``.csv`` or ``.parquet``.
     workers : int
         Cases scored side by side.
 
@@ -92,7 +99,7 @@ def run_score(
     Raises
     ------
     DataError
-        If there is nothing to score, or the label, pattern or region folder is unknown.
+        If there is nothing to score, or the label, pattern, manifest or region folder is unknown.
     """
     pairs = pair_files(references, predictions, case_pattern)
     declared = declared_labels(references)
@@ -102,18 +109,44 @@ def run_score(
     labels, only = chosen_labels(references, labels, label)
     maps = None if regions is None else region_files(regions, [pair.case for pair in pairs])
     job = Job(settings, labels, only, declared is not None and label is None, maps)
-    rows, details = [], []
+    rows, details, views = [], [], []
     for outcome in map_cases(partial(score_pair, job), pairs, workers=workers):
         if outcome.error is not None:
             rows += [failed_row(outcome.item.case, name, str(outcome.error)) for name in only]
             continue
-        rows += [row for row, _ in outcome.value]
-        details += [detail for _, detail in outcome.value]
-    return score_document(settings, rows, details)
+        for row, detail in outcome.value.rows:
+            rows.append(row)
+            details.append(detail)
+        views += outcome.value.views
+    table = component_table(views)
+    if components is not None:
+        write_table(components, table)
+    people = people or People({}, {})
+    cases = dict.fromkeys(detail["case"] for detail in details)
+    patients = {case: people.patients.get(case, case) for case in cases}
+    document = score_document(settings, rows, details, patients, people.groups)
+    curves = froc_by_label(table, patients, settings)
+    return {**document, "froc": curves} if curves else document
 
 
-def score_pair(job: Job, pair: Pair) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """Read and score one pair; a row and its details for every label."""
+@dataclass(frozen=True, eq=False)
+class PairScore:
+    """What one pair yields.
+
+    Parameters
+    ----------
+    rows : list of (dict, dict)
+        A row and its details for every label.
+    views : list of View
+        Components: of a mask once, of probabilities at every threshold.
+    """
+
+    rows: list[tuple[dict[str, Any], dict[str, Any]]]
+    views: list[View]
+
+
+def score_pair(job: Job, pair: Pair) -> PairScore:
+    """Read and score one pair."""
     if pair.problem is not None:
         raise pair.problem
     assert pair.reference is not None
@@ -124,6 +157,18 @@ def score_pair(job: Job, pair: Pair) -> list[tuple[dict[str, Any], dict[str, Any
     if job.closed:
         _check_values(pair, reference, prediction, job)
     regions, noticed = _read_regions(job, pair.case, reference)
+    views: list[View] = []
+    if prediction.array.dtype.kind == "f":
+        views = tabulate(
+            pair.case,
+            reference,
+            prediction,
+            job.labels,
+            job.settings,
+            sorted({*THRESHOLDS, job.settings.threshold}),
+            regions=regions,
+            only=job.only,
+        )
     scores = score_labels(
         pair.case,
         reference,
@@ -133,8 +178,10 @@ def score_pair(job: Job, pair: Pair) -> list[tuple[dict[str, Any], dict[str, Any
         regions=regions,
         only=job.only,
         flags=[*flags, *noticed],
+        views={view.label: view for view in views if view.threshold == job.settings.threshold},
     )
-    return [(score.row, score.detail) for score in scores]
+    rows = [(score.row, score.detail) for score in scores]
+    return PairScore(rows, views or [score.view for score in scores])
 
 
 def read_prediction(path: Path, *, strict: bool) -> tuple[Volume, tuple[str, ...]]:

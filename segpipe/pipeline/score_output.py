@@ -9,12 +9,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from rich import box
 from rich.console import Console, Group
 from rich.markup import escape
 from rich.table import Table
 
-from segpipe.files import write_text
+from segpipe.errors import DataError
+from segpipe.files import replacing, write_text
 
 
 def publish(
@@ -27,6 +29,29 @@ def publish(
         write_text(csv, score_csv(document))
     console.print(score_table(document))
     return any(row["status"] == "failed" for row in document["rows"])
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a table of components as CSV or Parquet, whichever the name says.
+
+    Raises
+    ------
+    DataError
+        If it says neither.
+    """
+    if path.suffix == ".csv":
+        write_text(path, table.to_csv(index=False))
+    elif path.suffix == ".parquet":
+        with replacing(path) as stream:
+            table.to_parquet(stream, index=False)
+    else:
+        raise DataError(
+            path,
+            "unknown kind of table",
+            expected="a name that ends in .csv or .parquet",
+            received=path.name,
+            fix="Rename it.",
+        )
 
 
 SHOWN = {
@@ -43,10 +68,18 @@ SHOWN = {
 
 
 def score_table(document: Mapping[str, Any]) -> Group:
-    """A row per case and label, the means of every label, and what failed."""
+    """A row per case and label, means, curves and groups, what was flagged and what failed."""
     failed = [row for row in document["rows"] if row["status"] == "failed"]
     errors = [f"[red]failed[/red] {escape(row['label'])}: {escape(row['error'])}" for row in failed]
-    return Group(_cases(document["rows"]), _means(document["summary"]), *errors)
+    notes = [
+        f"[yellow]note[/yellow] {escape(row['case'])}, {escape(row['label'])}: {escape(flag)}"
+        for row in document["rows"]
+        for flag in row.get("flags", ())
+    ]
+    curves = [_cpm(document["froc"])] if document.get("froc") else []
+    groups = [_groups(document["summary"])] if _grouped(document["summary"]) else []
+    means = _means(document["summary"])
+    return Group(_cases(document["rows"]), means, *curves, *groups, *notes, *errors)
 
 
 def _cases(rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -74,12 +107,54 @@ def _means(summary: Mapping[str, Mapping[str, Any]]) -> Table:
             if figure is None or figure["mean"] is None:
                 table.add_row(escape(label), title, "–", "–", "–", "0")
                 continue
-            low, high = figure["ci95"] or (None, None)
-            interval = "–" if low is None else f"{low:.3f} to {high:.3f}"
+            interval = _interval(figure["ci95"])
             mean, median = f"{figure['mean']:.3f}", f"{figure['median']:.3f}"
             table.add_row(escape(label), title, mean, interval, median, str(figure["defined"]))
         table.add_section()
     return table
+
+
+def _cpm(curves: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Sensitivity at fixed rates of false-positive regions per scan, and their mean."""
+    rates = list(next(iter(curves.values()))["cpm"][0]["sensitivity_at"])
+    table = Table(
+        *("label", "min. mm³", *(f"at {rate}" for rate in rates), "CPM", "95 % interval"),
+        box=box.SIMPLE_HEAD,
+        title="lesion sensitivity at false-positive regions per scan",
+    )
+    for label, curve in curves.items():
+        for row in curve["cpm"]:
+            reached = [_text(row["sensitivity_at"][rate]) for rate in rates]
+            interval = _interval(row["ci95"])
+            size = f"{row['min_size_mm3']:g}"
+            table.add_row(escape(label), size, *reached, _text(row["value"]), interval)
+        table.add_section()
+    return table
+
+
+GROUPED = ("dice", "lesion_sensitivity", "lesion_f1", "false_positive_regions")
+
+
+def _grouped(summary: Mapping[str, Mapping[str, Any]]) -> bool:
+    return any(block.get("groups") for block in summary.values())
+
+
+def _groups(summary: Mapping[str, Mapping[str, Any]]) -> Table:
+    table = Table(
+        *("label", "by", "value", "cases", *(SHOWN[name] for name in GROUPED)),
+        box=box.SIMPLE_HEAD,
+    )
+    for label, block in summary.items():
+        for column, values in block.get("groups", {}).items():
+            for value, figures in values.items():
+                means = [_text(figures.get(name, {}).get("mean")) for name in GROUPED]
+                names = (escape(text) for text in (label, column, value))
+                table.add_row(*names, str(figures["cases"]), *means)
+    return table
+
+
+def _interval(limits: Sequence[float] | None) -> str:
+    return "–" if limits is None else f"{limits[0]:.3f} to {limits[1]:.3f}"
 
 
 def score_csv(document: Mapping[str, Any]) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +18,12 @@ from segpipe.data.layouts import Case, Dataset
 from segpipe.data.nifti import read_grid, write_volume
 from segpipe.data.read import read_case
 from segpipe.errors import DataError, SegpipeError
-from segpipe.evaluate.operating_point import Choice, choose
-from segpipe.evaluate.score import LabelScore, score_labels
+from segpipe.evaluate.decision import decide
+from segpipe.evaluate.operating_point import Choice
+from segpipe.evaluate.score import LabelScore, score_labels, tabulate
 from segpipe.evaluate.summary import failed_row
-from segpipe.evaluate.table import THRESHOLDS, component_table, empty_table
+from segpipe.evaluate.table import THRESHOLDS, at_threshold, component_table, read_views
+from segpipe.lesions.view import View
 from segpipe.observer import Observer
 from segpipe.pipeline.evaluation import (
     Evaluation,
@@ -34,6 +38,32 @@ from segpipe.pipeline.prepare import dataset_regions
 from segpipe.predict.case import predict_scan
 
 
+@dataclass(frozen=True, eq=False)
+class Predicted:
+    """Cases with their probabilities on disk and their components in a table.
+
+    Parameters
+    ----------
+    store : Path
+        Probabilities, references and regions, case by case.
+    table : DataFrame
+        Of components, at every threshold.
+    cases : tuple of Case
+        All of them, failed ones included.
+    failed : dict of str to SegpipeError
+    """
+
+    store: Path
+    table: pd.DataFrame
+    cases: tuple[Case, ...]
+    failed: dict[str, SegpipeError]
+
+    @property
+    def patients(self) -> dict[str, str]:
+        """The cases that did not fail, to their patients."""
+        return {case.id: case.patient for case in self.cases if case.id not in self.failed}
+
+
 def evaluate_cases(
     cases: Sequence[Case],
     dataset: Dataset,
@@ -42,7 +72,7 @@ def evaluate_cases(
     folder: Path,
     observer: Observer,
     *,
-    point: OperatingPoint | None,
+    given: Choice | None,
 ) -> Evaluation:
     """Predict, tabulate, choose the operating point, score, paint.
 
@@ -56,7 +86,7 @@ def evaluate_cases(
     folder : Path
         For everything that is written.
     observer : Observer
-    point : OperatingPoint or None
+    given : Choice or None
         None: chosen on these cases as ``evaluate.choose`` says.
 
     Returns
@@ -69,56 +99,113 @@ def evaluate_cases(
     SegpipeError
         The first failure, with ``predict.strict``.
     """
+    with probability_store(folder) as store:
+        point = given.operating_point if given else config.predict.operating_point
+        predicted = predict_cases(cases, dataset, config, loaded, store, observer, point=point)
+        choice = given or choose_point(predicted.table, predicted.patients, config)
+        return score_cases(predicted, choice, dataset, config, loaded, folder, observer)
+
+
+@contextlib.contextmanager
+def probability_store(folder: Path) -> Iterator[Path]:
+    """A folder for probabilities that vanishes when the block ends."""
     folder.mkdir(parents=True, exist_ok=True)
-    fixed = point or config.predict.operating_point
-    failed: dict[str, SegpipeError] = {}
-    tables = []
     with tempfile.TemporaryDirectory(dir=folder, prefix=".probabilities-") as temporary:
-        store = Path(temporary)
-        for done, case in enumerate(cases, start=1):
-            try:
-                tables.append(
-                    _predict_and_tabulate(case, dataset, config, loaded, store, fixed.threshold)
-                )
-            except SegpipeError as error:
-                if config.predict.strict:
-                    raise
-                failed[case.id] = error
-            observer.progress(done, len(cases), f"predicting {case.id}")
-        table = pd.concat([t for t in tables if len(t)] or [empty_table()], ignore_index=True)
-        choice = _choice(table, config, cases, failed, point, loaded)
-        document = PredictDocument(folder, loaded, choice.operating_point)
-        scores: list[LabelScore] = []
-        for done, case in enumerate(cases, start=1):
-            if case.id in failed:
-                document.fail(case, failed[case.id], 0.0)
-            else:
-                scores += _score_one(case, dataset, config, choice, store, document)
-            observer.progress(done, len(cases), f"scoring {case.id}")
-        document.write()
+        yield Path(temporary)
+
+
+def choose_point(
+    table: pd.DataFrame,
+    patients: Mapping[str, str],
+    config: Config,
+    *,
+    obstacle: str | None = None,
+) -> Choice:
+    """The operating point that validation cases speak for, and what they can certify.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Components of the cases.
+    patients : mapping of str to str
+        The cases to their patients.
+    config : Config
+    obstacle : str, optional
+        Why these cases cannot calibrate; weights that were chosen on them are another reason.
+    """
+    if obstacle is None and (config.train.keep == "best" or config.train.patience > 0):
+        obstacle = (
+            "not certified: the weights were chosen on these patients (train.keep, train.patience)"
+        )
+    return decide(
+        table,
+        config.evaluate,
+        patients,
+        config.predict.operating_point,
+        seed=config.split.seed,
+        obstacle=obstacle,
+    )
+
+
+def predict_cases(
+    cases: Sequence[Case],
+    dataset: Dataset,
+    config: Config,
+    loaded: Loaded,
+    store: Path,
+    observer: Observer,
+    *,
+    point: OperatingPoint,
+) -> Predicted:
+    """Predict and tabulate; ``point`` is a threshold that the table shall have in any case."""
+    failed: dict[str, SegpipeError] = {}
+    views: list[View] = []
+    for done, case in enumerate(cases, start=1):
+        try:
+            views += _predict_and_tabulate(case, dataset, config, loaded, store, point.threshold)
+        except SegpipeError as error:
+            if config.predict.strict:
+                raise
+            failed[case.id] = error
+        observer.progress(done, len(cases), f"predicting {case.id}")
+    return Predicted(store, component_table(views), tuple(cases), failed)
+
+
+def score_cases(
+    predicted: Predicted,
+    choice: Choice,
+    dataset: Dataset,
+    config: Config,
+    loaded: Loaded,
+    folder: Path,
+    observer: Observer,
+) -> Evaluation:
+    """Score, paint and write what was predicted, at an operating point."""
+    cases, failed = predicted.cases, predicted.failed
+    document = PredictDocument(folder, loaded, choice.operating_point)
+    scores: list[LabelScore] = []
+    for done, case in enumerate(cases, start=1):
+        if case.id in failed:
+            document.fail(case, failed[case.id], 0.0)
+        else:
+            scores += _score_one(case, dataset, config, choice, predicted, document)
+        observer.progress(done, len(cases), f"scoring {case.id}")
+    document.write()
     rows = [score.row for score in scores]
     rows += [
         failed_row(case, label, str(error))
         for case, error in failed.items()
         for label in dataset.labels
     ]
-    scored = make_document(rows, [score.detail for score in scores], cases, config, choice)
-    write_scores(folder, scored, table)
-    return Evaluation(folder, scored, table, choice, failed)
-
-
-def _choice(table, config, cases, failed, point, loaded) -> Choice:
-    usable = [case.id for case in cases if case.id not in failed]
-    if point is None:
-        return choose(table, config.evaluate, usable, config.predict.operating_point)
-    fixed = config.evaluate.model_copy(update={"choose": "fixed"})
-    choice = choose(table, fixed, usable, point)
-    return Choice(choice.operating_point, choice.figures, "the bundle's, chosen on validation")
+    details = [score.detail for score in scores]
+    scored = make_document(rows, details, cases, config, choice, predicted.table)
+    write_scores(folder, scored, predicted.table)
+    return Evaluation(folder, scored, predicted.table, choice, failed)
 
 
 def _predict_and_tabulate(
     case, dataset, config, loaded, store: Path, threshold: float
-) -> pd.DataFrame:
+) -> list[View]:
     started = time.perf_counter()
     scan = read_case(case, dataset.labels, config.data)
     if scan.reference is None:
@@ -134,18 +221,21 @@ def _predict_and_tabulate(
     facts = {"flags": flags, "midline": midline_x_mm(scan.image), "regions": list(regions)}
     facts["seconds"] = time.perf_counter() - started
     (store / f"{case.id}.json").write_text(json.dumps(facts))
-    return component_table(
+    return tabulate(
         case.id,
         scan.reference,
         probabilities,
         dataset.labels,
         score_settings(config, OperatingPoint()),
+        sorted({*THRESHOLDS, threshold}),
         regions=regions,
-        thresholds=sorted({*THRESHOLDS, threshold}),
     )
 
 
-def _score_one(case, dataset, config, choice, store: Path, document) -> list[LabelScore]:
+def _score_one(
+    case, dataset, config, choice: Choice, predicted: Predicted, document
+) -> list[LabelScore]:
+    store = predicted.store
     grid = read_grid(case.channels[0].path, max_voxels=config.data.max_voxels)
     reference = grid.with_array(np.load(store / f"{case.id}.reference.npy"))
     probabilities = grid.with_array(np.load(store / f"{case.id}.npy"))
@@ -171,6 +261,8 @@ def _score_one(case, dataset, config, choice, store: Path, document) -> list[Lab
         seconds=facts["seconds"],
     )
     document.add(entry)
+    own = predicted.table[predicted.table["case"] == case.id]
+    views = read_views(at_threshold(own, choice.operating_point.threshold))
     scores = score_labels(
         case.id,
         reference,
@@ -179,6 +271,7 @@ def _score_one(case, dataset, config, choice, store: Path, document) -> list[Lab
         score_settings(config, choice.operating_point),
         regions=regions or None,
         flags=tuple(facts["flags"]),
+        views={view.label: view for view in views},
     )
     painted = np.zeros(grid.shape, np.uint8)
     for score in scores:

@@ -71,6 +71,8 @@ class CohortInputs:
         The operating point.
     chosen_by : str
         Why that point, in a sentence.
+    certificate : mapping or None
+        What was, or could be, certified; ``adopted`` says which.
     pictures : sequence of CasePicture
     dataset, model, provenance : sequence of (str, str)
         Facts to print.
@@ -87,6 +89,7 @@ class CohortInputs:
     threshold: float
     min_size_mm3: float
     chosen_by: str = ""
+    certificate: Mapping[str, Any] | None = None
     pictures: Sequence[CasePicture] = ()
     dataset: Sequence[tuple[str, str]] = ()
     model: Sequence[tuple[str, str]] = ()

@@ -96,6 +96,7 @@ class SettingsRecord(Record):
 
     threshold: float
     min_size_mm3: float
+    core_threshold: float | None = None
     connectivity: int = 26
     overlap: float | None = None
 

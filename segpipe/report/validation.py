@@ -62,6 +62,8 @@ class Validation:
         Bins of size and mean probability: components, false_positives, chance.
     threshold, min_size_mm3 : float
         The operating point at which all of this was measured.
+    certificate : str or None
+        What is certified for this operating point, in a sentence; None: nothing.
     """
 
     cases: int | None
@@ -71,6 +73,7 @@ class Validation:
     chances: Sequence[Mapping[str, Any]]
     threshold: float
     min_size_mm3: float
+    certificate: str | None = None
 
 
 def read_validation(
@@ -100,13 +103,16 @@ def read_validation(
     if not part:
         return None, "this bundle was not validated"
     point = bundle.get("operating_point") or {}
-    for name in ("threshold", "min_size_mm3"):
+    for name in ("threshold", "min_size_mm3", "core_threshold"):
         measured, used = point.get(name), settings.get(name)
+        if measured is None and used is None and name == "core_threshold":
+            continue
         if measured is None or used is None or not math.isclose(measured, used, abs_tol=1e-9):
             return None, (
                 f"validation was measured at {_point(point)}; "
                 f"this prediction was made at {_point(settings)}"
             )
+    certificate = part.get("certificate") or {}
     return (
         Validation(
             cases=part.get("cases"),
@@ -116,6 +122,7 @@ def read_validation(
             chances=part.get("false_positive_chance") or (),
             threshold=float(point["threshold"]),
             min_size_mm3=float(point["min_size_mm3"]),
+            certificate=certificate["statement"] if certificate.get("adopted") else None,
         ),
         "",
     )
@@ -125,7 +132,9 @@ def _point(point: Mapping[str, Any]) -> str:
     threshold, size = point.get("threshold"), point.get("min_size_mm3")
     if threshold is None or size is None:
         return "an operating point that is not recorded"
-    return f"threshold {threshold:g} and minimum size {size:g} mm³"
+    core = point.get("core_threshold")
+    also = "" if core is None else f", core {core:g}"
+    return f"threshold {threshold:g} and minimum size {size:g} mm³{also}"
 
 
 def _within(value: float, low: float | None, high: float | None, *, closed: bool = False) -> bool:

@@ -9,9 +9,11 @@ import numpy as np
 
 from segpipe.config import Config
 from segpipe.lesions.classes import class_map
-from segpipe.lesions.components import component_voxels, label_components, large_enough
-from segpipe.lesions.matching import find_overlaps, match_overlaps, parse_rule
-from segpipe.metrics.detection import DetectionCounts, lesion_f1, lesion_sensitivity
+from segpipe.lesions.components import label_components
+from segpipe.lesions.limits import Limits
+from segpipe.lesions.reference import find_lesions
+from segpipe.lesions.view import make_view
+from segpipe.metrics.detection import f1_of, lesion_sensitivity, tally_of
 from segpipe.metrics.overlap import count_voxels, dice
 from segpipe.predict.engines import Engine
 from segpipe.predict.window import predict_volume
@@ -77,36 +79,28 @@ def make_validate(
 
 
 def _figures(case: PreparedCase, probabilities, config, classes) -> list[list[float]]:
-    point, rule = config.predict.operating_point, parse_rule(config.evaluate.rule)
+    point = config.predict.operating_point
+    limits = Limits.of(config.evaluate, point)
     reference = np.asarray(case.reference)
     found = np.where(reference == IGNORE, 0, class_map(probabilities, point.threshold))
-    voxel_mm3 = float(np.prod(case.spacing_mm))
     rows = []
-    smallest = config.evaluate.min_size_mm3
     for k in range(1, classes + 1):
-        lesions, count = label_components(reference == k, config.evaluate.connectivity)
-        labels, predicted = label_components(found == k, config.evaluate.connectivity)
-        lesion_voxels = component_voxels(lesions, count)
-        voxels = component_voxels(labels, predicted)
-        present = large_enough(voxels, voxel_mm3, point.min_size_mm3)
-        matching = match_overlaps(
-            find_overlaps(lesions, labels),
-            lesion_voxels,
-            voxels,
-            rule,
-            reference_counted=large_enough(lesion_voxels, voxel_mm3, smallest),
-            prediction_kept=present & large_enough(voxels, voxel_mm3, smallest),
+        lesions = find_lesions(reference == k, limits)
+        labels = label_components(found == k, limits.connectivity)[0]
+        view = make_view(
+            case.id,
+            str(k),
+            lesions.labels,
+            labels,
+            float(np.prod(case.spacing_mm)),
+            reach=lesions.reach,
+            probability=probabilities[..., k - 1],
         )
-        counts = DetectionCounts(
-            len(matching.detected),
-            len(matching.missed),
-            len(matching.true_positives),
-            len(matching.false_positives),
-        )
-        overlap = dice(count_voxels(reference == k, np.r_[False, present][labels]))
-        rows.append(
-            [overlap, lesion_sensitivity(counts), lesion_f1(counts), counts.false_positives]
-        )
+        counts = view.count(limits)
+        remaining = np.r_[False, view.present(limits)][labels]
+        overlap = dice(count_voxels(reference == k, remaining))
+        tally = tally_of(counts)
+        rows.append([overlap, lesion_sensitivity(tally), f1_of(counts), tally.false_positives])
     return rows
 
 

@@ -19,8 +19,8 @@ from segpipe.config import (
     schema,
     training,
 )
+from segpipe.config.rules import parse_rule
 from segpipe.errors import ConfigError
-from segpipe.lesions.matching import parse_rule
 
 SMALL = {"name": "x", "data": {"root": "scans"}}
 SECTIONS = [

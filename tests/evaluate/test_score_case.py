@@ -8,7 +8,9 @@ from scipy import ndimage
 
 from segpipe.config import EvaluateConfig, OperatingPoint
 from segpipe.errors import DataError, GeometryError
-from segpipe.evaluate.score import ScoreSettings, score_case, score_document, score_labels
+from segpipe.evaluate.score import score_case, score_labels
+from segpipe.evaluate.settings import ScoreSettings
+from segpipe.evaluate.summary import score_document
 from segpipe.volume import Volume
 
 FIELDS = [

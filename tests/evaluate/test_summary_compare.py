@@ -14,6 +14,7 @@ def row(case, f1, wrong, lesions=1, label="lesion"):
         "flags": [],
         "lesion_f1": f1,
         "reference_lesions": lesions,
+        "detected_lesions": lesions // 2,
         "false_positive_regions": wrong,
         "false_positive_volume_ml": wrong / 10,
     }
@@ -59,6 +60,18 @@ def test_summary_counts_failures_and_keeps_lesion_free_cases_apart():
     assert wrong["ci95"][0] < 5 < wrong["ci95"][1]
     assert block["lesion_free"]["cases"] == 1
     assert block["lesion_free"]["false_positive_regions"]["mean"] == 9
+
+
+def test_pooled_sensitivity_adds_lesions_up_and_groups_are_summarised_apart():
+    rows = [row("a", 0.5, 2, lesions=2), row("b", 1.0, 4, lesions=7), row("c", 0.1, 0, lesions=1)]
+    sites = {"site": {"a": "north", "b": "south"}}
+    block = summarise([*rows, failed_row("d", "lesion", "x")], 100, 0, groups=sites)["lesion"]
+    assert block["pooled_sensitivity"]["value"] == (1 + 3 + 0) / 10
+    low, high = block["pooled_sensitivity"]["ci95"]
+    assert 0 <= low < 0.4 < high <= 0.5
+    assert list(block["groups"]["site"]) == ["north", "south"]
+    assert block["groups"]["site"]["south"]["lesion_f1"]["mean"] == 1.0
+    assert block["groups"]["site"]["north"]["cases"] == 1
 
 
 def test_summary_of_nothing_is_undefined():

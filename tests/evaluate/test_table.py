@@ -6,9 +6,15 @@ import pytest
 from scipy import ndimage
 
 from segpipe.config import EvaluateConfig, OperatingPoint
-from segpipe.evaluate.operating_point import choose, false_positive_chance, operating_curve
-from segpipe.evaluate.score import ScoreSettings, score_case
-from segpipe.evaluate.table import COLUMNS, THRESHOLDS, component_table, empty_table
+from segpipe.evaluate.operating_point import (
+    choose,
+    false_positive_chance,
+    operating_curve,
+    validation_tallies,
+)
+from segpipe.evaluate.score import score_case, score_labels, tabulate
+from segpipe.evaluate.settings import ScoreSettings
+from segpipe.evaluate.table import COLUMNS, THRESHOLDS, at_threshold, component_table, read_views
 from segpipe.volume import Volume
 
 AFFINE = np.diag([1.0, 1.5, 2.0, 1.0])
@@ -24,6 +30,24 @@ def random_case(seed):
     return Volume(reference.astype(np.uint8), AFFINE), Volume(p, AFFINE)
 
 
+def table_of(cases, settings=None):
+    settings = settings or ScoreSettings()
+    return component_table(
+        view
+        for name, pair in cases.items()
+        for view in tabulate(name, *pair, LABELS, settings, THRESHOLDS)
+    )
+
+
+def curve_of(table, config, cases):
+    return operating_curve(validation_tallies(table, config, list(cases), OperatingPoint()))
+
+
+def chosen(table, config, cases, point=None):
+    point = point or OperatingPoint()
+    return choose(validation_tallies(table, config, list(cases), point), config, point)
+
+
 @pytest.fixture(scope="module")
 def cohort():
     cases = {f"c{seed}": random_case(seed) for seed in range(3)}
@@ -31,9 +55,7 @@ def cohort():
     false = np.zeros((6, 6, 6), np.float32)
     false[2, 2, 2] = 0.62
     cases["free"] = (Volume(empty, AFFINE), Volume(false, AFFINE))
-    settings = ScoreSettings()
-    tables = [component_table(name, *pair, LABELS, settings) for name, pair in cases.items()]
-    return cases, pd.concat([empty_table(), *tables], ignore_index=True)
+    return cases, table_of(cases)
 
 
 def scored(cases, config, threshold, size):
@@ -42,21 +64,44 @@ def scored(cases, config, threshold, size):
     return [score_case(name, *pair, LABELS, settings)[0] for name, pair in cases.items()]
 
 
-@pytest.mark.parametrize("rule", ["any", "iou:0.2", "overlap:0.3"])
+@pytest.mark.parametrize(
+    "rule", ["any", "iou:0.2", "overlap:0.3", "panoptic", "autopet", "brats23-met", "msseg"]
+)
 @pytest.mark.parametrize("smallest", [0.0, 12.0])
 def test_curve_equals_scoring_at_every_point(cohort, rule, smallest):
-    cases, table = cohort
+    cases, _ = cohort
     config = EvaluateConfig(rule=rule, min_size_mm3=smallest, min_sizes_mm3=(0.0, 9.0, 40.0))
-    curve = operating_curve(table, config, list(cases))
+    table = table_of(cases, ScoreSettings.from_config(config, OperatingPoint()))
+    curve = curve_of(table, config, cases)
     assert len(curve) == len(THRESHOLDS) * 3
     for point in curve.iloc[::5].itertuples():
         rows = scored(cases, config, point.threshold, point.min_size_mm3)
         wrong = np.mean([row["false_positive_regions"] for row in rows])
         f1 = np.mean([row["lesion_f1"] for row in rows if row["lesion_f1"] is not None])
         found = [row["lesion_sensitivity"] for row in rows if row["lesion_f1"] is not None]
+        lesions = sum(row["reference_lesions"] for row in rows)
+        pooled = sum(row["detected_lesions"] for row in rows) / lesions
         assert point.false_positive_regions == pytest.approx(wrong)
         assert point.lesion_f1 == pytest.approx(f1)
         assert point.lesion_sensitivity == pytest.approx(np.mean(found))
+        assert point.pooled_sensitivity == pytest.approx(pooled)
+
+
+@pytest.mark.parametrize("rule", ["any", "brats23-met", "msseg"])
+def test_scores_that_view_the_table_equal_those_made_anew(cohort, rule):
+    cases, _ = cohort
+    settings = ScoreSettings(rule=rule, threshold=0.4, removal_size_mm3=9.0, core_threshold=0.6)
+    table = table_of(cases, settings)
+    for name, pair in cases.items():
+        rows = at_threshold(table[table["case"] == name], 0.4)
+        views = {view.label: view for view in read_views(rows)}
+        assert views
+        (viewed,) = score_labels(name, *pair, LABELS, settings, views=views)
+        (anew,) = score_labels(name, *pair, LABELS, settings)
+        assert viewed.row == anew.row
+        assert viewed.detail == anew.detail
+        shape = pair[0].shape
+        assert np.array_equal(viewed.counts.painted(shape), anew.counts.painted(shape))
 
 
 def test_rows_describe_components():
@@ -64,10 +109,10 @@ def test_rows_describe_components():
     reference[[1, 2, 5]] = 1
     p = np.array([0, 0.3, 0.9, 0.6, 0, 0, 0.4], np.float32).reshape(7, 1, 1)
     regions = {"low": np.arange(7).reshape(7, 1, 1) < 4}
+    pair = Volume(reference, AFFINE), Volume(p, AFFINE)
     table = component_table(
-        "a", Volume(reference, AFFINE), Volume(p, AFFINE), LABELS, ScoreSettings(),
-        regions=regions, thresholds=[0.5, 0.35],
-    )  # fmt: skip
+        tabulate("a", *pair, LABELS, ScoreSettings(), [0.5, 0.35], regions=regions)
+    )
     assert list(table.columns) == list(COLUMNS)
     at = table[table["threshold"] == 0.35].set_index(["side", "component"])
     region = at.loc[("prediction", 1)]
@@ -89,25 +134,27 @@ def test_table_survives_parquet_and_csv(cohort, tmp_path):
     table.to_parquet(tmp_path / "t.parquet")
     table.to_csv(tmp_path / "t.csv", index=False)
     config = EvaluateConfig()
-    expected = operating_curve(table, config, list(cases))
+    expected = curve_of(table, config, cases)
     for back in (
         pd.read_parquet(tmp_path / "t.parquet"),
         pd.read_csv(tmp_path / "t.csv", keep_default_na=False),
     ):
-        pd.testing.assert_frame_equal(operating_curve(back, config, list(cases)), expected)
+        pd.testing.assert_frame_equal(curve_of(back, config, cases), expected)
 
 
 def test_nothing_found_and_nothing_there():
     nothing = Volume(np.zeros((3, 3, 3), np.uint8), AFFINE)
     p = nothing.with_array(np.zeros((3, 3, 3), np.float32))
-    assert len(component_table("a", nothing, p, LABELS, ScoreSettings())) == 0
+    views = tabulate("a", nothing, p, LABELS, ScoreSettings(), THRESHOLDS)
+    assert list(component_table(views).columns) == list(COLUMNS)
+    assert len(component_table(views)) == 0
 
 
 def test_f1_choice_is_the_best_of_the_curve(cohort):
     cases, table = cohort
     config = EvaluateConfig(choose="f1")
-    choice = choose(table, config, list(cases), OperatingPoint())
-    curve = operating_curve(table, config, list(cases))
+    choice = chosen(table, config, cases)
+    curve = curve_of(table, config, cases)
     assert choice.figures["lesion_f1"] == pytest.approx(curve["lesion_f1"].max())
     assert choice.operating_point.threshold == choice.figures["threshold"]
 
@@ -115,8 +162,8 @@ def test_f1_choice_is_the_best_of_the_curve(cohort):
 def test_sensitivity_choice_has_fewest_false_positives_above_the_floor(cohort):
     cases, table = cohort
     config = EvaluateConfig(choose="sensitivity", sensitivity_floor=0.7)
-    choice = choose(table, config, list(cases), OperatingPoint())
-    curve = operating_curve(table, config, list(cases))
+    choice = chosen(table, config, cases)
+    curve = curve_of(table, config, cases)
     allowed = curve[curve["lesion_sensitivity"] >= 0.7]
     assert choice.figures["lesion_sensitivity"] >= 0.7
     fewest = allowed["false_positive_regions"].min()
@@ -127,8 +174,8 @@ def test_unreachable_floor_is_said(cohort):
     cases, table = cohort
     high = table[table["threshold"] > 0.85]
     config = EvaluateConfig(choose="sensitivity", sensitivity_floor=1.0)
-    choice = choose(high, config, list(cases), OperatingPoint())
-    best = operating_curve(high, config, list(cases))["lesion_sensitivity"].max()
+    choice = chosen(high, config, cases)
+    best = curve_of(high, config, cases)["lesion_sensitivity"].max()
     assert choice.figures["lesion_sensitivity"] == best < 1
     assert "not reached" in choice.reason
 
@@ -136,18 +183,18 @@ def test_unreachable_floor_is_said(cohort):
 def test_fixed_choice_keeps_the_configured_point_and_its_figures(cohort):
     cases, table = cohort
     config, point = EvaluateConfig(choose="fixed"), OperatingPoint(threshold=0.6, min_size_mm3=9)
-    choice = choose(table, config, list(cases), point)
+    choice = chosen(table, config, cases, point)
     rows = scored(cases, config, 0.6, 9)
     assert choice.operating_point == point
     expected = np.mean([row["false_positive_regions"] for row in rows])
     assert choice.figures["false_positive_regions"] == pytest.approx(expected)
-    elsewhere = choose(table, config, list(cases), OperatingPoint(threshold=0.37))
+    elsewhere = chosen(table, config, cases, OperatingPoint(threshold=0.37))
     assert elsewhere.figures["lesion_f1"] is None
 
 
 def test_without_lesions_the_configured_point_stays(cohort):
     _, table = cohort
-    choice = choose(table, EvaluateConfig(), ["free"], OperatingPoint(threshold=0.6))
+    choice = chosen(table, EvaluateConfig(), ["free"], OperatingPoint(threshold=0.6))
     assert choice.operating_point.threshold == 0.6
     assert choice.figures["false_positive_regions"] == 1.0
     assert choice.figures["lesion_f1"] is None

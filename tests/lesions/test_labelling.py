@@ -5,13 +5,11 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from segpipe.lesions.components import (
-    Removed,
     component_voxels,
     filter_by_size,
     keep_by_core,
     label_components,
     large_enough,
-    lesions_lost,
 )
 
 STRUCTURES = {6: 1, 18: 2, 26: 3}
@@ -65,25 +63,14 @@ def test_size_at_the_limit_stays_whatever_the_affine_rounds_to(rounding):
     assert kept.tolist() == [False, True]
 
 
-def test_filter_accounts_for_what_it_removes():
+def test_filter_keeps_what_reaches_the_limit_in_order():
     labels = np.array([[[1, 0, 2, 2, 2, 0, 3, 3]]])
-    filtered, removed = filter_by_size(labels, 4.0, 8.0)
-    assert filtered.tolist() == [[[0, 0, 1, 1, 1, 0, 2, 2]]]
-    assert removed == Removed(components=1, volume_ml=0.004)
+    assert filter_by_size(labels, 4.0, 8.0).tolist() == [[[0, 0, 1, 1, 1, 0, 2, 2]]]
 
 
 def test_filter_at_zero_keeps_everything():
     labels = np.array([[[1, 0, 2]]])
-    filtered, removed = filter_by_size(labels, 1.0, 0.0)
-    assert filtered.tolist() == labels.tolist()
-    assert removed == Removed(0, 0.0)
-
-
-def test_lesions_lost_are_those_only_removed_components_touched():
-    reference = np.array([[[1, 1, 0, 2, 0, 3]]])
-    before = np.array([[[1, 0, 0, 2, 0, 0]]])
-    after = np.array([[[1, 0, 0, 0, 0, 0]]])
-    assert lesions_lost(before, after, reference) == 1
+    assert filter_by_size(labels, 1.0, 0.0).tolist() == labels.tolist()
 
 
 def test_hysteresis_keeps_components_with_a_core():

@@ -1,7 +1,8 @@
 import numpy as np
 
+from segpipe.config.rules import Rule
 from segpipe.lesions.classes import class_map
-from segpipe.lesions.matching import Rule, match
+from segpipe.lesions.matching import match
 from segpipe.lesions.paint import paint
 from segpipe.lesions.places import component_regions
 

@@ -70,6 +70,14 @@ def test_regions_are_numbered_from_the_largest_and_described():
     assert small["longest_diameter_mm"] == pytest.approx(4.0)
 
 
+def test_hysteresis_removes_regions_without_a_core_and_accounts_for_them():
+    volume = probabilities((SMALL, 0, 0.6), (LARGE, 0, 0.8), (SPECK, 0, 0.9))
+    made = run(volume, point=OperatingPoint(min_size_mm3=4.0, core_threshold=0.7))
+    assert [fact["volume_ml"] for fact in made.facts] == [pytest.approx(0.012)]
+    assert made.counts["lesion"]["removed"] == 2
+    assert made.counts["lesion"]["removed_volume_ml"] == pytest.approx(0.006)
+
+
 def test_the_threshold_is_strict():
     volume = probabilities((SMALL, 0, 0.5))
     assert run(volume).facts == []

@@ -88,6 +88,7 @@ def test_the_document_is_whole_after_every_case_and_sorted(tmp_path):
     assert written["settings"] == {
         "threshold": 0.3,
         "min_size_mm3": 5.0,
+        "core_threshold": None,
         "connectivity": 26,
         "overlap": 0.5,
     }

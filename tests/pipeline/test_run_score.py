@@ -9,7 +9,8 @@ from rich.console import Console
 
 from segpipe.data.nifti import write_volume
 from segpipe.errors import ConfigError, DataError
-from segpipe.evaluate.score import ScoreSettings
+from segpipe.evaluate.settings import ScoreSettings
+from segpipe.pipeline.people import read_people
 from segpipe.pipeline.score import run_score
 from segpipe.pipeline.score_files import case_id, declared_labels
 from segpipe.pipeline.score_output import score_csv, score_table
@@ -203,7 +204,7 @@ def test_nothing_to_score(folders):
 
 
 def test_unknown_rule_is_refused_before_any_file_is_read():
-    with pytest.raises(ConfigError, match="expected any, iou:X or overlap:X"):
+    with pytest.raises(ConfigError, match="or iou:X or overlap:X"):
         ScoreSettings(rule="most")
 
 
@@ -221,3 +222,63 @@ def test_terminal_and_csv_show_values_gaps_and_failures(folders):
     first, second = csv.DictReader(io.StringIO(score_csv(document)))
     assert (first["case"], first["false_positive_regions"], first["lesion_f1"]) == ("a[b]", "2", "")
     assert second["status"] == "failed"
+
+
+def test_probability_maps_get_a_curve_and_masks_do_not(folders):
+    references, predictions, _ = folders
+    save(references / "a.nii.gz", [1, 1, 0, 0, 0, 1, 0, 0])
+    save(predictions / "a.nii.gz", [0.9, 0.9, 0, 0.3, 0, 0.4, 0, 0.2])
+    document = run_score(references, predictions, SETTINGS)
+    (row,) = document["rows"]
+    assert (row["detected_lesions"], row["false_positive_regions"]) == (1, 0)
+    points = {
+        p["threshold"]: (p["sensitivity"], p["false_positive_regions"])
+        for p in document["froc"]["lesion"]["points"]
+        if p["min_size_mm3"] == 0
+    }
+    assert (points[0.1], points[0.25], points[0.35]) == ((1.0, 2.0), (1.0, 1.0), (1.0, 0.0))
+    assert document["froc"]["lesion"]["cpm"][0]["value"] == 1.0
+    assert "CPM" in _printed(score_table(document))
+    json.dumps(document, allow_nan=False)
+    save(predictions / "a.nii.gz", [1, 1, 0, 0, 0, 0, 0, 0])
+    assert "froc" not in run_score(references, predictions, SETTINGS)
+
+
+def _printed(table):
+    console = Console(record=True, width=160, file=io.StringIO())
+    console.print(table)
+    return console.export_text()
+
+
+def test_table_of_components_is_written_as_its_name_says(folders, tmp_path):
+    references, predictions, _ = folders
+    save(references / "a.nii.gz", [1, 1, 0, 1])
+    save(predictions / "a.nii.gz", [1, 0, 0, 0])
+    run_score(references, predictions, SETTINGS, components=tmp_path / "t.csv")
+    with (tmp_path / "t.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(r["side"], r["voxels"], r["matched"]) for r in rows] == [
+        ("reference", "2", "1"),
+        ("reference", "1", "0"),
+        ("prediction", "1", "1"),
+    ]
+    with pytest.raises(DataError, match=r"ends in .csv or .parquet"):
+        run_score(references, predictions, SETTINGS, components=tmp_path / "t.txt")
+
+
+def test_manifest_gives_patients_and_groups(folders, tmp_path):
+    references, predictions, _ = folders
+    for case in ("a", "b", "c"):
+        save(references / f"{case}.nii.gz", [1, 1, 0, 1])
+        save(predictions / f"{case}.nii.gz", [1, 0, 1 if case == "c" else 0, 0])
+    manifest = tmp_path / "people.csv"
+    manifest.write_text("case,patient,site\na,p,north\nb,p,north\nc,p,south\n")
+    document = run_score(references, predictions, SETTINGS, people=read_people(manifest, ["site"]))
+    summary = document["summary"]["lesion"]
+    assert summary["dice"]["ci95"] is None  # one patient says nothing about others
+    assert summary["groups"]["site"]["north"]["cases"] == 2
+    assert "south" in _printed(score_table(document))
+    with pytest.raises(DataError, match="no column age"):
+        read_people(manifest, ["age"])
+    with pytest.raises(DataError, match="no table of cases"):
+        read_people(tmp_path / "missing.csv", [])

@@ -5,7 +5,8 @@ import xml.etree.ElementTree as ET
 import pandas as pd
 import pytest
 
-from segpipe.evaluate.score import ScoreSettings, failed_row, score_document
+from segpipe.evaluate.settings import ScoreSettings
+from segpipe.evaluate.summary import failed_row, score_document
 from segpipe.report import figures
 from segpipe.report.cohort import CasePicture, CohortInputs, cohort_report, pick_cases
 from segpipe.report.gallery import paint_picture

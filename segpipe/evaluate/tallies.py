@@ -1,0 +1,124 @@
+"""What each case counts at each threshold and minimum size: the table of components, summed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from segpipe.evaluate.table import read_views
+from segpipe.lesions.limits import Limits
+from segpipe.metrics.detection import f1_of, tally_of
+
+
+@dataclass(frozen=True, eq=False)
+class Tallies:
+    """Counts over cases, labels, thresholds and minimum sizes.
+
+    Parameters
+    ----------
+    cases, labels : tuple of str
+    thresholds, min_sizes_mm3 : (T,) and (S,) float ndarray
+        Ascending, and as given.
+    detected, missed, true_positives, false_positives : (C, L, T, S) int ndarray
+        0 where a case has no component.
+    f1 : (C, L, T, S) float ndarray
+        nan for a case without a required lesion.
+    """
+
+    cases: tuple[str, ...]
+    labels: tuple[str, ...]
+    thresholds: np.ndarray
+    min_sizes_mm3: np.ndarray
+    detected: np.ndarray
+    missed: np.ndarray
+    true_positives: np.ndarray
+    false_positives: np.ndarray
+    f1: np.ndarray
+
+    @property
+    def lesions(self) -> np.ndarray:
+        """(C, L, T, S) int: required lesions; the same at every threshold and size."""
+        return self.detected + self.missed
+
+    def of(self, cases: Sequence[str]) -> Tallies:
+        """The tallies of some of the cases, in the order given."""
+        rows = [self.cases.index(case) for case in cases]
+        return self._part(tuple(cases), self.labels, np.ix_(rows, range(len(self.labels))))
+
+    def label(self, name: str) -> Tallies:
+        """The tallies of one label."""
+        column = self.labels.index(name)
+        return self._part(self.cases, (name,), np.ix_(range(len(self.cases)), [column]))
+
+    def _part(self, cases: tuple[str, ...], labels: tuple[str, ...], index) -> Tallies:
+        return Tallies(
+            cases=cases,
+            labels=labels,
+            thresholds=self.thresholds,
+            min_sizes_mm3=self.min_sizes_mm3,
+            detected=self.detected[index],
+            missed=self.missed[index],
+            true_positives=self.true_positives[index],
+            false_positives=self.false_positives[index],
+            f1=self.f1[index],
+        )
+
+
+def count_table(
+    table: pd.DataFrame,
+    limits: Limits,
+    cases: Sequence[str],
+    min_sizes_mm3: Sequence[float],
+) -> Tallies:
+    """Count every case of a table at all of its thresholds.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of :func:`segpipe.evaluate.table.component_table`; rows of other cases are left aside.
+    limits : Limits
+        Rule and smallest lesion that counts; the removal size is replaced by each of
+        ``min_sizes_mm3``.
+    cases : sequence of str
+        All cases, those without any component included.
+    min_sizes_mm3 : sequence of float
+
+    Returns
+    -------
+    Tallies
+        Labels and thresholds are those of the table, whichever case they come from.
+    """
+    labels = tuple(dict.fromkeys(table["label"]))
+    thresholds = np.unique(table["threshold"].to_numpy(float))
+    shape = (len(cases), len(labels), len(thresholds), len(min_sizes_mm3))
+    counts = np.zeros((4, *shape), np.int64)
+    f1 = np.full(shape, np.nan)
+    place = {case: row for row, case in enumerate(cases)}
+    for view in read_views(table[table["case"].isin(list(place))]):
+        t = int(np.searchsorted(thresholds, view.threshold))
+        at = place[view.case], labels.index(view.label), t
+        for s, size in enumerate(min_sizes_mm3):
+            counted = view.count(replace(limits, removal_size_mm3=float(size)))
+            tally = tally_of(counted)
+            counts[:, *at, s] = (
+                tally.detected,
+                tally.missed,
+                tally.true_positives,
+                tally.false_positives,
+            )
+            f1[*at, s] = f1_of(counted)
+    detected, missed, true_positives, false_positives = counts
+    return Tallies(
+        cases=tuple(cases),
+        labels=labels,
+        thresholds=thresholds,
+        min_sizes_mm3=np.array(min_sizes_mm3, float),
+        detected=detected,
+        missed=missed,
+        true_positives=true_positives,
+        false_positives=false_positives,
+        f1=f1,
+    )
