@@ -13,8 +13,10 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 SAMPLES := data_samples/dataset.json
 PREDICTIONS := runs/predictions/samples
+JUDGES := .venv-oracle
+JUDGES_INSTALLED := $(JUDGES)/.installed
 
-.PHONY: help setup samples train evaluate report ui test lint imports bench clean
+.PHONY: help setup samples train evaluate report ui test lint imports bench oracle clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,8 +56,11 @@ lint: setup imports ## style, types and import layers
 bench: setup ## our benchmarks: a table, and JSON
 	$(BIN)/python -m benchmarks $(ARGS)
 
-clean: ## remove the virtual environment, caches and build files; runs and data stay
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache \
+oracle: setup $(JUDGES_INSTALLED) ## our scores beside those of other programs, in their own environment
+	$(BIN)/python -m benchmarks.oracle $(ARGS)
+
+clean: ## remove the virtual environments, caches and build files; runs and data stay
+	rm -rf $(VENV) $(JUDGES) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache \
 	  .import_linter_cache .hypothesis
 	find segpipe tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -90,4 +95,11 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@echo "Installing the locked packages into $(VENV): some minutes, 3.5 GB."
 	$(BIN)/python -m pip install --disable-pip-version-check --no-compile -q \
 	  -r requirements.lock -e '.[$(EXTRAS)]'
+	@touch $@
+
+$(JUDGES_INSTALLED): benchmarks/oracle/requirements.txt | $(INSTALLED)
+	[ -x $(JUDGES)/bin/python ] || $(BIN)/python -m venv $(JUDGES)
+	@echo "Installing the judges into $(JUDGES): some minutes, 2 GB."
+	$(JUDGES)/bin/python -m pip install --disable-pip-version-check --no-compile -q \
+	  -r benchmarks/oracle/requirements.txt
 	@touch $@

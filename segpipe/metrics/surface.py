@@ -66,7 +66,8 @@ def surface_distances(
         linear = np.delete(linear, flat, axis=1)
     first, first_area = _elements(reference, linear)
     second, second_area = _elements(prediction, linear)
-    forth, back = _nearest_mm(first, second, linear), _nearest_mm(second, first, linear)
+    forth = _nearest_mm(first, second, reference.shape, linear)
+    back = _nearest_mm(second, first, reference.shape, linear)
     order, reverse = np.argsort(forth, kind="stable"), np.argsort(back, kind="stable")
     return SurfaceDistances(forth[order], back[reverse], first_area[order], second_area[reverse])
 
@@ -122,20 +123,28 @@ def _percentile(distances_mm: np.ndarray, area: np.ndarray, share: float) -> flo
 
 
 def _elements(mask: np.ndarray, linear: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Index and area of the surface elements; element i lies between voxels i-1 and i."""
-    padded = np.pad(mask, 1).view(np.uint8)
-    codes = np.zeros([n + 1 for n in mask.shape], np.uint8)
-    for bit, corner in enumerate(np.ndindex(*(2,) * mask.ndim)):
-        window = tuple(slice(c, c + n + 1) for c, n in zip(corner, mask.shape, strict=True))
-        codes |= padded[window] << np.uint8(bit)
+    """Place and area of the surface elements; element i lies between voxels i-1 and i.
+
+    Places are flat C-order indices into the padded mask, ascending.
+    """
+    codes = np.pad(mask, 1).view(np.uint8).ravel()
+    steps = _padded_steps(mask.shape)
+    for power, step in enumerate(reversed(steps)):  # padding keeps lines from running together
+        codes = codes[:-step] | codes[step:] << np.uint8(2**power)
     full = 2 ** (2**mask.ndim) - 1
-    where = np.flatnonzero((codes > 0) & (codes < full))
+    where = np.flatnonzero(codes - np.uint8(1) < np.uint8(full - 1))  # neither 0 nor full
     areas = _areas(linear) if mask.ndim == 3 else _lengths(linear)
-    index = np.stack(np.unravel_index(where, codes.shape), axis=1)
-    return index, areas[codes.ravel()[where]]
+    return where, areas[codes[where]]
 
 
-def _nearest_mm(elements: np.ndarray, others: np.ndarray, linear: np.ndarray) -> np.ndarray:
+def _padded_steps(shape: tuple[int, ...]) -> list[int]:
+    """Flat distance of neighbours along each axis of the padded mask."""
+    return [math.prod(n + 2 for n in shape[axis + 1 :]) for axis in range(len(shape))]
+
+
+def _nearest_mm(
+    elements: np.ndarray, others: np.ndarray, shape: tuple[int, ...], linear: np.ndarray
+) -> np.ndarray:
     """Distance of each element to the nearest of the others.
 
     A tree over the elements, unlike a distance transform, costs what the surfaces cost and not
@@ -143,10 +152,17 @@ def _nearest_mm(elements: np.ndarray, others: np.ndarray, linear: np.ndarray) ->
     """
     if len(elements) == 0 or len(others) == 0:
         return np.full(len(elements), np.inf)
-    tree = cKDTree(others @ linear.T, balanced_tree=False, compact_nodes=False)
-    nearest = tree.query(elements @ linear.T)[1]
-    steps = elements - others[nearest]  # whole steps: one rounding, wherever the origin lies
-    return np.linalg.norm(steps @ linear.T, axis=1)
+    distance = np.zeros(len(elements))
+    apart = ~np.isin(elements, others, assume_unique=True)  # the surfaces agree elsewhere
+    padded = tuple(n + 2 for n in shape)
+    points, targets = (
+        np.stack(np.unravel_index(places, padded), axis=1) for places in (elements[apart], others)
+    )
+    tree = cKDTree(targets @ linear.T, balanced_tree=False, compact_nodes=False)
+    nearest = tree.query(points @ linear.T)[1]
+    steps = points - targets[nearest]  # whole steps: one rounding, wherever the origin lies
+    distance[apart] = np.linalg.norm(steps @ linear.T, axis=1)
+    return distance
 
 
 def _areas(linear: np.ndarray) -> np.ndarray:
