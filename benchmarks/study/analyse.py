@@ -1,0 +1,199 @@
+"""From the counts of all jobs to the table and the figure of the study."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.study.jobs import ARMS, CONTROL, DATASETS, RESULTS
+
+DOCS = Path(__file__).parents[2] / "docs"
+DRAWS = 1000
+GRID = np.linspace(0.05, 1.0, 96)
+"""Lesion sensitivities at which the curves are read."""
+
+
+@dataclass(frozen=True, eq=False)
+class Curves:
+    """Counts of one arm: (seeds, cases, sizes × thresholds)."""
+
+    detected: np.ndarray
+    lesions: np.ndarray
+    wrong: np.ndarray
+    dice: np.ndarray
+
+
+def load_curves(dataset: str) -> tuple[dict[str, Curves], list[str], list[int]]:
+    """Curves by arm over the cases and seeds that every arm has; the cases; the seeds."""
+    found: dict[tuple[str, int], dict[str, Any]] = {}
+    for path in sorted((RESULTS / dataset).glob("*.json")):
+        result = json.loads(path.read_text())
+        found.setdefault((result["arm"], result["seed"]), {}).update(result["cases"])
+    folds = DATASETS[dataset][2]
+    whole = [
+        seed
+        for seed in sorted({seed for _, seed in found})
+        if all(_folds(dataset, arm, seed) == folds for arm in ARMS)
+    ]
+    if not whole:
+        return {}, [], []
+    cases = sorted(found[CONTROL, whole[0]])
+    curves = {arm: _curves([[found[arm, s][c] for c in cases] for s in whole]) for arm in ARMS}
+    return curves, cases, whole
+
+
+def _folds(dataset: str, arm: str, seed: int) -> int:
+    from benchmarks.study.jobs import Job
+
+    return sum(Job(dataset, k, seed, arm).result.exists() for k in range(DATASETS[dataset][2]))
+
+
+def _curves(rows: list[list[dict[str, Any]]]) -> Curves:
+    def stack(name: str) -> np.ndarray:
+        return np.array([[np.ravel(case[name]) for case in seed] for seed in rows], float)
+
+    reference = np.array([[case["reference_voxels"] for case in seed] for seed in rows], float)
+    total = stack("predicted_voxels") + reference[..., None]
+    dice = 2 * stack("shared_voxels") / np.where(total > 0, total, np.nan)
+    detected, missed = stack("detected"), stack("missed")
+    return Curves(detected, detected + missed, stack("false_positives"), dice)
+
+
+def envelope(curves: Curves, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Fewest false-positive regions per scan at each sensitivity of the grid, and the Dice there.
+
+    Parameters
+    ----------
+    curves : Curves
+    weights : (cases,) float ndarray
+        How often each case was drawn.
+
+    Returns
+    -------
+    regions, dice : (96,) float ndarray
+        Means over seeds; nan where a seed does not reach the sensitivity.
+    """
+    sensitivity = (weights @ curves.detected) / np.maximum(weights @ curves.lesions, 1)
+    rate = (weights @ curves.wrong) / weights.sum()
+    known = ~np.isnan(curves.dice)
+    dice = (weights @ np.nan_to_num(curves.dice)) / np.maximum(weights @ known, 1e-9)
+    regions, overlaps = [], []
+    for seed in range(len(sensitivity)):
+        reached = sensitivity[seed][None] >= GRID[:, None] - 1e-12
+        best = np.where(reached, rate[seed][None], np.inf).argmin(axis=1)
+        there = reached.any(axis=1)
+        regions.append(np.where(there, rate[seed][best], np.nan))
+        overlaps.append(np.where(there, dice[seed][best], np.nan))
+    return np.mean(regions, axis=0), np.mean(overlaps, axis=0)
+
+
+def best_f1(curves: Curves, weights: np.ndarray) -> float:
+    """Lesion sensitivity of the control's best pooled F1, mean over seeds."""
+    detected, lesions = weights @ curves.detected, weights @ curves.lesions
+    f1 = detected / (detected + (weights @ curves.wrong + lesions - detected) / 2)
+    rows = np.arange(len(f1))
+    at = f1.argmax(axis=1)
+    return float((detected / np.maximum(lesions, 1))[rows, at].mean())
+
+
+def compare(curves: dict[str, Curves], arm: str, weights: np.ndarray) -> dict[str, float]:
+    """An arm against the control, at the control's best-F1 sensitivity and over its range."""
+    control, control_dice = envelope(curves[CONTROL], weights)
+    mine, dice = envelope(curves[arm], weights)
+    at = int(np.searchsorted(GRID, best_f1(curves[CONTROL], weights), side="right")) - 1
+    both = ~np.isnan(control) & ~np.isnan(mine)
+    return {
+        "sensitivity": float(GRID[at]),
+        "false_positive_regions": float(mine[at]),
+        "ratio": float(mine[at] / control[at]) if control[at] > 0 else float("nan"),
+        "dice_difference": float(dice[at] - control_dice[at]),
+        "range_ratio": float(mine[both].sum() / control[both].sum()),
+        "reach": float(GRID[~np.isnan(mine)].max()),
+    }
+
+
+def analyse(dataset: str) -> dict[str, Any]:
+    """Every arm against the control, with bootstrap intervals over patients."""
+    curves, cases, seeds = load_curves(dataset)
+    if not curves:
+        return {}
+    rng = np.random.default_rng([0, len(cases)])
+    draws = rng.multinomial(len(cases), np.full(len(cases), 1 / len(cases)), size=DRAWS)
+    arms = {}
+    for arm in ARMS:
+        figures: dict[str, Any] = dict(compare(curves, arm, np.ones(len(cases))))
+        drawn = [compare(curves, arm, weights.astype(float)) for weights in draws]
+        for name in ("ratio", "dice_difference", "range_ratio"):
+            values = np.array([one[name] for one in drawn])
+            figures[f"{name}_ci95"] = [float(q) for q in np.nanpercentile(values, [2.5, 97.5])]
+        arms[arm] = figures
+    return {"dataset": dataset, "cases": len(cases), "seeds": seeds, "arms": arms}
+
+
+def report() -> None:
+    """Print the tables; write the figures as JSON, and the picture."""
+    for dataset in DATASETS:
+        found = analyse(dataset)
+        if not found:
+            print(f"{dataset}: no seed is complete yet")
+            continue
+        (RESULTS / f"{dataset}.json").write_text(json.dumps(found, indent=1))
+        print(f"\n{dataset}: {found['cases']} held-out cases, seeds {found['seeds']}\n")
+        print("\n".join(table(found)))
+        _picture(dataset)
+
+
+def table(found: dict[str, Any]) -> list[str]:
+    """The arms as a table of Markdown."""
+    rows = [
+        "| arm | FP regions per scan | ratio to plain (95 %) | over the range (95 %) "
+        "| Dice difference (95 %) | reach |",
+        "|---|---|---|---|---|---|",
+    ]
+    for arm, figures in found["arms"].items():
+        cells = [
+            arm,
+            f"{figures['false_positive_regions']:.1f}",
+            _with_interval(figures, "ratio", ".2f"),
+            _with_interval(figures, "range_ratio", ".2f"),
+            _with_interval(figures, "dice_difference", "+.3f"),
+            f"{figures['reach']:.2f}",
+        ]
+        rows.append(f"| {' | '.join(cells)} |")
+    return rows
+
+
+def _with_interval(figures: dict[str, Any], name: str, form: str) -> str:
+    low, high = figures[f"{name}_ci95"]
+    return f"{figures[name]:{form}} ({low:{form}} to {high:{form}})"
+
+
+def _picture(dataset: str) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    curves, cases, seeds = load_curves(dataset)
+    figure, axes = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
+    styles = ("-", "-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
+    colours = ("#000000", "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00")
+    for (arm, own), style, colour in zip(curves.items(), styles, colours, strict=True):
+        regions, _ = envelope(own, np.ones(len(cases)))
+        axes.plot(regions, GRID, linestyle=style, color=colour, label=arm, linewidth=1.8)
+    axes.set(
+        xlabel="false-positive regions per scan (log)",
+        ylabel="lesion sensitivity",
+        xscale="symlog",
+        xlim=(0, None),
+        ylim=(0, 1),
+        title=f"{dataset}: {len(cases)} held-out cases, {len(seeds)} seeds",
+    )
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, loc="lower right")
+    figure.savefig(DOCS / "img" / f"study-{dataset}.png", dpi=110)
+    pyplot.close(figure)

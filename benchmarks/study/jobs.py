@@ -1,0 +1,72 @@
+"""What the study trains: datasets, folds, seeds and arms, as a list that can stop and go on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+
+CONTROL = "plain"
+_ON = {
+    "voxel": "loss.voxel_count.weight=0.05",
+    "region": "loss.region_count.weight=0.1",
+    "missed": "loss.missed.weight=0.1",
+}
+_OFF = {name: f"{setting.partition('=')[0]}=0" for name, setting in _ON.items()}
+ARMS = {
+    CONTROL: (),
+    "all": ("voxel", "region", "missed"),
+    "voxel": ("voxel",),
+    "region+missed": ("region", "missed"),
+    "region": ("region",),
+    "all, no anatomy": ("voxel", "region", "missed"),
+}
+"""Terms of each arm, in the order of their worth: an interrupted study has the first ones."""
+
+_SCHEDULE = ("loss.ramp_start=0.4", "loss.ramp_end=0.6", "train.validate_every=0")
+_SMALL = ("model.features=[16, 32, 64]", "train.patch=[48, 48, 32]", "train.batch=2")
+DATASETS = {
+    "ms_lesions": ("configs/ms_lesions.yaml", (*_SMALL, "train.epochs=10"), 6),
+    "samples": ("configs/samples.yaml", (*_SMALL, "train.epochs=10"), 5),
+}
+"""Configuration, overrides, and number of folds."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training: an arm of a fold with a seed, forked from the base that its arms share."""
+
+    dataset: str
+    fold: int
+    seed: int
+    arm: str
+
+    @property
+    def result(self) -> Path:
+        """Where its counts are written; there once it is done."""
+        arm = self.arm.replace(", ", "-").replace(" ", "-")
+        return RESULTS / self.dataset / f"seed{self.seed}-fold{self.fold}-{arm}.json"
+
+    @property
+    def config(self) -> Path:
+        """The configuration that it starts from."""
+        return Path(DATASETS[self.dataset][0])
+
+    def overrides(self) -> list[str]:
+        """What makes the configuration that of this job."""
+        terms = ARMS[self.arm]
+        switches = [_ON[name] if name in terms else _OFF[name] for name in _ON]
+        anatomy = ["anatomy.regions=[]"] if self.arm.endswith("no anatomy") else []
+        own = [f"train.seed={self.seed}", "tracking.enabled=false", "evaluate.choose=fixed"]
+        return [*DATASETS[self.dataset][1], *_SCHEDULE, *own, *switches, *anatomy]
+
+
+def all_jobs(datasets: tuple[str, ...] = tuple(DATASETS), seeds: int = 3) -> Iterator[Job]:
+    """Every job, seed by seed: after each seed there is a whole, if uncertain, answer."""
+    for seed in range(seeds):
+        for dataset in datasets:
+            for fold in range(DATASETS[dataset][2]):
+                for arm in ARMS:
+                    yield Job(dataset, fold, seed, arm)

@@ -1,0 +1,170 @@
+"""One job: go on from the shared base, predict the held-out patients, count."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from benchmarks.study.jobs import Job
+from segpipe.augment import build
+from segpipe.backend import select
+from segpipe.batches import PatchSampler, keep_in_memory
+from segpipe.config import Config, OperatingPoint, load
+from segpipe.config.rules import RULES
+from segpipe.data.layouts import open_dataset
+from segpipe.data.read import read_case
+from segpipe.evaluate.score import tabulate
+from segpipe.evaluate.settings import ScoreSettings
+from segpipe.evaluate.table import THRESHOLDS
+from segpipe.files import write_text
+from segpipe.geometry import inverse
+from segpipe.lesions.limits import Limits
+from segpipe.lesions.view import View
+from segpipe.model.bundle import build_network, slice_axis
+from segpipe.observer import Silent
+from segpipe.pipeline.models import inference_network
+from segpipe.pipeline.prepare import chosen_fold, plan_for, prepare_cases
+from segpipe.predict.engines import choose_engine, make_engine
+from segpipe.predict.window import predict_volume
+from segpipe.train.fit import fit
+
+SIZES_MM3 = (0.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0)
+"""Minimum sizes swept, of the control as of every arm."""
+
+
+class _BaseReachedError(Exception):
+    """The epochs that all arms share are done."""
+
+
+class _StopAt(Silent):
+    """Ends training once the epochs that all arms share are saved."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+
+    def progress(self, done: int, total: int, text: str = "") -> None:
+        if done > self.steps:
+            raise _BaseReachedError
+
+
+def run_job(job: Job, work: Path) -> dict[str, Any]:
+    """Train and count one job; writes and returns its result."""
+    started = time.perf_counter()
+    config = load(job.config, [*job.overrides(), f"output={work}"])
+    views = _train_and_predict(job, config, work)
+    result = {
+        "dataset": job.dataset,
+        "fold": job.fold,
+        "seed": job.seed,
+        "arm": job.arm,
+        "seconds": round(time.perf_counter() - started, 1),
+        "thresholds": list(THRESHOLDS),
+        "min_sizes_mm3": list(SIZES_MM3),
+        "cases": {case: _counts(mine) for case, mine in views.items()},
+    }
+    write_text(job.result, json.dumps(result))
+    return result
+
+
+def _train_and_predict(job: Job, config: Config, work: Path) -> dict[str, list[View]]:
+    """Components of every held-out case, on its own grid, at every threshold."""
+    settings = config.train
+    device = select(config.backend, "cpu", settings.precision, True, settings.seed)
+    dataset = open_dataset(config.data)
+    fold = chosen_fold(dataset, config, job.fold)
+    plan = plan_for(dataset, fold, config)
+    prepared = prepare_cases(dataset.cases, dataset, plan, config, Silent())
+    if prepared.failed:
+        raise next(iter(prepared.failed.values()))
+    across = slice_axis(config, plan)
+    sampler = PatchSampler(
+        keep_in_memory([prepared.cases[case] for case in fold.train], settings.memory_mb),
+        config,
+        {region.name: region.weight for region in config.anatomy.regions},
+        build(config.augment, config.model.dimensions, plan.spacing_mm),
+        plan.spacing_mm,
+        across,
+    )
+    fixed = {"config": config, "classes": len(plan.labels), "device": device}
+    with tempfile.TemporaryDirectory(dir=work) as temporary:
+        own = Path(temporary)
+        shutil.copytree(_base(job, config, plan, sampler, fixed, work), own / "checkpoints")
+        keras.utils.set_random_seed(settings.seed)
+        network = build_network(config, plan)
+        fit(network, sampler, folder=own, validate=None, observer=Silent(), resume=True, **fixed)
+    engine_name = choose_engine("auto", device.kind, device.backend)
+    engine = make_engine(engine_name, inference_network(network), config.predict.batch)
+    views = {}
+    for case in dataset.cases:
+        if case.id not in fold.validation:
+            continue
+        ready = prepared.cases[case.id]
+        probabilities = predict_volume(
+            (np.asarray(ready.image) - ready.shift) / ready.scale,
+            engine,
+            patch=settings.patch,
+            overlap=config.predict.overlap,
+            batch=config.predict.batch,
+            slice_axis=across,
+        )
+        reference = read_case(case, dataset.labels, config.data).reference
+        own_grid = np.clip(inverse(probabilities, ready.transform, order=1), 0, 1)
+        views[case.id] = tabulate(
+            case.id,
+            reference,
+            reference.with_array(own_grid),
+            dataset.labels,
+            ScoreSettings.from_config(config.evaluate, OperatingPoint()),
+            THRESHOLDS,
+        )
+    return views
+
+
+def _base(job: Job, config: Config, plan, sampler, fixed, work: Path) -> Path:
+    """Checkpoints of the epochs in which every penalty is 0, trained once for all arms.
+
+    The control's configuration trains them; with a weight of 0 or a ramp of 0 the steps are equal.
+    """
+    folder = work / "bases" / f"{job.dataset}-seed{job.seed}-fold{job.fold}"
+    done = folder / "done"
+    if not done.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        keras.utils.set_random_seed(config.train.seed)
+        network = build_network(config, plan)
+        steps = round(config.loss.ramp_start * config.train.epochs) * config.train.steps_per_epoch
+        try:
+            fit(network, sampler, folder=folder, validate=None, observer=_StopAt(steps), **fixed)
+        except _BaseReachedError:
+            done.touch()
+    return folder / "checkpoints"
+
+
+def _counts(views: list[View]) -> Mapping[str, Any]:
+    """Per minimum size and threshold: lesions, components and voxels, as lists of integers."""
+    names = ("detected", "missed", "false_positives", "predicted_voxels", "shared_voxels")
+    found: dict[str, Any] = {name: [] for name in names}
+    for size in SIZES_MM3:
+        rows = [_count(view, size) for view in views]
+        for name, column in zip(names, zip(*rows, strict=True), strict=True):
+            found[name].append(list(column))
+    return {"reference_voxels": int(views[0].reference.voxels.sum()), **found}
+
+
+def _count(view: View, size: float) -> tuple[int, int, int, int, int]:
+    counts = view.count(Limits(RULES["any"], removal_size_mm3=size))
+    kept = view.overlaps.where(counts.kept[view.overlaps.prediction - 1])
+    return (
+        len(counts.matching.detected),
+        len(counts.matching.missed),
+        len(counts.matching.false_positives),
+        int(view.prediction.voxels[counts.kept].sum()),
+        int(kept.voxels.sum()),
+    )
