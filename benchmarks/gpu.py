@@ -58,9 +58,9 @@ def measure(
 
 def _measure_one(work, jit: bool, steps: int, repeat: int, peak: float | None) -> dict[str, Any]:
     from benchmarks.flops import step_flops
-    from benchmarks.training import make_batch, make_trainer, seconds_per_step
+    from benchmarks.training import PENALTIES, make_batch, make_trainer, seconds_per_step
 
-    trainer, data = make_trainer(work, count=True, jit=jit), make_batch(work)
+    trainer, data = make_trainer(work, PENALTIES, jit=jit), make_batch(work)
     first = seconds_per_step(trainer, data, 1)
     seconds_per_step(trainer, data, 2)
     taken = Spread(tuple(seconds_per_step(trainer, data, steps) for _ in range(repeat)))

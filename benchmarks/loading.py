@@ -96,14 +96,14 @@ def _drawing(config, cases, spacing_mm, repeat: int, count: int) -> list[dict[st
 
 def _waiting(config, cases, spacing_mm, repeat: int, jit: bool) -> list[dict[str, Any]]:
     """Steps that load, against the same steps on a batch that is already there."""
-    from benchmarks.training import Work, make_trainer, seconds_per_step
+    from benchmarks.training import PLAIN, Work, make_trainer, seconds_per_step
     from segpipe.batches import PatchBatches
 
     settings = config.train
     steps = settings.steps_per_epoch
     sampler = _sampler(config, cases, spacing_mm, memory=True)
     trainer = make_trainer(
-        Work(config.model.features, settings.patch, settings.batch), count=True, jit=jit
+        Work(config.model.features, settings.patch, settings.batch), PLAIN, jit=jit
     )
 
     def batches(workers: int):

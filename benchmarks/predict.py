@@ -62,13 +62,13 @@ def _networks(work, precisions, steps: int) -> dict[str, Any]:
     """One network per precision with equal weights that find most lesions."""
     import keras
 
-    from benchmarks.training import make_batch, make_trainer
+    from benchmarks.training import PLAIN, make_batch, make_trainer
 
     trained = None
     networks = {}
     for precision in reversed(precisions):  # the fastest trains
         keras.config.set_dtype_policy(precision)
-        trainer = make_trainer(work, count=True, jit=False)
+        trainer = make_trainer(work, PLAIN, jit=False)
         if trained is None:
             for step in range(steps):
                 trainer.train_on_batch(*make_batch(work, seed=step))

@@ -1,4 +1,4 @@
-"""Training steps: precision, determinism and what the voxel count penalty costs."""
+"""Training steps: precision, determinism and what the three penalties cost."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _WORKS = {
 }
 _SMOKE = {"smoke": ((2, 4), (8, 8, 8), 1)}
 _SETTINGS = [(p, d) for p in ("float32", "mixed_bfloat16") for d in (True, False)]
-_WITH, _WITHOUT = "with count", "without count"
+_WITH, _WITHOUT = "with penalties", "without penalties"
 
 
 def run(repeat: int, smoke: bool) -> list[dict[str, Any]]:
@@ -34,24 +34,35 @@ def run(repeat: int, smoke: bool) -> list[dict[str, Any]]:
                     "s/step": taken,
                     "voxels/s": taken.per(rounds[0][i]["voxels"]),
                     "speed-up": base.over(taken),
-                    "cost of count": taken.over(_spread(rounds, i, _WITHOUT)),
+                    "cost of penalties": taken.over(_spread(rounds, i, _WITHOUT)),
                 }
             )
     return rows
 
 
 def measure(features, patch, batch, precision: str, deterministic: bool, steps: int) -> dict:
-    """Seconds per step with and without the count, in alternation; in a process of its own."""
+    """Seconds per step with and without the penalties, in alternation; in a process of its own."""
     from segpipe.backend import select
 
     device = select(precision=precision, deterministic=deterministic)
 
-    from benchmarks.training import Work, make_batch, make_trainer, seconds_per_step
+    from benchmarks.training import (
+        PENALTIES,
+        PLAIN,
+        Work,
+        make_batch,
+        make_trainer,
+        seconds_per_step,
+    )
+    from segpipe.backend.callbacks import choose_labelling
 
     work = Work(features, patch, batch)
     data = make_batch(work)
     trainers = {
-        name: make_trainer(work, count=name == _WITH, jit=device.jit) for name in (_WITH, _WITHOUT)
+        name: make_trainer(
+            work, loss, jit=device.jit, labelling=choose_labelling("auto", device.kind)
+        )
+        for name, loss in ((_WITH, PENALTIES), (_WITHOUT, PLAIN))
     }
     for trainer in trainers.values():
         seconds_per_step(trainer, data, 1)  # compiles

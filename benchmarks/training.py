@@ -8,10 +8,15 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
-from segpipe.config import LossConfig, ModelConfig, TrainConfig
-from segpipe.losses import overlap
+from segpipe.backend.callbacks import Labelling
+from segpipe.config import (
+    LossConfig,
+    ModelConfig,
+    RegionCountConfig,
+    TrainConfig,
+    VoxelCountConfig,
+)
 from segpipe.losses.compound import CompoundLoss
 from segpipe.model.unet import build_unet
 from segpipe.train.trainer import Trainer, make_optimizer
@@ -35,17 +40,11 @@ class Work:
         return f"{size}, batch {self.batch}, {'-'.join(map(str, self.features))}"
 
 
-class WithoutCount(CompoundLoss):
-    """The compound loss without computing the voxel count at all."""
+PENALTIES = LossConfig(ramp_start=0.0, ramp_end=0.0, region_count=RegionCountConfig(weight=0.1))
+"""Voxel count, region count and missed lesions, at full weight from the second step on."""
 
-    def terms(self, logits, target, step):
-        reference, valid = self._reference(target)
-        bce = overlap.cross_entropy(logits, reference, valid)
-        dice = overlap.soft_dice(logits, reference, valid)
-        none = ops.zeros_like(bce)
-        total = self.config.bce * bce + self.config.dice * dice
-        unused = ("voxel_count", "false_positive_voxels", "voxel_count_lambda")
-        return {"total": total, "bce": bce, "dice": dice, **dict.fromkeys(unused, none)}
+PLAIN = LossConfig(voxel_count=VoxelCountConfig(weight=0.0))
+"""None of them."""
 
 
 class _Repeated(keras.utils.PyDataset):
@@ -63,13 +62,13 @@ class _Repeated(keras.utils.PyDataset):
         return self.content
 
 
-def make_trainer(work: Work, *, count: bool, jit: bool) -> Trainer:
-    """A compiled trainer; penalties have their full weight from the first step."""
+def make_trainer(
+    work: Work, loss: LossConfig, *, jit: bool, labelling: Labelling = "graph"
+) -> Trainer:
+    """A compiled trainer that minimises ``loss``."""
     model = ModelConfig(features=work.features, dimensions=len(work.patch))
     network = build_unet(model, work.patch, (1.0,) * len(work.patch), work.channels, 1)
-    loss = LossConfig(ramp_start=0.0, ramp_end=0.0)
-    objective = (CompoundLoss if count else WithoutCount)(loss, 1, 1.0, 1)
-    trainer = Trainer(network, objective)
+    trainer = Trainer(network, CompoundLoss(loss, 1, 1.0, 1, labelling))
     trainer.compile(optimizer=make_optimizer(TrainConfig(), 1000), jit_compile=jit)
     return trainer
 
@@ -81,7 +80,7 @@ def make_batch(work: Work, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     -------
     image : (B, \\*patch, C) float32 ndarray
     target : (B, \\*patch, 2) float32 ndarray
-        Class and penalty weight.
+        Class and region weight, 1 everywhere.
     """
     rng = np.random.default_rng([seed, 71])
     image = rng.normal(size=(work.batch, *work.patch, work.channels)).astype(np.float32)
@@ -93,7 +92,7 @@ def make_batch(work: Work, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
             box = tuple(slice(s, s + e) for s, e in zip(start, edges, strict=True))
             image[(sample, *box)] += 3.0
             target[(sample, *box, 0)] = 1.0
-    target[..., 1] = 1.0 - target[..., 0]
+    target[..., 1] = 1.0
     return image, target
 
 

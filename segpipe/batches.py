@@ -12,11 +12,11 @@ from scipy import ndimage
 
 from segpipe.anatomy import penalty_map
 from segpipe.augment import Augmenter
+from segpipe.classes import BAND
 from segpipe.config import Config
 from segpipe.prepare import PreparedCase
 
 _ORDER, _SAMPLE = 11, 12  # purposes of random streams
-IGNORE = 255
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ class PatchSampler:
         image : (\\*patch, C) float32 ndarray
             Augmented and normalised.
         target : (\\*patch, 2) float32 ndarray
-            Class index (255 ignore) and penalty weight of every voxel.
+            Class index (254 background in the band around the reference, 255 ignore) and
+            region weight of every voxel.
         """
         rng = np.random.default_rng([self.config.train.seed, _SAMPLE, number])
         case = self.cases[self.case_index(number)]
@@ -76,8 +77,8 @@ class PatchSampler:
         for c in range(image.shape[-1]):  # broadcasting over so short an axis is slow
             image[..., c] = (image[..., c] - case.shift[c]) / case.scale[c]
         target = np.empty((*labels.shape, 2), np.float32)
-        target[..., 0] = labels
-        target[..., 1] = self._penalty(case, labels, regions)
+        target[..., 0] = np.where((labels == 0) & self._near(labels), BAND, labels)
+        target[..., 1] = self._weight(case, regions)
         return image, target
 
     def _solid(self, patch: Sequence[int]) -> np.ndarray:
@@ -98,15 +99,17 @@ class PatchSampler:
         high = np.maximum(shape - size, low)
         return rng.integers(low, high + 1)
 
-    def _penalty(self, case: PreparedCase, labels: np.ndarray, regions: np.ndarray) -> np.ndarray:
+    def _near(self, labels: np.ndarray) -> np.ndarray:
+        """What is labelled or to be ignored, and the band around it."""
         spacing = np.array(self.spacing_mm)
         if self.slice_axis is not None:
             spacing = np.delete(spacing, self.slice_axis)
-        weights = [self.region_weights[name] for name in case.region_names]
-        weight = penalty_map(regions.astype(np.float32) / 255, weights)
         border = self.config.loss.voxel_count.border_mm
-        near = dilate(labels > 0, [math.floor(border / s + 0.5) for s in spacing])
-        return np.where(near, 0.0, weight)
+        return dilate(labels > 0, [math.floor(border / s + 0.5) for s in spacing])
+
+    def _weight(self, case: PreparedCase, regions: np.ndarray) -> np.ndarray:
+        weights = [self.region_weights[name] for name in case.region_names]
+        return penalty_map(regions.astype(np.float32) / 255, weights)
 
 
 def dilate(mask: np.ndarray, voxels: Sequence[int]) -> np.ndarray:

@@ -35,6 +35,7 @@ def tiny_values(tiny_samples):
             ]
         },
         "model": {"features": [4, 8]},
+        "loss": {"region_count": {"weight": 0.1}},  # and missed lesions with it
         "train": {
             "patch": [16, 16, 16],
             "batch": 2,

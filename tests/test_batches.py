@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from segpipe.augment import build
 from segpipe.batches import PatchBatches, PatchSampler, dilate, keep_in_memory, read_patch
+from segpipe.classes import BAND
 from segpipe.config import parse
 from segpipe.data.layouts import Case, ChannelFile
 from segpipe.data.read import LoadedCase
@@ -160,7 +161,8 @@ def test_patches_without_augmentation_are_the_stored_voxels_normalised(cases):
     found = np.argwhere((windows == drawn[..., 0]).all(axis=(3, 4, 5)))
     assert len(found) == 1
     inside = tuple(slice(a, a + n) for a, n in zip(found[0], (8, 8, 4), strict=True))
-    np.testing.assert_array_equal(target[..., 0], np.asarray(case.reference)[inside])
+    labels = np.where(target[..., 0] == BAND, 0, target[..., 0])
+    np.testing.assert_array_equal(labels, np.asarray(case.reference)[inside])
 
 
 class Wide:
@@ -206,37 +208,40 @@ def test_patches_larger_than_the_case_hold_all_of_it(cases):
     for number in range(4):
         image, target = draws.draw(number)
         assert image.shape == (24, 24, 24, 1)
-        assert target[..., 0].sum() == 1
+        assert (target[..., 0] == 1).sum() == 1
 
 
-def test_penalties_weigh_regions_and_spare_the_border_of_the_reference(cases):
+def test_targets_hold_region_weights_and_the_band_around_the_reference(cases):
     draws = sampler(cases[:1], patch=(24, 24, 24), foreground=0.0, border=2.0)
     _, target = draws.draw(0)
     (center,) = np.argwhere(target[..., 0] == 1)
     start = np.array([5, 5, 5]) - center
-    expected = np.zeros((24, 24, 24), np.float32)
+    expected = np.zeros((24, 24, 24, 2), np.float32)
     for index in np.ndindex(24, 24, 24):
         voxel = np.array(index) + start
         if (voxel < 0).any() or (voxel >= SHAPE).any():
             continue
         gap_mm = np.abs(voxel - 5) * SPACING
-        if (gap_mm > 2.0).any():  # a box of 2 mm: 2 voxels in plane, 1 across
-            expected[index] = 0.5 if voxel[0] < 10 else 3.0
-    np.testing.assert_array_equal(target[..., 1], expected)
+        near = (gap_mm <= 2.0).all()  # a box of 2 mm: 2 voxels in plane, 1 across
+        label = BAND if near and gap_mm.any() else float(near)
+        expected[index] = label, 0.5 if voxel[0] < 10 else 3.0
+    np.testing.assert_array_equal(target, expected)
 
 
 def test_without_a_border_only_the_reference_itself_is_spared(cases):
     draws = sampler(cases[2:3], patch=(24, 24, 24), foreground=0.0, border=0.0)
     _, target = draws.draw(0)
-    np.testing.assert_array_equal(target[..., 1], 1.0 - target[..., 0])
+    assert np.unique(target[..., 0]).tolist() == [0, 1]
+    np.testing.assert_array_equal(target[..., 1], 1.0)
 
 
-def test_no_penalty_falls_on_voxels_to_be_ignored(tmp_path):
+def test_voxels_to_be_ignored_have_a_band_too(tmp_path):
     case = prepared(tmp_path, "i", 0, points=((5, 5, 5), (6, 5, 5)), value=9, regions=False)
-    draws = sampler([case], patch=(24, 24, 24), foreground=0.0, border=0.0)
+    draws = sampler([case], patch=(24, 24, 24), foreground=0.0, border=1.0)
     _, target = draws.draw(0)
-    assert np.unique(target[..., 0]).tolist() == [0, 255]
-    np.testing.assert_array_equal(target[..., 1] == 0, target[..., 0] == 255)
+    values, counts = np.unique(target[..., 0], return_counts=True)
+    assert values.tolist() == [0, BAND, 255]
+    assert counts.tolist()[1:] == [4 * 3 * 3 - 2, 2]  # half of 2 mm rounds to a whole slice
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
@@ -246,7 +251,6 @@ def test_slices_run_across_the_given_axis(cases, axis):
     stored = (stored - cases[0].shift) / cases[0].scale
     image, target = draws.draw(0)
     assert image.shape == (6, 5, 1)
-    assert target[..., 0].sum() == 1
     (center,) = np.argwhere(target[..., 0] == 1)
     kept = [a for a in range(3) if a != axis]
     start = np.array([5, 5, 5])
@@ -262,7 +266,7 @@ def test_slices_take_their_spacing_from_their_own_axes(cases):
     draws = sampler(cases[2:3], patch=(13, 13), foreground=1.0, axis=0, border=2.0)
     _, target = draws.draw(0)
     (center,) = np.argwhere(target[..., 0] == 1)
-    spared = np.argwhere(target[..., 1] == 0) - center
+    spared = np.argwhere(target[..., 0] != 0) - center
     assert np.abs(spared).max(axis=0).tolist() == [2, 1]  # 2 mm along A (1 mm) and S (2 mm)
     assert len(spared) == 15
 

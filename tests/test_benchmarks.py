@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from segpipe.config import LossConfig, ModelConfig
+from segpipe.config import ModelConfig
 from segpipe.losses.compound import CompoundLoss
 from segpipe.model.unet import build_unet
 
@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT))  # benchmarks are not installed with the package
 from benchmarks import report, score, timing  # noqa: E402
 from benchmarks.flops import forward_flops, layer_flops, step_flops  # noqa: E402
 from benchmarks.predict import dice  # noqa: E402
-from benchmarks.training import WithoutCount, Work, make_batch  # noqa: E402
+from benchmarks.training import PENALTIES, PLAIN, Work, make_batch  # noqa: E402
 
 BLOCKED = ("nibabel", "blosc2", "albumentations", "cc3d", "cv2", "mlflow", "skimage", "pandas")
 
@@ -125,17 +125,20 @@ def test_undefined_figures_are_refused_rather_than_written(tmp_path):
         report.write(tmp_path / "x.json", {"s": math.nan})
 
 
-def test_the_step_without_count_differs_by_the_count_alone():
+def test_the_steps_compared_differ_by_the_penalties_alone():
     image, target = make_batch(Work((4,), (12, 12, 12), 2))
-    loss = LossConfig(ramp_start=0.0, ramp_end=0.0)
-    full, bare = (c(loss, 1, 1.0, 1).terms(image[..., :1], target, 5) for c in
-                  (CompoundLoss, WithoutCount))  # fmt: skip
-    count = loss.voxel_count.weight * np.asarray(full["voxel_count"])
-    assert count.min() > 0
-    np.testing.assert_allclose(
-        np.asarray(full["total"]), np.asarray(bare["total"]) + count, rtol=1e-5
+    full, bare = (
+        CompoundLoss(loss, 1, 1.0, 1).terms(image[..., :1], target, 5)
+        for loss in (PENALTIES, PLAIN)
     )
-    assert full.keys() == bare.keys()
+    penalties = sum(
+        np.asarray(full[f"{name}_lambda"] * full[name])
+        for name in ("voxel_count", "region_count", "missed")
+    )
+    assert penalties.min() > 0
+    np.testing.assert_allclose(
+        np.asarray(full["total"]), np.asarray(bare["total"]) + penalties, rtol=1e-5
+    )
 
 
 def test_batches_hold_lesions_that_are_brighter():
@@ -143,7 +146,7 @@ def test_batches_hold_lesions_that_are_brighter():
     lesion = target[..., 0] == 1
     assert 216 <= lesion.sum() <= 432
     assert image[lesion].mean() - image[~lesion].mean() > 2.5
-    np.testing.assert_array_equal(target[..., 1], ~lesion)
+    np.testing.assert_array_equal(target[..., 1], 1.0)
 
 
 def test_the_pair_to_score_holds_misses_and_false_positives():

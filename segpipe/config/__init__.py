@@ -15,7 +15,14 @@ from segpipe.config.schema import (
     SplitConfig,
     TrackingConfig,
 )
-from segpipe.config.training import LossConfig, ModelConfig, TrainConfig, VoxelCountConfig
+from segpipe.config.training import (
+    LossConfig,
+    MissedConfig,
+    ModelConfig,
+    RegionCountConfig,
+    TrainConfig,
+    VoxelCountConfig,
+)
 
 __all__ = [
     "AnatomyConfig",
@@ -25,11 +32,13 @@ __all__ = [
     "DataConfig",
     "EvaluateConfig",
     "LossConfig",
+    "MissedConfig",
     "ModelConfig",
     "OperatingPoint",
     "PredictConfig",
     "PrepareConfig",
     "RegionConfig",
+    "RegionCountConfig",
     "SplitConfig",
     "TrackingConfig",
     "TrainConfig",

@@ -45,17 +45,49 @@ class VoxelCountConfig(Section):
         100.0, description="false-positive volume per patch at which the penalty reaches log 2"
     )
     border_mm: NonNegative = Field(
-        1.0, description="band around the reference that no penalty falls on"
+        1.0,
+        description="band around the reference that no penalty falls on; of region_count too",
+    )
+
+
+class RegionCountConfig(Section):
+    """Penalty on the number of false-positive regions (docs/losses.md)."""
+
+    weight: NonNegative = Field(0.0, description="λ after the ramp; 0 switches it off")
+    min_size_mm3: NonNegative = Field(0.0, description="smaller regions are not counted")
+    overlap: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0,
+        description="a region is false-positive while no greater share of it lies on the "
+        "reference or its band",
+    )
+    cut: Literal["full", "half", "none"] = Field(
+        "half",
+        description="how a region counts that the patch's border cuts: half and none whatever "
+        "its size, as that is unknown; full: as if it ended there",
+    )
+
+
+class MissedConfig(Section):
+    """Penalty on missed lesions, the counterpart of region_count (docs/losses.md)."""
+
+    weight: NonNegative | None = Field(
+        None, description="λ after the ramp; null: that of region_count; 0 switches it off"
     )
 
 
 class LossConfig(Section):
-    """Total loss: bce + dice + λ · voxel_count."""
+    """Total loss: bce + dice + λ · voxel_count + λ · region_count + λ · missed."""
 
     bce: NonNegative = Field(1.0, description="weight of (binary or categorical) cross-entropy")
     dice: NonNegative = Field(1.0, description="weight of the soft Dice loss")
     voxel_count: VoxelCountConfig = Field(
         VoxelCountConfig(), description="penalty on confident false-positive voxels"
+    )
+    region_count: RegionCountConfig = Field(
+        RegionCountConfig(), description="penalty on false-positive regions, whatever their size"
+    )
+    missed: MissedConfig = Field(
+        MissedConfig(), description="penalty on lesions of which nothing is found"
     )
     ramp_start: Probability = Field(
         0.15, description="share of the steps before which the penalties are 0"
@@ -63,6 +95,25 @@ class LossConfig(Section):
     ramp_end: Probability = Field(
         0.4, description="share of the steps from which they have their full weight"
     )
+    threshold_start: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.7,
+        description="region_count and missed: probability above which a voxel is found, until "
+        "ramp_start",
+    )
+    threshold_end: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.5, description="the same from ramp_end on; in between it moves in a line"
+    )
+    labelling: Literal["auto", "graph", "host"] = Field(
+        "auto",
+        description="where regions are labelled, with equal results; auto: host beside a CPU, "
+        "graph on a GPU",
+    )
+
+    @property
+    def missed_weight(self) -> float:
+        """λ of the missed lesions: without a word of its own, that of the regions."""
+        own = self.missed.weight
+        return self.region_count.weight if own is None else own
 
 
 class TrainConfig(Section):

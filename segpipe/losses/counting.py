@@ -6,39 +6,7 @@ import math
 
 from keras import ops
 
-
-def logit(probability: float) -> float:
-    """log(p / (1 − p)).
-
-    Examples
-    --------
-    >>> logit(0.5)
-    0.0
-    """
-    return math.log(probability / (1 - probability))
-
-
-def log_odds(logits):
-    """Log-odds of every foreground class.
-
-    Parameters
-    ----------
-    logits : (B, \\*spatial, C) tensor
-        C = 1: a sigmoid's logits. C > 1: softmax logits, background first.
-
-    Returns
-    -------
-    (B, \\*spatial, max(1, C − 1)) tensor
-        z_c − logsumexp of the others; for C = 1 the logits themselves.
-    """
-    classes = logits.shape[-1]
-    if classes == 1:
-        return logits
-    parts = []
-    for c in range(1, classes):
-        others = ops.concatenate([logits[..., :c], logits[..., c + 1 :]], axis=-1)
-        parts.append(logits[..., c : c + 1] - ops.logsumexp(others, axis=-1, keepdims=True))
-    return ops.concatenate(parts, axis=-1)
+from segpipe.losses.odds import logit, widen
 
 
 def voxel_count(z, weight, *, threshold: float, tau: float, delta: float):
@@ -70,11 +38,10 @@ def voxel_count(z, weight, *, threshold: float, tau: float, delta: float):
     A voxel at the threshold counts 1 (log2 of 2); one far above counts (z − z_t)/(τ ln 2), so
     that confident false positives keep a gradient. Its own; see docs/losses.md.
     """
-    z = ops.cast(z, "float32")
-    weight = ops.cast(weight, "float32")
+    z = widen(z)
     z_t = logit(threshold)
-    gate = ops.stop_gradient(ops.cast(z > z_t - delta, "float32"))
-    count = weight * gate * ops.softplus((z - z_t) / tau) / math.log(2.0)
+    gate = ops.stop_gradient(ops.cast(z > z_t - delta, z.dtype))
+    count = ops.cast(weight, z.dtype) * gate * ops.softplus((z - z_t) / tau) / math.log(2.0)
     return ops.sum(count, axis=tuple(range(1, len(z.shape))))
 
 
@@ -112,6 +79,6 @@ def hard_voxel_count(z, weight, *, threshold: float):
     (B,) float32 tensor
         For logging. Minimising it would teach nothing: its gradient is 0 everywhere.
     """
-    z = ops.cast(z, "float32")
-    above = ops.cast(z > logit(threshold), "float32") * ops.cast(weight, "float32")
+    z = widen(z)
+    above = ops.cast(z > logit(threshold), z.dtype) * ops.cast(weight, z.dtype)
     return ops.sum(above, axis=tuple(range(1, len(z.shape))))

@@ -2,13 +2,12 @@
 
 from segpipe.prepare.case import PreparedCase, cache_key, open_case, prepare_case
 from segpipe.prepare.fingerprint import CaseGrid, Fingerprint, fingerprint, measure_grids
-from segpipe.prepare.image import IGNORE, PreparedImage, prepare_volume
+from segpipe.prepare.image import PreparedImage, prepare_volume
 from segpipe.prepare.intensity import ChannelIntensities
 from segpipe.prepare.plan import PreparePlan, make_plan
 from segpipe.prepare.voxels import StoredArray
 
 __all__ = [
-    "IGNORE",
     "CaseGrid",
     "ChannelIntensities",
     "Fingerprint",

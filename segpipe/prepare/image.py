@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from segpipe.classes import IGNORE
 from segpipe.errors import DataError
 from segpipe.geometry import (
     GridTransform,
@@ -23,9 +24,7 @@ from segpipe.prepare.intensity import ChannelIntensities, channel_scaling
 from segpipe.prepare.plan import PreparePlan
 from segpipe.volume import Volume, describe_grid, grid_difference_mm
 
-IGNORE = 255
 MAX_VOXELS = 2_000_000_000
-
 _UNDECLARED = 254
 
 

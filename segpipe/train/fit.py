@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from segpipe.backend import Device, is_out_of_memory
+from segpipe.backend.callbacks import choose_labelling
 from segpipe.batches import PatchBatches, PatchSampler
 from segpipe.config import Config
 from segpipe.errors import ModelError
@@ -149,7 +150,9 @@ def fit(
 
 
 def _make_trainer(network, sampler, config, classes, device, total) -> Trainer:
-    objective = CompoundLoss(config.loss, classes, float(np.prod(sampler.spacing_mm)), total)
+    labelling = choose_labelling(config.loss.labelling, device.kind)
+    voxel_mm3 = float(np.prod(sampler.spacing_mm))
+    objective = CompoundLoss(config.loss, classes, voxel_mm3, total, labelling)
     trainer = Trainer(network, objective)
     optimizer = make_optimizer(config.train, total)
     trainer.compile(optimizer=optimizer, jit_compile=device.jit)
@@ -237,6 +240,7 @@ def _restore(trainer, folder, observer):
 
 
 def _summary(epoch: int, epochs: int, logs: Mapping[str, float]) -> str:
-    names = ("loss", "bce", "dice", "voxel_count", "val_dice", "val_lesion_f1")
+    penalties = ("voxel_count", "region_count", "missed")
+    names = ("loss", "bce", "dice", *penalties, "val_dice", "val_lesion_f1")
     figures = [f"{n} {logs[n]:.3f}" for n in names if n in logs and not math.isnan(logs[n])]
     return f"epoch {epoch}/{epochs}: " + ", ".join(figures)

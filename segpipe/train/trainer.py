@@ -8,8 +8,6 @@ from segpipe.config import TrainConfig
 from segpipe.losses.compound import CompoundLoss
 from segpipe.train.schedules import WarmupDecay
 
-_TERMS = ("bce", "dice", "voxel_count", "false_positive_voxels", "voxel_count_lambda")
-
 
 class Trainer(keras.Model):
     """Wraps a network so that ``fit`` minimises the compound loss and reports each term.
@@ -28,7 +26,7 @@ class Trainer(keras.Model):
         self.step = self.add_weight(
             shape=(), dtype="int32", initializer="zeros", trainable=False, name="step"
         )
-        self.means = [keras.metrics.Mean(name=name) for name in _TERMS]
+        self.means = [keras.metrics.Mean(name=name) for name in objective.names]
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:

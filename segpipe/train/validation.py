@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from segpipe.classes import IGNORE
 from segpipe.config import Config
 from segpipe.lesions.classes import class_map
 from segpipe.lesions.components import label_components
@@ -17,9 +18,12 @@ from segpipe.metrics.detection import f1_of, lesion_sensitivity, tally_of
 from segpipe.metrics.overlap import count_voxels, dice
 from segpipe.predict.engines import Engine
 from segpipe.predict.window import predict_volume
-from segpipe.prepare import IGNORE, PreparedCase
+from segpipe.prepare import PreparedCase
 
-NAMES = ("dice", "lesion_sensitivity", "lesion_f1", "false_positive_regions")
+SCORES = ("dice", "lesion_sensitivity", "lesion_f1")
+COUNTS = ("false_positive_regions", "false_positive_voxels")
+
+Figures = dict[str, float]
 
 
 def make_validate(
@@ -28,7 +32,7 @@ def make_validate(
     classes: int,
     slice_axis: int | None,
     make_engine: Callable[[Any], Engine],
-) -> Callable[[Any], Mapping[str, float]]:
+) -> Callable[[Any], Figures]:
     """A function from a network to its mean figures on prepared cases.
 
     The figures guide training: they are taken on the prepared grid, at the configured operating
@@ -49,43 +53,53 @@ def make_validate(
     Returns
     -------
     callable
-        To ``dice``, ``lesion_sensitivity``, ``lesion_f1`` (means over cases and classes where
-        defined, else nan) and ``false_positive_regions`` (mean per case).
+        To ``dice``, ``lesion_sensitivity``, ``lesion_f1``: means over cases and classes where
+        defined, else nan. To ``false_positive_regions`` and ``false_positive_voxels``: means per
+        case. To both of every anatomical region, as ``false_positive_regions/NAME``: means over
+        the cases that have the region, else nan.
     """
     known: list[tuple[Any, Engine]] = []
+    places = [region.name for region in config.anatomy.regions]
 
-    def validate(network: Any) -> dict[str, float]:
+    def validate(network: Any) -> Figures:
         if not known or known[0][0] is not network:
             known[:] = [(network, make_engine(network))]
-        engine = known[0][1]
-        rows = []
+        scores: list[Figures] = []
+        counts: list[Figures] = []
         for case in cases:
             image = (np.asarray(case.image) - case.shift) / case.scale
             probabilities = predict_volume(
                 image,
-                engine,
+                known[0][1],
                 patch=config.train.patch,
                 overlap=config.predict.overlap,
                 batch=config.predict.batch,
                 slice_axis=slice_axis,
             )
-            rows.append(_figures(case, probabilities, config, classes))
-        columns = np.array(rows).reshape(-1, len(NAMES))
-        means = [_mean(column) for column in columns.T]
-        means[-1] *= classes  # per case, not per case and class
-        return dict(zip(NAMES, means, strict=True))
+            of_classes, of_case = _figures(case, probabilities, config, classes)
+            scores += of_classes
+            counts.append(of_case)
+        by_place = [f"{count}/{place}" for place in places for count in COUNTS]
+        return _means(SCORES, scores) | _means([*COUNTS, *by_place], counts)
 
     return validate
 
 
-def _figures(case: PreparedCase, probabilities, config, classes) -> list[list[float]]:
+def _figures(
+    case: PreparedCase, probabilities: np.ndarray, config: Config, classes: int
+) -> tuple[list[Figures], Figures]:
+    """Scores of every class of a case, and what was found wrongly in all of them together."""
     point = config.predict.operating_point
     limits = Limits.of(config.evaluate, point)
     reference = np.asarray(case.reference)
     found = np.where(reference == IGNORE, 0, class_map(probabilities, point.threshold))
-    rows = []
+    maps = np.asarray(case.regions)
+    regions = {name: maps[..., i] for i, name in enumerate(case.region_names)}
+    scores: list[Figures] = []
+    total: dict[str, float] = {}
     for k in range(1, classes + 1):
-        lesions = find_lesions(reference == k, limits)
+        truth = reference == k
+        lesions = find_lesions(truth, limits)
         labels = label_components(found == k, limits.connectivity)[0]
         view = make_view(
             case.id,
@@ -95,15 +109,50 @@ def _figures(case: PreparedCase, probabilities, config, classes) -> list[list[fl
             float(np.prod(case.spacing_mm)),
             reach=lesions.reach,
             probability=probabilities[..., k - 1],
+            regions=regions,
         )
         counts = view.count(limits)
-        remaining = np.r_[False, view.present(limits)][labels]
-        overlap = dice(count_voxels(reference == k, remaining))
-        tally = tally_of(counts)
-        rows.append([overlap, lesion_sensitivity(tally), f1_of(counts), tally.false_positives])
-    return rows
+        mask = np.r_[False, view.present(limits)][labels]
+        scores.append(
+            {
+                "dice": dice(count_voxels(truth, mask)),
+                "lesion_sensitivity": lesion_sensitivity(tally_of(counts)),
+                "lesion_f1": f1_of(counts),
+            }
+        )
+        homes = [view.prediction.region[i - 1] for i in counts.matching.false_positives]
+        wrong = _wrong(homes, mask & ~truth, regions)
+        total = {name: total.get(name, 0.0) + value for name, value in wrong.items()}
+    return scores, total
 
 
-def _mean(values: np.ndarray) -> float:
-    defined = values[~np.isnan(values)]
-    return float(defined.mean()) if len(defined) else float("nan")
+def _wrong(homes: Sequence[str], voxels: np.ndarray, regions: Mapping[str, np.ndarray]) -> Figures:
+    """Counts of all false-positive components and voxels, and of those in each region.
+
+    Parameters
+    ----------
+    homes : sequence of str
+        Region of every false-positive component.
+    voxels : (X, Y, Z) bool ndarray
+        Predicted, and not of this class.
+    regions : mapping of str to (X, Y, Z) uint8 ndarray
+        255 inside; a voxel of a soft border counts by its share.
+    """
+    figures = {
+        "false_positive_regions": float(len(homes)),
+        "false_positive_voxels": float(voxels.sum()),
+    }
+    for name, region in regions.items():
+        figures[f"false_positive_regions/{name}"] = float(homes.count(name))
+        figures[f"false_positive_voxels/{name}"] = float(region[voxels].sum(dtype=np.int64) / 255)
+    return figures
+
+
+def _means(names: Iterable[str], rows: Sequence[Mapping[str, float]]) -> Figures:
+    """Mean of each figure over the rows that have it defined; nan where none has."""
+    means = {}
+    for name in names:
+        values = np.array([row.get(name, np.nan) for row in rows])
+        defined = values[~np.isnan(values)]
+        means[name] = float(defined.mean()) if len(defined) else float("nan")
+    return means

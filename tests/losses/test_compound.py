@@ -2,9 +2,14 @@ import numpy as np
 import pytest
 from keras import ops
 
-from segpipe.config import LossConfig, VoxelCountConfig
+from segpipe.config import LossConfig, MissedConfig, RegionCountConfig, VoxelCountConfig
 from segpipe.losses import overlap
 from segpipe.losses.compound import CompoundLoss
+
+ALL = LossConfig(
+    region_count=RegionCountConfig(weight=0.2), missed=MissedConfig(weight=0.4), ramp_start=0.2,
+    ramp_end=0.6,
+)  # fmt: skip
 
 
 def numpy_of(terms):
@@ -89,3 +94,135 @@ def test_empty_reference_and_sure_background_cost_nothing():
     target[..., 1] = 1
     terms = numpy_of(CompoundLoss(LossConfig(), 1, 1.0, 1).terms(logits, target, 1))
     assert terms["total"] == pytest.approx([0.0], abs=1e-6)
+
+
+def blocks():
+    """A lesion that is missed, a found one, and two regions found wrongly; 2 × 2 × 2 each."""
+    logits = np.full((1, 20, 12, 12, 1), -9.0, np.float32)
+    index = np.zeros(logits.shape, np.float32)
+    index[0, 2:4, 2:4, 2:4] = index[0, 2:4, 7:9, 7:9] = 1
+    index[0, 1:5, 6:10, 6:10] = np.where(index[0, 1:5, 6:10, 6:10] == 1, 1, 254)
+    logits[0, 3:5, 8:10, 8:10] = 2.0  # found: it overlaps
+    logits[0, 8:10, 2:4, 2:4] = 3.0
+    logits[0, 18:20, 2:4, 2:4] = 1.0  # cut by the border
+    weight = np.full(logits.shape, 2.0, np.float32)
+    return logits, np.concatenate([index, weight], axis=-1)
+
+
+def test_penalties_on_regions_and_lesions_as_by_hand():
+    logits, target = blocks()
+    terms = numpy_of(CompoundLoss(ALL, 1, 1.0, 100).terms(logits, target, 100))
+    wrong = 2.0 * np.log1p(np.exp(3.0)) + 0.5 * 2.0 * np.log1p(np.exp(1.0))
+    assert terms["region_count"][0] == pytest.approx(np.log1p(wrong), rel=1e-5)
+    assert terms["missed"][0] == pytest.approx(np.log1p(np.log1p(np.exp(9.0))), rel=1e-5)
+    assert (terms["false_positive_regions"][0], terms["missed_lesions"][0]) == (2, 1)
+    assert terms["false_positive_voxels"][0] == 2.0 * 16
+    assert terms["component_threshold"] == pytest.approx(0.5)
+    total = terms["bce"] + terms["dice"] + 0.05 * terms["voxel_count"]
+    total += 0.2 * terms["region_count"] + 0.4 * terms["missed"]
+    np.testing.assert_allclose(terms["total"], total, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("size", "regions"), [(0.0, 2), (8.0, 2), (8.1, 1)])
+def test_the_smallest_region_is_given_in_mm3(size, regions):
+    logits, target = blocks()
+    settings = RegionCountConfig(weight=1.0, min_size_mm3=size)
+    loss = CompoundLoss(ALL.model_copy(update={"region_count": settings}), 1, 1.0, 1)
+    found = numpy_of(loss.terms(logits, target, 1))["false_positive_regions"]
+    assert found[0] == regions  # the one at the border has no known size
+    doubled = CompoundLoss(loss.config, 1, 2.0, 1)
+    assert numpy_of(doubled.terms(logits, target, 1))["false_positive_regions"][0] == 2
+
+
+@pytest.mark.parametrize(
+    ("step", "threshold", "regions"), [(0, 0.7, 1), (20, 0.7, 1), (40, 0.6, 1), (60, 0.5, 2)]
+)
+def test_the_threshold_of_regions_falls_along_the_ramp(step, threshold, regions):
+    logits, target = blocks()
+    logits[logits == 1.0] = 0.3  # p = 0.574
+    terms = numpy_of(CompoundLoss(ALL, 1, 1.0, 100).terms(logits, target, step))
+    assert terms["component_threshold"] == pytest.approx(threshold)
+    assert terms["false_positive_regions"][0] == regions
+    assert terms["region_count_lambda"] == pytest.approx(0.2 * np.clip((step - 20) / 40, 0, 1))
+
+
+def test_both_engines_give_the_same_bits():
+    rng = np.random.default_rng(2)
+    logits = rng.normal(-1, 2, (2, 8, 7, 6, 4)).astype(np.float32)
+    index = rng.choice([0, 0, 0, 0, 0, 1, 2, 3, 254, 255], (2, 8, 7, 6, 1))
+    target = np.concatenate([index, rng.random(index.shape)], axis=-1).astype(np.float32)
+    graph, host = (
+        numpy_of(CompoundLoss(ALL, 3, 1.0, 1, engine).terms(logits, target, 1))
+        for engine in ("graph", "host")
+    )
+    assert graph["false_positive_regions"].min() > 0
+    for name, value in graph.items():
+        np.testing.assert_array_equal(value, host[name])
+
+
+def test_the_band_takes_no_penalty_but_is_background():
+    logits, target = blocks()
+    band = target[..., 0] == 254
+    loss = CompoundLoss(ALL, 1, 1.0, 1)
+    logits[band] = 5.0
+    terms = numpy_of(loss.terms(logits, target, 1))
+    assert terms["false_positive_voxels"][0] == 2.0 * 16
+    assert terms["false_positive_regions"][0] == 2
+    logits[band] = -9.0
+    assert terms["bce"] > numpy_of(loss.terms(logits, target, 1))["bce"]
+
+
+@pytest.mark.parametrize("regions", [0.0, 0.3])
+@pytest.mark.parametrize("missed", [None, 0.0, 0.2])
+def test_a_penalty_of_weight_0_is_not_there_and_missed_goes_with_regions(regions, missed):
+    config = LossConfig(
+        region_count=RegionCountConfig(weight=regions),
+        missed=MissedConfig(weight=missed),
+        voxel_count=VoxelCountConfig(weight=0),
+    )
+    loss = CompoundLoss(config, 1, 1.0, 1)
+    terms = numpy_of(loss.terms(*blocks(), 9))
+    assert set(terms) == {"total", *loss.names}
+    assert ("region_count" in terms) == ("false_positive_regions" in terms) == (regions > 0)
+    expected = regions if missed is None else missed
+    assert terms.get("missed_lambda", 0) == pytest.approx(expected)
+    assert ("missed" in terms) == ("missed_lesions" in terms) == (expected > 0)
+    assert "voxel_count" not in terms
+    assert terms["false_positive_voxels"] == 32
+
+
+def test_the_terms_are_named_in_the_order_of_the_log():
+    assert CompoundLoss(ALL, 1, 1.0, 1).names == (
+        *("bce", "dice", "voxel_count", "region_count", "missed"),
+        *("voxel_count_lambda", "region_count_lambda", "missed_lambda"),
+        *("false_positive_voxels", "false_positive_regions", "missed_lesions"),
+        "component_threshold",
+    )
+
+
+def test_penalties_act_on_the_finest_output_alone():
+    logits, target = blocks()
+    loss = CompoundLoss(ALL, 1, 1.0, 1)
+    both = numpy_of(loss.terms([logits, 0 * logits[:, ::2, ::2, ::2]], target, 1))
+    fine = numpy_of(loss.terms(logits, target, 1))
+    for name in ("voxel_count", "region_count", "missed", "false_positive_voxels"):
+        np.testing.assert_array_equal(both[name], fine[name])
+
+
+def test_several_classes_are_counted_each_on_its_own():
+    """Softmax: a region of class 1 on a lesion of class 2 is no false positive, as it lies on
+    the reference; the lesion is missed all the same."""
+    index = np.zeros((1, 12, 12, 1), np.float32)
+    index[0, 2:4, 2:4] = 2
+    logits = np.zeros((1, 12, 12, 3), np.float32)
+    logits[..., 0] = 9.0
+    logits[0, 2:4, 2:4, 1] = 20.0
+    logits[0, 8:10, 8:10, 2] = 20.0
+    target = np.concatenate([index, np.ones_like(index)], axis=-1)
+    terms = numpy_of(CompoundLoss(ALL, 2, 1.0, 1).terms(logits, target, 1))
+    assert (terms["false_positive_regions"][0], terms["missed_lesions"][0]) == (1, 1)
+    assert terms["false_positive_voxels"][0] == 4
+    z = 20 - np.log(np.exp(9.0) + 1)
+    assert terms["region_count"][0] == pytest.approx(np.log1p(np.log1p(np.exp(z))), rel=1e-5)
+    z = 0 - np.log(np.exp(20.0) + np.exp(9.0))
+    assert terms["missed"][0] == pytest.approx(np.log1p(np.log1p(np.exp(-z))), rel=1e-5)

@@ -2,19 +2,28 @@ import keras
 import numpy as np
 import pytest
 
-from segpipe.config import LossConfig, ModelConfig, TrainConfig, VoxelCountConfig
+from segpipe.config import (
+    LossConfig,
+    ModelConfig,
+    RegionCountConfig,
+    TrainConfig,
+    VoxelCountConfig,
+)
 from segpipe.losses.compound import CompoundLoss
 from segpipe.model.unet import build_unet
 from segpipe.train.trainer import Trainer, make_optimizer
 
 
-def make_trainer(steps, weight=0.3):
+def make_trainer(steps, weight=0.3, regions=0.0, labelling="graph"):
     keras.utils.set_random_seed(0)
     network = build_unet(ModelConfig(features=(4, 8)), (8, 8, 8), (1, 1, 1), 1, 1)
     config = LossConfig(
-        voxel_count=VoxelCountConfig(weight=weight, budget_mm3=1.0), ramp_start=0.25, ramp_end=0.75
+        voxel_count=VoxelCountConfig(weight=weight, budget_mm3=1.0),
+        region_count=RegionCountConfig(weight=regions),
+        ramp_start=0.25,
+        ramp_end=0.75,
     )
-    trainer = Trainer(network, CompoundLoss(config, 1, 1.0, steps))
+    trainer = Trainer(network, CompoundLoss(config, 1, 1.0, steps, labelling))
     trainer.compile(optimizer=make_optimizer(TrainConfig(learning_rate=0.02), steps))
     return trainer
 
@@ -47,11 +56,16 @@ def test_learns_a_threshold():
     assert last < 0.35 * first
 
 
-def test_reports_every_term_of_the_total():
-    trainer = make_trainer(steps=1)
+@pytest.mark.parametrize("labelling", ["graph", "host"])
+def test_reports_every_term_of_the_total(labelling):
+    trainer = make_trainer(steps=1, regions=0.2, labelling=labelling)
     image, target = batches(1)
+    trainer.network.layers[-1].bias.assign([-1.0])
+    trainer.step.assign(5)
     logs = trainer.fit(image, target, batch_size=2, verbose=0).history
+    assert set(logs) == {"loss", *trainer.objective.names}
     total = logs["bce"][0] + logs["dice"][0]
-    total += logs["voxel_count_lambda"][0] * logs["voxel_count"][0]
+    for name in ("voxel_count", "region_count", "missed"):
+        assert logs[name][0] > 0
+        total += logs[f"{name}_lambda"][0] * logs[name][0]
     assert logs["loss"][0] == pytest.approx(total, rel=1e-5)
-    assert logs["false_positive_voxels"][0] >= 0

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from segpipe.config import parse
-from segpipe.train.validation import NAMES, make_validate
+from segpipe.train.validation import COUNTS, SCORES, make_validate
 
 SHAPE = (16, 8, 8)
 
@@ -16,7 +16,9 @@ def logit(p):
     return np.log(p / (1 - p))
 
 
-def case(reference, image, spacing=(1.0, 1.0, 1.0)):
+def case(reference, image, spacing=(1.0, 1.0, 1.0), regions=None):
+    regions = regions or {}
+    maps = [np.rint(255 * region).astype(np.uint8) for region in regions.values()]
     return SimpleNamespace(
         id="c",
         image=image.astype(np.float32),
@@ -24,6 +26,8 @@ def case(reference, image, spacing=(1.0, 1.0, 1.0)):
         shift=np.float32(0.25),
         scale=np.float32(0.5),
         spacing_mm=spacing,
+        regions=np.stack(maps, axis=-1) if maps else np.zeros((*reference.shape, 0), np.uint8),
+        region_names=tuple(regions),
     )
 
 
@@ -36,10 +40,12 @@ def engine(tiles):
     return tiles
 
 
-def config(threshold=0.5, min_size=0.0, rule="any", counted=0.0):
+def config(threshold=0.5, min_size=0.0, rule="any", counted=0.0, regions=()):
+    places = [{"name": name, "source": "mask", "file": "f"} for name in regions]
     return parse(
         {
             "name": "x",
+            "anatomy": {"regions": places},
             "data": {"root": "d"},
             "train": {"patch": [8, 8, 8]},
             "predict": {"operating_point": {"threshold": threshold, "min_size_mm3": min_size}},
@@ -51,7 +57,9 @@ def config(threshold=0.5, min_size=0.0, rule="any", counted=0.0):
 def figures(cases, settings=None, classes=1, make_engine=lambda network: engine):
     validate = make_validate(cases, settings or config(), classes, None, make_engine)
     values = validate("network")
-    assert tuple(values) == NAMES
+    names = [region.name for region in (settings or config()).anatomy.regions]
+    by_region = [f"{count}/{name}" for name in names for count in COUNTS]
+    assert list(values) == [*SCORES, *COUNTS, *by_region]
     return values
 
 
@@ -73,6 +81,7 @@ def test_exact_figures_of_one_case():
     assert values["lesion_sensitivity"] == 0.5
     assert values["lesion_f1"] == pytest.approx(1 / (1 + (1 + 1) / 2))
     assert values["false_positive_regions"] == 1
+    assert values["false_positive_voxels"] == 2
 
 
 def test_the_operating_point_and_the_rule_are_the_configured_ones():
@@ -92,7 +101,7 @@ def test_undefined_figures_are_nan_and_left_out_of_means():
     reference, probability = scene()
     empty = case(np.zeros(SHAPE), seen(np.full(SHAPE, 0.01)))
     values = figures([empty])
-    assert all(math.isnan(values[name]) for name in NAMES[:3])
+    assert all(math.isnan(values[name]) for name in SCORES)
     assert values["false_positive_regions"] == 0
     both = figures([empty, case(reference, seen(probability))])
     assert both["lesion_sensitivity"] == 0.5
@@ -129,3 +138,29 @@ def test_validating_again_gives_the_same():
         [case(reference, seen(probability))], config(), 1, None, lambda network: engine
     )
     assert validate("network") == validate("network")
+
+
+def test_false_positives_are_counted_in_each_region():
+    reference, probability = scene()
+    probability[2, 4, 2:4] = 0.9  # two voxels beside the lesion: wrong, but of a region that hits
+    left = np.zeros(SHAPE)
+    left[:8] = 1.0
+    soft = np.full(SHAPE, 0.2)  # the component beyond lies there by 0.4 of a voxel in all
+    one = case(reference, seen(probability), regions={"left": left, "soft": soft})
+    values = figures([one], config(regions=("left", "soft", "absent")))
+    assert (values["false_positive_regions"], values["false_positive_voxels"]) == (1, 4)
+    assert values["false_positive_regions/left"] == 0
+    assert values["false_positive_voxels/left"] == 2
+    assert values["false_positive_regions/soft"] == 1
+    assert values["false_positive_voxels/soft"] == pytest.approx(4 * 0.2)
+    assert math.isnan(values["false_positive_regions/absent"])
+    assert math.isnan(values["false_positive_voxels/absent"])
+
+
+def test_counts_by_region_are_means_over_the_cases_that_have_it():
+    reference, probability = scene()
+    with_region = case(reference, seen(probability), regions={"all": np.ones(SHAPE)})
+    without = case(reference, seen(probability))
+    values = figures([with_region, without, without], config(regions=("all",)))
+    assert values["false_positive_regions/all"] == 1
+    assert values["false_positive_voxels/all"] == 2
