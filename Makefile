@@ -16,7 +16,7 @@ PREDICTIONS := runs/predictions/samples
 JUDGES := .venv-oracle
 JUDGES_INSTALLED := $(JUDGES)/.installed
 
-.PHONY: help setup samples train evaluate report ui test lint imports bench oracle clean
+.PHONY: study help setup samples train evaluate report ui test lint imports bench oracle clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ bench: setup ## our benchmarks: a table, and JSON
 
 oracle: setup $(JUDGES_INSTALLED) ## our scores beside those of other programs, in their own environment
 	$(BIN)/python -m benchmarks.oracle $(ARGS)
+
+study: setup samples ## train what the study of the penalties lacks, then its tables
+	$(BIN)/python -m benchmarks.study $(ARGS)
 
 clean: ## remove the virtual environments, caches and build files; runs and data stay
 	rm -rf $(VENV) $(JUDGES) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache \

@@ -7,13 +7,13 @@ import os
 import time
 from pathlib import Path
 
-from benchmarks.study.jobs import DATASETS, all_jobs
+from benchmarks.study.jobs import DATASETS, SEEDS, all_jobs
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.study", description=__doc__)
     parser.add_argument("--dataset", choices=list(DATASETS), help="only this one")
-    parser.add_argument("--seeds", type=int, default=3, help="seeds (3)")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help=f"seeds ({SEEDS})")
     parser.add_argument("--minutes", type=float, help="begin no job after so long")
     parser.add_argument("--work", type=Path, default=Path("runs/study"), help="caches and bases")
     parser.add_argument("--tables", action="store_true", help="train nothing")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.study.jobs import ARMS, CONTROL, DATASETS, RESULTS
+from benchmarks.study.jobs import ARMS, CONTROL, DATASETS, RESULTS, SEEDS, Job
 
 DOCS = Path(__file__).parents[2] / "docs"
 DRAWS = 1000
@@ -28,28 +28,26 @@ class Curves:
 
 
 def load_curves(dataset: str) -> tuple[dict[str, Curves], list[str], list[int]]:
-    """Curves by arm over the cases and seeds that every arm has; the cases; the seeds."""
+    """Curves of the arms that are whole, their cases, and the seeds that all of them have.
+
+    An arm is whole with a seed once every fold is done; an arm that the control's first seed has
+    not is left out.
+    """
+    folds = range(DATASETS[dataset][2])
     found: dict[tuple[str, int], dict[str, Any]] = {}
-    for path in sorted((RESULTS / dataset).glob("*.json")):
-        result = json.loads(path.read_text())
-        found.setdefault((result["arm"], result["seed"]), {}).update(result["cases"])
-    folds = DATASETS[dataset][2]
-    whole = [
-        seed
-        for seed in sorted({seed for _, seed in found})
-        if all(_folds(dataset, arm, seed) == folds for arm in ARMS)
-    ]
-    if not whole:
+    for arm in ARMS:
+        for seed in range(SEEDS):
+            jobs = [Job(dataset, fold, seed, arm) for fold in folds]
+            if all(job.result.exists() for job in jobs):
+                results = [json.loads(job.result.read_text())["cases"] for job in jobs]
+                found[arm, seed] = {case: one[case] for one in results for case in one}
+    arms = [arm for arm in ARMS if (arm, 0) in found]
+    seeds = [s for s in range(SEEDS) if arms and all((arm, s) in found for arm in arms)]
+    if CONTROL not in arms:
         return {}, [], []
-    cases = sorted(found[CONTROL, whole[0]])
-    curves = {arm: _curves([[found[arm, s][c] for c in cases] for s in whole]) for arm in ARMS}
-    return curves, cases, whole
-
-
-def _folds(dataset: str, arm: str, seed: int) -> int:
-    from benchmarks.study.jobs import Job
-
-    return sum(Job(dataset, k, seed, arm).result.exists() for k in range(DATASETS[dataset][2]))
+    cases = sorted(found[CONTROL, 0])
+    curves = {arm: _curves([[found[arm, s][c] for c in cases] for s in seeds]) for arm in arms}
+    return curves, cases, seeds
 
 
 def _curves(rows: list[list[dict[str, Any]]]) -> Curves:
@@ -124,7 +122,7 @@ def analyse(dataset: str) -> dict[str, Any]:
     rng = np.random.default_rng([0, len(cases)])
     draws = rng.multinomial(len(cases), np.full(len(cases), 1 / len(cases)), size=DRAWS)
     arms = {}
-    for arm in ARMS:
+    for arm in curves:
         figures: dict[str, Any] = dict(compare(curves, arm, np.ones(len(cases))))
         drawn = [compare(curves, arm, weights.astype(float)) for weights in draws]
         for name in ("ratio", "dice_difference", "range_ratio"):
@@ -182,7 +180,7 @@ def _picture(dataset: str) -> None:
     figure, axes = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
     styles = ("-", "-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
     colours = ("#000000", "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00")
-    for (arm, own), style, colour in zip(curves.items(), styles, colours, strict=True):
+    for (arm, own), style, colour in zip(curves.items(), styles, colours, strict=False):
         regions, _ = envelope(own, np.ones(len(cases)))
         axes.plot(regions, GRID, linestyle=style, color=colour, label=arm, linewidth=1.8)
     axes.set(

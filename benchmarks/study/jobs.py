@@ -9,6 +9,7 @@ from pathlib import Path
 RESULTS = Path(__file__).parent / "results"
 
 CONTROL = "plain"
+SEEDS = 3
 _ON = {
     "voxel": "loss.voxel_count.weight=0.05",
     "region": "loss.region_count.weight=0.1",
@@ -26,10 +27,13 @@ ARMS = {
 """Terms of each arm, in the order of their worth: an interrupted study has the first ones."""
 
 _SCHEDULE = ("loss.ramp_start=0.4", "loss.ramp_end=0.6", "train.validate_every=0")
-_SMALL = ("model.features=[16, 32, 64]", "train.patch=[48, 48, 32]", "train.batch=2")
+_SMALL = (
+    *("model.features=[16, 32, 64]", "train.patch=[48, 48, 32]", "train.batch=2"),
+    *("train.epochs=10", "train.steps_per_epoch=50", "predict.overlap=0.25"),
+)
 DATASETS = {
-    "ms_lesions": ("configs/ms_lesions.yaml", (*_SMALL, "train.epochs=10"), 6),
-    "samples": ("configs/samples.yaml", (*_SMALL, "train.epochs=10"), 5),
+    "ms_lesions": ("configs/ms_lesions.yaml", _SMALL, 6),
+    "samples": ("configs/samples.yaml", _SMALL, 5),
 }
 """Configuration, overrides, and number of folds."""
 
@@ -63,10 +67,10 @@ class Job:
         return [*DATASETS[self.dataset][1], *_SCHEDULE, *own, *switches, *anatomy]
 
 
-def all_jobs(datasets: tuple[str, ...] = tuple(DATASETS), seeds: int = 3) -> Iterator[Job]:
-    """Every job, seed by seed: after each seed there is a whole, if uncertain, answer."""
+def all_jobs(datasets: tuple[str, ...] = tuple(DATASETS), seeds: int = SEEDS) -> Iterator[Job]:
+    """Every job, seed by seed and arm by arm: the first arms are whole before the last begin."""
     for seed in range(seeds):
         for dataset in datasets:
-            for fold in range(DATASETS[dataset][2]):
-                for arm in ARMS:
+            for arm in ARMS:
+                for fold in range(DATASETS[dataset][2]):
                     yield Job(dataset, fold, seed, arm)

@@ -16,7 +16,6 @@ from segpipe.config import Config
 from segpipe.data.layouts import Case, Dataset, open_dataset
 from segpipe.data.splits import dataset_digest, make_folds
 from segpipe.errors import DataError, ModelError
-from segpipe.evaluate.certify import Certificate
 from segpipe.evaluate.operating_point import Choice
 from segpipe.model.bundle import Bundle
 from segpipe.observer import Observer, Together
@@ -24,6 +23,7 @@ from segpipe.pipeline.cohort import publish_evaluation
 from segpipe.pipeline.evaluation import Evaluation, pool
 from segpipe.pipeline.fold import store_validation
 from segpipe.pipeline.models import Loaded, bundle_folder, load_models
+from segpipe.pipeline.points import bundled_choice, choice_in_words
 from segpipe.pipeline.prepare import chosen_fold, tell_failures
 from segpipe.pipeline.provenance import source
 from segpipe.pipeline.runs import finished_bundle
@@ -92,7 +92,7 @@ def run_evaluate(
         optimistic = split == "validation" and len(parts) == 1
         publish_evaluation(whole, cases, dataset, config, first, everyone, on_validation=optimistic)
         console.print(score_table(whole.document))
-        for line in _describe(whole.choice):
+        for line in choice_in_words(whole.choice):
             console.print(line, highlight=False)
         observer.message(f"evaluation in {whole.folder}")
     tell_failures(whole.failed, observer)
@@ -170,7 +170,7 @@ def _evaluate_part(part: _Part, task: _Task) -> Evaluation:
         loaded,
         task.part_folder(part),
         task.observer,
-        given=None if part.choose else _bundled(loaded.bundle),
+        given=None if part.choose else bundled_choice(loaded.bundle),
     )
     if part.choose:
         _store(loaded, evaluation, part.cases, task)
@@ -188,17 +188,6 @@ def _store(loaded: Loaded, evaluation: Evaluation, cases: Sequence[Case], task: 
         name = task.config.name
         for version in update_bundles(Store(task.config.output), name, loaded.folders[0]):
             task.observer.message(f"operating point stored in models:/{name}/{version}")
-
-
-def _bundled(bundle: Bundle) -> Choice:
-    """The operating point that a bundle brings along, with its certificate."""
-    known = dict((bundle.validation or {}).get("certificate") or {})
-    adopted = bool(known.pop("adopted", False))
-    certificate = Certificate(**known) if known else None
-    reason = "the bundle's, chosen on validation"
-    if adopted and certificate is not None:
-        reason = f"the bundle's, certified: {certificate.statement}"
-    return Choice(bundle.operating_point, {}, reason, certificate, certified=adopted)
 
 
 def _cross_validate(parts: Sequence[_Part], task: _Task) -> Evaluation:
@@ -282,24 +271,6 @@ def _fits(bundle: Bundle, part: _Part, dataset: Dataset, digest: str, config: Co
             f"split; received one of fold {bundle.dataset.fold} that may have trained on these "
             "cases. Evaluate --split test, or the fold that it held out."
         )
-
-
-def _describe(choice: Choice) -> list[str]:
-    point, certificate = choice.operating_point, choice.certificate
-    text = f"threshold {point.threshold:g}, minimum size {point.min_size_mm3:g} mm³"
-    if point.core_threshold is not None:
-        text += f", core {point.core_threshold:g}"
-    lines = [f"operating point: {text} ({choice.reason})"]
-    if certificate is None:
-        return lines
-    what = certificate.statement
-    if certificate.threshold is not None and not choice.certified:
-        what = (
-            f"not adopted (evaluate.choose=certified adopts it): threshold "
-            f"{certificate.threshold:g}, minimum size {certificate.min_size_mm3:g} mm³ would give "
-            f"{what}"
-        )
-    return [*lines, f"certificate: {what}"]
 
 
 @contextlib.contextmanager

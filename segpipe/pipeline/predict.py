@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from segpipe.model.bundle import Bundle
 from segpipe.observer import Observer
 from segpipe.pipeline.models import Loaded, load_models
 from segpipe.pipeline.outputs import midline_x_mm, segment, write_case
+from segpipe.pipeline.points import operating_point, used_in_words
 from segpipe.pipeline.prepare import tell_failures
 from segpipe.pipeline.provenance import now
 from segpipe.predict.case import predict_scan
@@ -176,6 +176,7 @@ def run_predict(request: PredictRequest, observer: Observer) -> bool:
     observer.message(f"device: {loaded.device.describe()}; engine {loaded.engine}")
     bundle = loaded.bundle
     point = operating_point(bundle, request.threshold, request.min_size_mm3, request.core_threshold)
+    observer.message(f"operating point: {used_in_words(point, bundle)}")
     cases = find_scans(request.scans, len(bundle.plan.channels))
     document = PredictDocument(request.output, loaded, point)
     document.keep_earlier(overwrite=request.overwrite)
@@ -208,34 +209,6 @@ def _protect(cases: list[Case], document: PredictDocument, request: PredictReque
                 f"{target}: exists, and predict.json does not know it. Give --overwrite, or "
                 "another folder with -o."
             )
-
-
-def operating_point(
-    bundle: Bundle,
-    threshold: float | None,
-    min_size_mm3: float | None,
-    core_threshold: float | None = None,
-) -> OperatingPoint:
-    """The bundle's operating point, unless the user says otherwise.
-
-    Raises
-    ------
-    ConfigError
-        If a value is out of range.
-    """
-    wanted = {
-        "threshold": threshold,
-        "min_size_mm3": min_size_mm3,
-        "core_threshold": core_threshold,
-    }
-    stated = {name: value for name, value in wanted.items() if value is not None}
-    for name, value in stated.items():
-        high = math.inf if name == "min_size_mm3" else 1
-        if not 0 <= value < high:
-            limits = "0 or more" if high == math.inf else "0 to below 1"
-            option = f"--{name.replace('_', '-')}"
-            raise ConfigError(f"{option}: expected {limits}; received {value}.")
-    return bundle.operating_point.model_copy(update=stated)
 
 
 def find_regions(

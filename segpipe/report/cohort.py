@@ -9,25 +9,11 @@ from typing import Any
 import pandas as pd
 
 from segpipe.report import figures
-from segpipe.report.figures import Chart
+from segpipe.report.cohort_label import FIGURES, GROUPED, cpm_at, label_view
 from segpipe.report.page import render
 from segpipe.report.slices import Picture
-from segpipe.report.wording import number, region_name, size_range
 
 EXTREMES = 3
-
-FIGURES = {  # of the score document: title, decimals
-    "false_positive_regions": ("False-positive regions per scan", 2),
-    "false_positive_volume_ml": ("False-positive volume (ml)", 2),
-    "missed_lesions": ("Missed lesions per scan", 2),
-    "lesion_sensitivity": ("Lesion sensitivity", 3),
-    "lesion_precision": ("Lesion precision", 3),
-    "lesion_f1": ("Lesion F1", 3),
-    "dice": ("Dice", 3),
-    "surface_dice": ("Surface Dice", 3),
-    "hd95_mm": ("HD95 (mm)", 1),
-    "volume_error_ml": ("Volume error (ml)", 2),
-}
 
 
 @dataclass(frozen=True)
@@ -97,20 +83,6 @@ class CohortInputs:
     limits: Sequence[str] = ()
 
 
-@dataclass(frozen=True)
-class LabelView:
-    """One label's part of the report, ready to print."""
-
-    name: str
-    cases: int
-    failed: int
-    table: list[tuple[str, str, str, str, str, int]]
-    lesion_free: tuple[int, str, str]
-    by_size: list[tuple[str, str, str, str]]
-    by_region: list[tuple[str, str, str, str]]
-    charts: list[tuple[str, str, Chart | None]]
-
-
 def pick_cases(
     rows: Sequence[Mapping[str, Any]], label: str, extremes: int = EXTREMES
 ) -> list[tuple[str, str]]:
@@ -172,8 +144,10 @@ def cohort_report(inputs: CohortInputs) -> str:
             "failed": sorted(failed.items()),
             "evaluated": len(evaluated),
             "labels": [
-                _label_view(name, block, rows) for name, block in inputs.document["summary"].items()
+                label_view(name, block, rows, cpm_at(inputs.document, name, inputs.min_size_mm3))
+                for name, block in inputs.document["summary"].items()
             ],
+            "grouped": [FIGURES[name][0] for name in GROUPED],
             "froc": figures.froc(points, chosen) if points else None,
             "scores": {(row["case"], row["label"]): row for row in rows},
             "rule": inputs.document["settings"]["rule"],
@@ -194,97 +168,3 @@ def _curve(
         (float(t), float(f), float(s)) for t, f, s in inputs.curve.loc[near, columns].to_numpy()
     ]
     return points, next((p for p in points if abs(p[0] - inputs.threshold) < 1e-9), None)
-
-
-def _label_view(name: str, block: Mapping[str, Any], rows) -> LabelView:
-    cases, bins = block["cases"], block.get("by_size") or []
-    regions = block.get("regions") or {}
-    regions = {region_name(n): facts for n, facts in regions.items()}
-    wrong = {region: facts["false_positive_regions"] for region, facts in regions.items()}
-    pairs = [
-        (row["reference_volume_ml"], row["prediction_volume_ml"])
-        for row in rows
-        if row["label"] == name and row["status"] == "scored"
-    ]
-    sizes = [size_range(b["low_mm3"], b["high_mm3"]) for b in bins]
-    rates = [b["false_positive_regions"] / cases if cases else None for b in bins]
-    free = block["lesion_free"]
-    charts = [
-        (
-            "Lesion sensitivity by size",
-            "Dots: share of lesions found. Lines: 95 % Wilson intervals over lesions.",
-            figures.sensitivity_by_size(bins),
-        ),
-        (
-            "False-positive regions by size",
-            "Mean per scan.",
-            figures.false_positives(sizes, rates, [None] * len(bins)),
-        ),
-        (
-            "False-positive regions by anatomical region",
-            "Mean per scan; lines: 95 % bootstrap intervals over patients.",
-            figures.false_positives(
-                list(wrong),
-                [w["mean"] for w in wrong.values()],
-                [w["ci95"] for w in wrong.values()],
-            ),
-        ),
-        (
-            "Agreement of volumes (Bland–Altman)",
-            "Each dot is a scan. Solid: bias; dashed: 95 % limits of agreement.",
-            figures.bland_altman(pairs),
-        ),
-    ]
-    return LabelView(
-        name=name,
-        cases=cases,
-        failed=block["failed"],
-        table=[
-            _spread(title, block[key], digits)
-            for key, (title, digits) in FIGURES.items()
-            if key in block
-        ],
-        lesion_free=(
-            free["cases"],
-            number(free["false_positive_regions"]["mean"]),
-            number(free["false_positive_volume_ml"]["mean"]),
-        ),
-        by_size=[
-            (
-                size,
-                f"{b['detected']} of {b['lesions']}",
-                figures.share(b["detected"], b["lesions"]),
-                number(rate),
-            )
-            for size, b, rate in zip(sizes, bins, rates, strict=True)
-        ],
-        by_region=[
-            (
-                region,
-                number(facts["false_positive_regions"]["mean"]),
-                _limits(facts["false_positive_regions"]["ci95"], 2),
-                number(facts["missed_lesions"]["mean"]),
-            )
-            for region, facts in regions.items()
-        ],
-        charts=charts,
-    )
-
-
-def _spread(
-    title: str, spread: Mapping[str, Any], digits: int
-) -> tuple[str, str, str, str, str, int]:
-    return (
-        title,
-        number(spread["median"], digits),
-        _limits(spread["iqr"], digits),
-        number(spread["mean"], digits),
-        _limits(spread["ci95"], digits),
-        spread["defined"],
-    )
-
-
-def _limits(bounds: Sequence[float] | None, digits: int) -> str:
-    if bounds is None:
-        return "not computed"
-    return f"{number(bounds[0], digits)} to {number(bounds[1], digits)}"

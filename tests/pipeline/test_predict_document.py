@@ -14,12 +14,12 @@ from segpipe.config import OperatingPoint, parse
 from segpipe.data.layouts import Case, ChannelFile
 from segpipe.errors import ConfigError, DataError
 from segpipe.pipeline.models import Loaded
+from segpipe.pipeline.points import operating_point, used_in_words
 from segpipe.pipeline.predict import (
     PredictDocument,
     PredictRequest,
     _protect,
     find_regions,
-    operating_point,
     unusual_spacing,
 )
 from segpipe.volume import Volume
@@ -173,6 +173,17 @@ def test_predictions_of_another_model_or_setting_are_not_mixed(tmp_path, changes
     document(tmp_path).add(entry(tmp_path, "a"))
     with pytest.raises(ConfigError, match=r"expected predictions of this bundle.*--overwrite"):
         document(tmp_path, **changes).keep_earlier(overwrite=False)
+
+
+def test_the_certificate_is_told_only_at_its_own_operating_point(tmp_path):
+    point = OperatingPoint(threshold=0.3, min_size_mm3=5.0)
+    facts = {"certificate": {"adopted": True, "statement": "expected ≤ 0.1"}}
+    made = SimpleNamespace(operating_point=point, validation=facts)
+    assert (
+        used_in_words(point, made) == "threshold 0.3, minimum size 5 mm³; certified: expected ≤ 0.1"
+    )
+    other = operating_point(made, 0.4, None, 0.6)
+    assert used_in_words(other, made) == "threshold 0.4, minimum size 5 mm³, core 0.6"
 
 
 def test_the_operating_point_is_the_bundle_s_unless_given():

@@ -1,6 +1,7 @@
 import base64
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -115,6 +116,27 @@ def test_flow_table_and_cases_in_words(inputs):
     assert "Threshold 0.5, minimum size 10 mm³: highest mean lesion F1." in words
     assert "d worst 4 false positive, 2 missed, 3 of 5 found; F1 0.40, Dice 0.30" in words
     assert "Picture not computed: the scan could not be read." in words
+
+
+def test_certificate_curve_and_groups_are_told(inputs):
+    said = "expected missed-lesion fraction ≤ 0.1"
+    certificate = {"threshold": 0.5, "min_size_mm3": 10.0, "statement": said}
+    curve = {"points": [], "cpm": [{"min_size_mm3": 10.0, "value": 0.45, "ci95": [0.4, 0.5]}]}
+    summary = score_document(
+        ScoreSettings(bootstrap=5), ROWS, groups={"site": {"a": "<b>", "b": "south"}}
+    )["summary"]
+    document = {**inputs.document, "froc": {"lesion": curve}, "summary": summary}
+    told = replace(inputs, document=document, certificate={**certificate, "adopted": True})
+    words = text(cohort_report(told))
+    assert "Certificate: expected missed-lesion fraction ≤ 0.1." in words
+    assert "CPM 0.450 (95 % interval 0.400 to 0.500)" in words
+    assert "site &lt;b&gt; 1 1.00 0.800 0.800 0.700" in words
+    offered = replace(inputs, certificate={**certificate, "adopted": False})
+    assert "none for this operating point. At threshold 0.5" in text(cohort_report(offered))
+    refused = {**certificate, "threshold": None, "statement": "not certified: 6 are too few"}
+    words = text(cohort_report(replace(inputs, certificate={**refused, "adopted": False})))
+    assert "Certificate: not certified: 6 are too few." in words
+    assert "CPM" not in words
 
 
 def test_charts_say_in_words_what_they_show(inputs):

@@ -43,6 +43,25 @@ def test_chance_is_looked_up_by_size_and_probability():
     assert chance_of_false_positive(None, "lesion", 50, 0.6) is None
 
 
+def test_only_an_adopted_certificate_is_told():
+    def told(adopted):
+        facts = bundle()["validation"]
+        facts["certificate"] = {"statement": "expected ≤ 0.1", "adopted": adopted}
+        return read_validation(bundle(validation=facts), SETTINGS, "aa")[0].certificate
+
+    assert told(True) == "expected ≤ 0.1"
+    assert told(False) is None
+    assert read_validation(bundle(), SETTINGS, "aa")[0].certificate is None
+
+
+def test_figures_with_hysteresis_do_not_hold_without():
+    core = {**SETTINGS, "core_threshold": 0.8}
+    found, why = read_validation(bundle(operating_point=core), SETTINGS, "aa")
+    assert found is None
+    assert "minimum size 5 mm³, core 0.8" in why
+    assert read_validation(bundle(operating_point=core), core, "aa")[0] is not None
+
+
 @pytest.mark.parametrize(
     ("found", "settings", "weights", "reason"),
     [

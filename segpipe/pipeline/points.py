@@ -1,0 +1,87 @@
+"""Operating points: as a user changes them, as a bundle brings them, and in words."""
+
+from __future__ import annotations
+
+import math
+
+from segpipe.config import OperatingPoint
+from segpipe.errors import ConfigError, ModelError
+from segpipe.evaluate.certify import Certificate
+from segpipe.evaluate.operating_point import Choice
+from segpipe.model.bundle import Bundle
+
+
+def operating_point(
+    bundle: Bundle,
+    threshold: float | None,
+    min_size_mm3: float | None,
+    core_threshold: float | None = None,
+) -> OperatingPoint:
+    """The bundle's operating point, unless the user says otherwise.
+
+    Raises
+    ------
+    ConfigError
+        If a value is out of range.
+    """
+    wanted = {
+        "threshold": threshold,
+        "min_size_mm3": min_size_mm3,
+        "core_threshold": core_threshold,
+    }
+    stated = {name: value for name, value in wanted.items() if value is not None}
+    for name, value in stated.items():
+        high = math.inf if name == "min_size_mm3" else 1
+        if not 0 <= value < high:
+            limits = "0 or more" if high == math.inf else "0 to below 1"
+            option = f"--{name.replace('_', '-')}"
+            raise ConfigError(f"{option}: expected {limits}; received {value}.")
+    return bundle.operating_point.model_copy(update=stated)
+
+
+def bundled_choice(bundle: Bundle) -> Choice:
+    """The operating point that a bundle brings along, with its certificate."""
+    known = dict((bundle.validation or {}).get("certificate") or {})
+    adopted = bool(known.pop("adopted", False))
+    try:
+        certificate = Certificate(**known) if known else None
+    except TypeError as error:
+        raise ModelError(
+            f"{bundle.name}: expected a certificate as this version writes it; received {error}. "
+            "Evaluate --split validation again."
+        ) from error
+    reason = "the bundle's, chosen on validation"
+    if adopted and certificate is not None:
+        reason = f"the bundle's, certified: {certificate.statement}"
+    return Choice(bundle.operating_point, {}, reason, certificate, certified=adopted)
+
+
+def point_in_words(point: OperatingPoint) -> str:
+    """Threshold, minimum size and, where there is one, core threshold."""
+    text = f"threshold {point.threshold:g}, minimum size {point.min_size_mm3:g} mm³"
+    return text if point.core_threshold is None else f"{text}, core {point.core_threshold:g}"
+
+
+def choice_in_words(choice: Choice) -> list[str]:
+    """Lines for the terminal: the operating point and why; what is, or could be, certified."""
+    point, certificate = choice.operating_point, choice.certificate
+    lines = [f"operating point: {point_in_words(point)} ({choice.reason})"]
+    if certificate is None:
+        return lines
+    what = certificate.statement
+    if certificate.threshold is not None and not choice.certified:
+        what = (
+            f"not adopted (evaluate.choose=certified adopts it): threshold "
+            f"{certificate.threshold:g}, minimum size {certificate.min_size_mm3:g} mm³ would give "
+            f"{what}"
+        )
+    return [*lines, f"certificate: {what}"]
+
+
+def used_in_words(point: OperatingPoint, bundle: Bundle) -> str:
+    """The operating point of predictions, with the certificate if it is still the bundle's."""
+    text = point_in_words(point)
+    certificate = (bundle.validation or {}).get("certificate") or {}
+    if point == bundle.operating_point and certificate.get("adopted"):
+        text += f"; certified: {certificate['statement']}"
+    return text
