@@ -57,7 +57,7 @@ def decide(
         return replace(choose(tallies, config, configured), certificate=certificate)
     if certificate.threshold is None:
         choice = choose(tallies, config, configured)
-        reason = f"{choice.reason}; {certificate.statement}"
+        reason = f"{choice.reason}, as nothing can be certified"
         return replace(choice, reason=reason, certificate=certificate)
     chosen = {"threshold": certificate.threshold, "min_size_mm3": certificate.min_size_mm3}
     point = configured.model_copy(update=chosen)
