@@ -11,15 +11,19 @@ EXTRAS := dev,pdf,openvino
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+JAX_VENV := .venv-jax
+JAX_INSTALLED := $(JAX_VENV)/.installed
+JAX_TESTS := tests/losses tests/train/test_trainer.py
 SAMPLES := data_samples/dataset.json
 PREDICTIONS := runs/predictions/samples
 JUDGES := .venv-oracle
 JUDGES_INSTALLED := $(JUDGES)/.installed
 
-.PHONY: study help setup samples train evaluate report ui test lint imports bench oracle clean
+.PHONY: help setup samples train evaluate report ui test test-jax lint imports bench oracle study \
+  clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo 'CONFIG=FILE (now $(CONFIG)) and ARGS="..." reach the command behind a target.'
 
 setup: $(INSTALLED) ## create .venv with the locked versions
@@ -45,6 +49,9 @@ ui: setup ## MLflow in the browser, on this machine only
 test: setup imports ## all tests that need no browser
 	$(BIN)/pytest -n 2 -m "not browser" $(ARGS)
 
+test-jax: $(JAX_INSTALLED) ## the losses and the training step on JAX, in an environment of its own
+	SEGPIPE_TEST_BACKEND=jax $(JAX_VENV)/bin/python -m pytest -m jax $(JAX_TESTS) $(ARGS)
+
 imports: setup
 	$(BIN)/lint-imports
 
@@ -63,7 +70,7 @@ study: setup samples ## train what the study of the penalties lacks, then its ta
 	$(BIN)/python -m benchmarks.study $(ARGS)
 
 clean: ## remove the virtual environments, caches and build files; runs and data stay
-	rm -rf $(VENV) $(JUDGES) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache \
+	rm -rf $(VENV) $(JUDGES) $(JAX_VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache \
 	  .import_linter_cache .hypothesis
 	find segpipe tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -87,13 +94,17 @@ PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3; do \
   "$$name" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
   && echo "$$name" && break; done)
 
-$(INSTALLED): requirements.lock pyproject.toml
+define NEED_PYTHON
 	@if [ -z "$(PYTHON)" ]; then \
 	  echo "make: expected Python 3.11, 3.12 or 3.13; received $$(python3 -V 2>&1 || true)." \
 	    "Install one of them, or name it: make setup PYTHON=/path/to/python3.12" >&2; exit 1; fi
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
 	  echo "make: $(PYTHON) cannot make virtual environments." \
 	    "Install its venv package (Debian, Ubuntu: apt-get install python3-venv)" >&2; exit 1; }
+endef
+
+$(INSTALLED): requirements.lock pyproject.toml
+	$(NEED_PYTHON)
 	[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
 	@echo "Installing the locked packages into $(VENV): some minutes, 3.5 GB."
 	$(BIN)/python -m pip install --disable-pip-version-check --no-compile -q \
@@ -105,4 +116,14 @@ $(JUDGES_INSTALLED): benchmarks/oracle/requirements.txt | $(INSTALLED)
 	@echo "Installing the judges into $(JUDGES): some minutes, 2 GB."
 	$(JUDGES)/bin/python -m pip install --disable-pip-version-check --no-compile -q \
 	  -r benchmarks/oracle/requirements.txt
+	@touch $@
+
+# What the losses and the training step need: neither TensorFlow nor the package's other parts.
+$(JAX_INSTALLED): requirements.lock pyproject.toml
+	$(NEED_PYTHON)
+	[ -x $(JAX_VENV)/bin/python ] || $(PYTHON) -m venv $(JAX_VENV)
+	@echo "Installing JAX and Keras into $(JAX_VENV): 0.7 GB."
+	$(JAX_VENV)/bin/python -m pip install --disable-pip-version-check --no-compile -q \
+	  -c requirements.lock jax keras numpy scipy connected-components-3d pydantic pyyaml \
+	  pytest hypothesis
 	@touch $@

@@ -124,8 +124,8 @@ def test_options_that_stand_alone_exist(page):
 
 @every_page
 def test_make_targets_exist(page):
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    for code in re.findall(r"(?:^    |`)make ([a-z]+)", page.read_text(), re.MULTILINE):
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for code in re.findall(r"(?:^    |`)make ([a-z-]+)", page.read_text(), re.MULTILINE):
         assert code in targets, f"{page.name}: make {code}"
 
 

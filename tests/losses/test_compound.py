@@ -6,6 +6,8 @@ from segpipe.config import LossConfig, MissedConfig, RegionCountConfig, VoxelCou
 from segpipe.losses import overlap
 from segpipe.losses.compound import CompoundLoss
 
+pytestmark = pytest.mark.jax
+
 ALL = LossConfig(
     region_count=RegionCountConfig(weight=0.2), missed=MissedConfig(weight=0.4), ramp_start=0.2,
     ramp_end=0.6,
@@ -147,12 +149,8 @@ def test_the_threshold_of_regions_falls_along_the_ramp(step, threshold, regions)
 
 
 def test_both_engines_give_the_same_bits():
-    rng = np.random.default_rng(2)
-    logits = rng.normal(-1, 2, (2, 8, 7, 6, 4)).astype(np.float32)
-    index = rng.choice([0, 0, 0, 0, 0, 1, 2, 3, 254, 255], (2, 8, 7, 6, 1))
-    target = np.concatenate([index, rng.random(index.shape)], axis=-1).astype(np.float32)
     graph, host = (
-        numpy_of(CompoundLoss(ALL, 3, 1.0, 1, engine).terms(logits, target, 1))
+        numpy_of(CompoundLoss(ALL, 3, 1.0, 1, engine).terms(*several_labels(), 1))
         for engine in ("graph", "host")
     )
     assert graph["false_positive_regions"].min() > 0
@@ -226,3 +224,55 @@ def test_several_classes_are_counted_each_on_its_own():
     assert terms["region_count"][0] == pytest.approx(np.log1p(np.log1p(np.exp(z))), rel=1e-5)
     z = 0 - np.log(np.exp(20.0) + np.exp(9.0))
     assert terms["missed"][0] == pytest.approx(np.log1p(np.log1p(np.exp(-z))), rel=1e-5)
+
+
+def several_labels(seed=0):
+    """Softmax logits of three labels with band and ignored voxels."""
+    rng = np.random.default_rng([6, seed])
+    logits = rng.normal(-1, 2, (2, 7, 6, 5, 4)).astype(np.float32)
+    index = rng.choice(6, (2, 7, 6, 5, 1), p=[0.6, 0.1, 0.1, 0.1, 0.05, 0.05])
+    index = np.array([0, 1, 2, 3, 254, 255])[index]
+    weight = rng.random(index.shape) * 3
+    return logits, np.concatenate([index, weight], axis=-1).astype(np.float32)
+
+
+def test_penalties_equal_float64_numpy_whatever_the_backend(oracle):
+    logits, target = several_labels()
+    config = ALL.model_copy(
+        update={"region_count": RegionCountConfig(weight=0.2, overlap=0.4, min_size_mm3=4.0)}
+    )
+    terms = numpy_of(CompoundLoss(config, 3, 2.0, 100).terms(logits, target, 30))
+    wide, index = logits.astype(float), target[..., :1]
+    z = np.stack(
+        [wide[..., c] - np.log(np.exp(np.delete(wide, c, -1)).sum(-1)) for c in range(1, 4)],
+        axis=-1,
+    )
+    weight, spared = target[..., 1:].astype(float), index != 0
+    n = oracle.voxel_count(z, weight * ~spared, threshold=0.5, tau=0.5, delta=2.0)
+    rules = {"min_voxels": 2, "overlap": 0.4, "cut": 0.5}
+    threshold = 0.7 - 0.2 * 0.25
+    existence, wrong = oracle.region_count(z, weight, spared, threshold, **rules)
+    distance, lost = oracle.missed_lesions(z, index == [1, 2, 3], threshold)
+    expected = {
+        "voxel_count": np.log1p(n / 50.0),
+        "region_count": np.log1p(existence),
+        "missed": np.log1p(distance),
+        "false_positive_regions": wrong,
+        "missed_lesions": lost,
+    }
+    assert wrong.min() > 2
+    assert lost.min() > 2
+    for name, values in expected.items():
+        np.testing.assert_allclose(terms[name], values, rtol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("engine", ["graph", "host"])
+def test_all_steps_are_traced_once_and_equal_the_eager_ones(engine, compiled):
+    loss = CompoundLoss(ALL, 3, 1.0, 100, engine)
+    once = compiled(loss.terms)
+    for step in (0, 30, 50, 99):
+        arrays = (*several_labels(step), np.int32(step))
+        fast, slow = numpy_of(once(*arrays)), numpy_of(loss.terms(*arrays))
+        for name, values in slow.items():
+            np.testing.assert_allclose(fast[name], values, rtol=2e-5, err_msg=name)
+    assert once.traces == 1

@@ -1,31 +1,31 @@
-import math
+"""The voxel count against float64 NumPy, its bounds, and the naive count that teaches nothing."""
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from keras import ops
 
 from segpipe.losses import counting, odds
 
+pytestmark = pytest.mark.jax
+
 SETTINGS = {"threshold": 0.5, "tau": 0.5, "delta": 2.0}
+OTHER = {"threshold": 0.7, "tau": 1.0, "delta": 0.0}
+SHAPES = ((2, 3, 4, 5, 1), (2, 6, 7, 1), (2, 3, 4, 2, 3))
 
 
-def reference_count(z, weight, threshold, tau, delta):
-    z_t = math.log(threshold / (1 - threshold))
-    total = np.zeros(len(z))
-    for index in np.ndindex(z.shape):
-        if z[index] > z_t - delta:
-            w = float(weight[(*index[:-1], 0)])
-            total[index[0]] += w * math.log2(1 + math.exp((float(z[index]) - z_t) / tau))
-    return total
-
-
-def test_count_equals_the_written_formula():
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("rules", [SETTINGS, OTHER])
+def test_count_equals_the_written_formula(shape, rules, value, oracle):
     rng = np.random.default_rng(0)
-    z = rng.normal(0, 3, (2, 3, 4, 5, 1)).astype(np.float32)
-    weight = rng.random((2, 3, 4, 5, 1)).astype(np.float32)
-    for settings in (SETTINGS, {"threshold": 0.7, "tau": 1.0, "delta": 0.0}):
-        got = ops.convert_to_numpy(counting.voxel_count(z, weight, **settings))
-        np.testing.assert_allclose(got, reference_count(z, weight, **settings), rtol=1e-5)
+    z = rng.normal(0, 3, shape)
+    weight = rng.random((*shape[:-1], 1))
+    got = value(lambda *t: counting.voxel_count(*t, **rules), z, weight)
+    np.testing.assert_allclose(got, oracle.voxel_count(z, weight, **rules), rtol=1e-12)
+    narrow = value(lambda *t: counting.voxel_count(*t, **rules), z.astype(np.float16), weight)
+    assert narrow.dtype == np.float32
+    np.testing.assert_allclose(narrow, got, rtol=1e-2)
 
 
 def test_a_voxel_at_the_threshold_counts_one():
@@ -50,36 +50,71 @@ def test_far_background_stays_out_of_the_count():
     assert float(counting.voxel_count(z, weight, **SETTINGS)[0]) == 0.0
 
 
-@pytest.mark.parametrize("tau", [0.25, 0.5, 1.0])
-def test_gradient_norm_stays_below_one_over_tau(tau, gradient):
-    rng = np.random.default_rng(2)
-    worst = 0.0
-    for _ in range(60):
-        z = rng.normal(rng.uniform(-3, 12), rng.uniform(0.1, 6), (1, 200, 1)).astype(np.float32)
-        weight = rng.random(z.shape).astype(np.float32) * 10 ** rng.uniform(-2, 4)
-        slope = gradient(
-            lambda t, w=weight: counting.voxel_count_penalty(
-                t, w, threshold=0.5, tau=tau, delta=2.0, budget=10 ** rng.uniform(-1, 2)
-            ),
-            z,
+@pytest.mark.parametrize(("tau", "phantoms"), [(1.0, 1015), (0.5, 0.34)])
+def test_without_the_gate_far_background_would_count(tau, phantoms):
+    z = np.full((1, 16, 16, 16, 1), -8.0, np.float32)
+    open_gate = {"threshold": 0.5, "tau": tau, "delta": 100.0}
+    count = float(counting.voxel_count(z, np.ones_like(z), **open_gate)[0])
+    assert count * 8**3 == pytest.approx(phantoms, rel=0.01)  # in 128³
+
+
+@pytest.fixture(scope="module")
+def norm(gradient_of):
+    """L1 norm of the penalty's gradient, by τ."""
+    calls = {
+        tau: gradient_of(
+            lambda z, weight, budget, t=tau: counting.voxel_count_penalty(
+                z, weight, threshold=0.5, tau=t, delta=2.0, budget=budget
+            )
         )
-        worst = max(worst, float(np.abs(slope).sum()))
-    assert 0.1 / tau < worst < 1 / tau
+        for tau in (0.25, 0.5, 1.0)
+    }
+    return lambda tau, *arrays: np.abs(calls[tau](*[np.asarray(a, float) for a in arrays])).sum()
 
 
-def test_gradient_agrees_with_finite_differences(gradient):
-    z = np.linspace(-1.9, 5.0, 12).reshape(1, 12, 1).astype(np.float32)
-    weight = np.linspace(0.1, 2.0, 12).reshape(1, 12, 1).astype(np.float32)
+@settings(max_examples=150, deadline=None)
+@given(
+    st.sampled_from([0.25, 0.5, 1.0]),
+    st.integers(0, 10**6),
+    st.floats(-3, 40),
+    st.floats(0, 20),
+    st.floats(-2, 6),
+    st.floats(-1, 2),
+)
+def test_gradient_norm_stays_below_one_over_tau(norm, tau, seed, centre, spread, scale, budget):
+    rng = np.random.default_rng([2, seed])
+    z = rng.normal(centre, spread, (1, 200, 1))
+    assert norm(tau, z, rng.random(z.shape) * 10**scale, 10**budget) < 1 / tau
 
-    def exact(values):
-        return math.log1p(reference_count(values, weight, **SETTINGS)[0] / 7.0)
 
-    slope = gradient(lambda t: counting.voxel_count_penalty(t, weight, **SETTINGS, budget=7.0), z)
-    for i in range(12):
-        step = np.zeros(z.shape)
-        step[0, i, 0] = 1e-4
-        numeric = (exact(z + step) - exact(z - step)) / 2e-4
-        assert slope[0, i, 0] == pytest.approx(numeric, rel=1e-3)
+@pytest.mark.parametrize("tau", [0.25, 0.5, 1.0])
+def test_gradient_norm_of_adversarial_volumes_comes_near_and_stays_below(norm, tau):
+    """Worst are many voxels just above the gate: there σ/log(1+exp) is nearest to 1."""
+    heavy = np.full((1, 200, 1), 1e9)
+    norms = [norm(tau, np.full(heavy.shape, z), heavy, 1.0) for z in (-2 + 1e-9, 0, 1, 30, 300)]
+    assert max(norms) < 1 / tau
+    assert norms == sorted(norms, reverse=True)
+    assert norms[0] > 0.93 / tau or tau == 1.0
+    assert norm(tau, np.full(heavy.shape, -2.1), heavy, 1.0) == 0
+
+
+@pytest.mark.parametrize("rules", [SETTINGS, OTHER])
+def test_gradient_agrees_with_finite_differences(rules, gradient, oracle):
+    rng = np.random.default_rng(6)
+    z = rng.normal(0, 3, (1, 4, 3, 2, 2))
+    weight = rng.random((1, 4, 3, 2, 1)) * 2
+
+    def exact(moved):
+        return np.log1p(oracle.voxel_count(moved, weight, **rules, frozen=z)[0] / 7.0)
+
+    slope = gradient(lambda t: counting.voxel_count_penalty(t, weight, **rules, budget=7.0), z)
+    numeric = np.zeros_like(z)
+    for index in np.ndindex(z.shape):
+        step = np.zeros_like(z)
+        step[index] = 1e-5
+        numeric[index] = (exact(z + step) - exact(z - step)) / 2e-5
+    assert np.abs(slope).max() > 0.01
+    np.testing.assert_allclose(slope, numeric, rtol=1e-6, atol=1e-10)
 
 
 def test_protected_voxels_get_exactly_no_gradient(gradient):
