@@ -6,12 +6,17 @@ import pytest
 from benchmarks.oracle import ours, rules
 from benchmarks.oracle.compare import (
     COUNTS,
+    FOUND,
+    LESIONWISE,
+    QUALITIES,
     RATIOS,
+    VOLUMES,
     VOXELS,
     alike,
 )
 from benchmarks.oracle.peers import partition
 from benchmarks.oracle.volumes import random_pair
+from segpipe.metrics.surface import hausdorff95_mm, surface_distances
 
 INDICES = range(60)
 
@@ -69,3 +74,36 @@ def test_one_to_one_rules_find_as_many_pairs_as_there_can_be(pairs, rule):
     for pair in pairs:
         expected = rules.most_pairs(*both(pair), kind, float(minimum))
         assert_alike(expected, ours.figures(pair, rule), COUNTS[2:], pair)
+
+
+def test_autopet_adds_up_what_overlaps_nothing(pairs):
+    for pair in pairs:
+        expected = rules.autopet(*both(pair), voxel_mm3(pair) / 1000)
+        assert_alike(expected, ours.figures(pair, "autopet"), [*FOUND[1:], *VOLUMES], pair)
+
+
+def test_panoptic_takes_the_best_pairs_first(pairs):
+    for pair in pairs:
+        expected = rules.panoptic(*both(pair))
+        assert_alike(expected, ours.figures(pair, "panoptic"), [*FOUND, *QUALITIES], pair)
+
+
+@pytest.mark.parametrize("preset", sorted(ours.BRATS))
+def test_brats23_merges_lesions_and_pools_regions(pairs, preset):
+    iterations, limit_mm3 = ours.BRATS[preset]
+    for pair in pairs:
+
+        def hausdorff(lesion, pooled, affine=pair.affine):
+            return hausdorff95_mm(surface_distances(lesion, pooled, affine))
+
+        expected = rules.brats23(*both(pair), voxel_mm3(pair), hausdorff, iterations, limit_mm3)
+        names = [COUNTS[0], *FOUND, *LESIONWISE]
+        assert_alike(expected, ours.figures(pair, preset), names, pair)
+
+
+def test_msseg_asks_for_cover_on_both_sides(pairs):
+    for pair in pairs:
+        expected, figures = rules.msseg(*both(pair), voxel_mm3(pair)), ours.figures(pair, "msseg")
+        assert_alike(expected, figures, [*COUNTS, *RATIOS[:2]], pair)
+        if expected["lesion_f1"] is not None:  # 0 / 0 in the program
+            assert_alike(expected, figures, ["lesion_f1"], pair)
