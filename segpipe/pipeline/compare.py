@@ -74,8 +74,9 @@ def _read(name: str, store: Path) -> dict[str, Any]:
                 )
             rows[row["case"], row["label"]] = row
         for detail in document.get("details") or ():
-            key = detail["case"], detail["label"]
-            rows[key] = {**detail, **rows[key]} if rows[key]["status"] == "scored" else rows[key]
+            key = detail.get("case"), detail.get("label")
+            if key in rows and rows[key]["status"] == "scored":
+                rows[key] = {**rows[key], **detail}
     patients: dict[str, str] = {}
     for document in documents:
         patients |= document.get("patients") or {}
