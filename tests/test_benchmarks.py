@@ -17,7 +17,7 @@ from segpipe.model.unet import build_unet
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # benchmarks are not installed with the package
 
-from benchmarks import report, score, timing  # noqa: E402
+from benchmarks import figures, report, score, timing  # noqa: E402
 from benchmarks.flops import forward_flops, layer_flops, step_flops  # noqa: E402
 from benchmarks.predict import dice  # noqa: E402
 from benchmarks.training import PENALTIES, PLAIN, Work, make_batch  # noqa: E402
@@ -184,3 +184,15 @@ def test_gpu_runs_with_hardly_anything_installed(tmp_path):
     assert row["TFLOP/s"]["samples"][1] == pytest.approx(per_second)
     assert row["share of peak"]["samples"][1] == pytest.approx(per_second)
     assert "TFLOP/s" in done.stdout
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="takes gradients by TensorFlow")
+def test_the_pictures_of_the_losses_are_drawn_again_the_same(tmp_path, monkeypatch):
+    shown = sorted(path.name for path in figures.IMAGES.glob("loss-*.png"))
+    drawn = []
+    for name in ("first", "second"):
+        monkeypatch.setattr(figures, "IMAGES", tmp_path / name)
+        figures.main()
+        drawn.append({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()})
+    assert sorted(drawn[0]) == shown
+    assert drawn[0] == drawn[1]

@@ -32,6 +32,7 @@ from segpipe.model.bundle import build_network, slice_axis
 from segpipe.observer import Silent
 from segpipe.pipeline.models import inference_network
 from segpipe.pipeline.prepare import chosen_fold, plan_for, prepare_cases
+from segpipe.pipeline.priors import fold_priors
 from segpipe.predict.engines import choose_engine, make_engine
 from segpipe.predict.window import predict_volume
 from segpipe.train.fit import fit
@@ -81,7 +82,8 @@ def _train_and_predict(job: Job, config: Config, work: Path) -> dict[str, list[V
     dataset = open_dataset(config.data)
     fold = chosen_fold(dataset, config, job.fold)
     plan = plan_for(dataset, fold, config)
-    prepared = prepare_cases(dataset.cases, dataset, plan, config, Silent())
+    priors = fold_priors(dataset, fold, config, Silent())
+    prepared = prepare_cases(dataset.cases, dataset, plan, config, Silent(), priors)
     if prepared.failed:
         raise next(iter(prepared.failed.values()))
     across = slice_axis(config, plan)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from segpipe.errors import DataError, GeometryError
 from segpipe.volume import GRID_TOLERANCE_MM, Volume
 
 SHIPPED = ("gm", "wm", "csf", "brain")
+TEMPLATE_SPACE = ("template", "frequency")
 
 
 def region_maps(
@@ -22,13 +24,15 @@ def region_maps(
     config: AnatomyConfig,
     root: Path,
     *,
+    priors: Mapping[str, Volume] | None = None,
     tolerance_mm: float = GRID_TOLERANCE_MM,
 ) -> tuple[dict[str, Volume], tuple[str, ...]]:
     """Every region of a case on the scan's own grid; the reference is neither read nor used.
 
-    Each map is cut, grown, softened and raised to its floor (:func:`~segpipe.anatomy.shape_map`).
-    A complement is 1 minus the maximum of all others as they came out. It is left out, with a
-    flag, where another region is missing: it would claim that region's place.
+    Each map is cut, grown, softened, inverted where asked, and raised to its floor
+    (:func:`~segpipe.anatomy.shape_map`). A complement is 1 minus the maximum of all others as
+    they came out. It is left out, with a flag, where another region is missing: it would claim
+    that region's place.
 
     Parameters
     ----------
@@ -39,6 +43,9 @@ def region_maps(
     config : AnatomyConfig
     root : Path
         Folder that file names are relative to.
+    priors : mapping of str to Volume, optional
+        Lesion frequency in template space by region (:func:`~segpipe.anatomy.frequency_map`). It
+        depends on who is held out, so it is made by the fold and never from the case's files.
     tolerance_mm : float
         How far corners of a file's grid may lie from the scan's.
 
@@ -59,12 +66,12 @@ def region_maps(
     found: dict[str, np.ndarray] = {}
     flags: list[str] = []
     direct = [region for region in config.regions if region.source != "complement"]
-    needs_template = any(region.source == "template" for region in direct)
-    dice = mni152_dice(scan) if needs_template else 0.0
+    in_template = any(region.source in TEMPLATE_SPACE for region in direct)
+    dice = mni152_dice(scan) if in_template else 0.0
     for region in direct:
         path = Path(root) / (region.file or "").replace("{case}", case_id)
-        if region.source == "template":
-            values, notes = _from_template(region, path, scan, dice)
+        if region.source in TEMPLATE_SPACE:
+            values, notes = _from_template(region, path, scan, dice, priors or {})
         else:
             values, notes = _from_case(region, path, scan, tolerance_mm)
         flags.extend(f"region {region.name}: {note}" for note in notes)
@@ -95,7 +102,8 @@ def _shaped(region: RegionConfig, values: np.ndarray, scan: Volume) -> np.ndarra
         scan.spacing_mm,
         threshold=region.threshold,
         margin_mm=region.margin_mm,
-        soften_mm=region.soften_mm,
+        soften_mm=0.0 if region.source == "frequency" else region.soften_mm,
+        invert=region.invert,
         floor=region.floor,
     )
 
@@ -114,11 +122,13 @@ def _from_case(
 
 
 def _from_template(
-    region: RegionConfig, path: Path, scan: Volume, dice: float
+    region: RegionConfig, path: Path, scan: Volume, dice: float, priors: Mapping[str, Volume]
 ) -> tuple[np.ndarray | None, tuple[str, ...]]:
     """Values of a template on the scan's grid, or None where the scan lies elsewhere."""
-    shipped = region.file in SHIPPED
-    if not shipped and not path.is_file():
+    shipped = region.source == "template" and region.file in SHIPPED
+    if region.source == "frequency" and region.name not in priors:
+        return None, ("left out, there is no lesion frequency of training patients",)
+    if region.source == "template" and not shipped and not path.is_file():
         return _absent(path, region, f"a NIfTI file, or one of {', '.join(SHIPPED)}")
     if dice < MNI152_DICE:
         note = (
@@ -126,6 +136,8 @@ def _from_template(
             f"the template's brain; {MNI152_DICE:.2f} needed)"
         )
         return None, (note,)
+    if region.source == "frequency":
+        return sample_at(priors[region.name], scan), ()
     if shipped:
         return sample_at(mni152_map(region.file or ""), scan), ()
     template, notes = read_probability(path)

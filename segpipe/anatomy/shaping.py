@@ -15,9 +15,10 @@ def shape_map(
     threshold: float | None = None,
     margin_mm: float = 0.0,
     soften_mm: float = 0.0,
+    invert: bool = False,
     floor: float = 0.0,
 ) -> np.ndarray:
-    """Cut, grow and soften a map, in this order, and raise it to its floor.
+    """Cut, grow, soften and invert a map, in this order, and raise it to its floor.
 
     Parameters
     ----------
@@ -32,6 +33,8 @@ def shape_map(
         the region is not shrunk from there.
     soften_mm : float
         Standard deviation of a Gaussian; the value at the border of the array continues outside.
+    invert : bool
+        1 minus the map.
     floor : float
         Lowest value of the result.
 
@@ -54,6 +57,8 @@ def shape_map(
     if soften_mm > 0:
         sigma = [soften_mm / s for s in spacing_mm]
         result = ndimage.gaussian_filter(result, sigma, mode="nearest", truncate=3.0)
+    if invert:
+        result = 1 - result
     return np.clip(result, floor, 1.0).astype(np.float32, copy=False)
 
 

@@ -89,29 +89,36 @@ class RegionConfig(Section):
 
     name: Name = Field(description="name in logs, scores and reports")
     weight: NonNegative = Field(1.0, description="of the penalty on false positives inside")
-    source: Literal["mask", "labels", "template", "complement"] = Field(
+    source: Literal["mask", "labels", "template", "frequency", "complement"] = Field(
         description="mask: file per case; labels: ids of a label map per case; template: a map in "
-        "MNI152 space, for scans in that space; complement: outside all others"
+        "MNI152 space, for scans in that space; frequency: share of training patients with a "
+        "lesion there, for such scans too; complement: outside all others"
     )
     file: str | None = Field(
         None,
         description="mask and labels: file per case, {case} stands for the case id, relative to "
-        "the dataset; template: gm, wm, csf, brain of MNI152, or a NIfTI file",
+        "the dataset; template: gm, wm, csf, brain of MNI152, or a NIfTI file; frequency: folder "
+        "of lesion masks in MNI152 space",
     )
     ids: tuple[int, ...] = Field((), description="labels: values that make up the region")
     threshold: Probability | None = Field(
-        None, description="template: cut the map into a mask here; null: stays soft"
+        None, description="template, frequency: cut the map into a mask here; null: stays soft"
     )
     margin_mm: float = Field(0.0, description="grow the region by this much")
-    soften_mm: NonNegative = Field(0.0, description="standard deviation of the blurred border")
-    floor: Probability = Field(0.0, description="lowest value of a soft map: a prior can be wrong")
+    soften_mm: NonNegative = Field(
+        0.0,
+        description="standard deviation of the blurred border; frequency: of the smoothing in "
+        "template space, before it is cut",
+    )
+    invert: bool = Field(False, description="1 minus the map, such as: where lesions do not occur")
+    floor: Probability = Field(0.0, description="lowest value of the map: a prior can be wrong")
     optional: bool = Field(
         False, description="a case without the file goes on without the region and is flagged"
     )
 
     @model_validator(mode="after")
     def _source_has_its_arguments(self) -> RegionConfig:
-        if self.source in ("mask", "labels", "template") and self.file is None:
+        if self.source != "complement" and self.file is None:
             raise ValueError(f"source {self.source} needs 'file'")
         if self.source == "labels" and not self.ids:
             raise ValueError("source labels needs 'ids'")

@@ -10,7 +10,7 @@ from keras import ops
 from segpipe.backend.callbacks import Labelling
 from segpipe.classes import IGNORE
 from segpipe.config import LossConfig
-from segpipe.losses import components, counting, overlap, regions
+from segpipe.losses import components, overlap, regions, voxels
 from segpipe.losses.odds import log_odds
 
 _CUT = {"full": 1.0, "half": 0.5, "none": 0.0}
@@ -126,12 +126,12 @@ class CompoundLoss:
     def _voxels(self, z, weight):
         settings = self.config.voxel_count
         terms = {
-            "false_positive_voxels": counting.hard_voxel_count(
+            "false_positive_voxels": voxels.hard_voxel_count(
                 z, weight, threshold=settings.threshold
             )
         }
         if "voxel_count" in self.weights:
-            terms["voxel_count"] = counting.voxel_count_penalty(
+            terms["voxel_count"] = voxels.voxel_count_penalty(
                 z,
                 weight,
                 threshold=settings.threshold,

@@ -7,6 +7,8 @@ import math
 import keras
 from keras import ops
 
+_CLOSEST = 1e-7  # that a probability comes to 0 or 1 before its log-odds end
+
 
 def logit(probability: float) -> float:
     """log(p / (1 − p)).
@@ -19,10 +21,43 @@ def logit(probability: float) -> float:
     return math.log(probability / (1 - probability))
 
 
+def check_threshold(name: str, threshold: float) -> None:
+    """Refuse what is no probability strictly between 0 and 1.
+
+    Raises
+    ------
+    ValueError
+    """
+    if not 0 < threshold < 1:
+        raise ValueError(f"{name}: threshold: expected a number in (0, 1); received {threshold}.")
+
+
 def widen(x):
     """At least float32, in which every sum is taken; float64 stays float64."""
     wide = "float64" if keras.backend.standardize_dtype(x.dtype) == "float64" else "float32"
     return ops.cast(x, wide)
+
+
+def odds_of(prediction, from_logits: bool):
+    """Log-odds of every element, whatever the others are.
+
+    Parameters
+    ----------
+    prediction : tensor
+        Probabilities in [0, 1] of a sigmoid or softmax, or a sigmoid's logits.
+    from_logits : bool
+
+    Returns
+    -------
+    tensor of the same shape, float32
+        log(p / (1 − p)), for p within 1e-7 of 0 and 1 the value there, with gradient 0; logits
+        are returned as they are.
+    """
+    prediction = widen(prediction)
+    if from_logits:
+        return prediction
+    p = ops.clip(prediction, _CLOSEST, 1.0 - _CLOSEST)
+    return ops.log(p) - ops.log1p(-p)
 
 
 def log_odds(logits):

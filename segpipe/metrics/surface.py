@@ -158,7 +158,7 @@ def _nearest_mm(
     points, targets = (
         np.stack(np.unravel_index(places, padded), axis=1) for places in (elements[apart], others)
     )
-    tree = cKDTree(targets @ linear.T, balanced_tree=False, compact_nodes=False)
+    tree = cKDTree(targets @ linear.T, leafsize=32, balanced_tree=False, compact_nodes=False)
     nearest = tree.query(points @ linear.T)[1]
     steps = points - targets[nearest]  # whole steps: one rounding, wherever the origin lies
     distance[apart] = np.linalg.norm(steps @ linear.T, axis=1)

@@ -1,7 +1,8 @@
 """A trained model on disk: weights plus JSON; no code, no pickle.
 
-The folder holds ``bundle.json`` and ``weights.npz``. The network is rebuilt from the validated
-configuration; weights load only when their SHA-256 is the one that the JSON names.
+The folder holds ``bundle.json`` and ``weights.npz``, and ``prior_REGION.nii.gz`` where a region
+comes from lesion frequency. The network is rebuilt from the validated configuration; weights and
+priors load only when their SHA-256 is the one that the JSON names.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from pydantic import ConfigDict, Field, ValidationError
 from segpipe import geometry
 from segpipe.config import Config, OperatingPoint, digest
 from segpipe.config.fields import Section
+from segpipe.data.nifti import read_probability, write_volume
 from segpipe.errors import ModelError
-from segpipe.files import write_bytes, write_text
+from segpipe.files import file_sha256, write_bytes, write_text
 from segpipe.prepare import PreparePlan
+from segpipe.volume import Volume
 
 _JSON, _WEIGHTS = "bundle.json", "weights.npz"
 
@@ -58,6 +61,7 @@ class Bundle(Section):
     spacing_range_mm: tuple[tuple[float, float, float], tuple[float, float, float]]
     validation: dict[str, Any] | None = None
     weights_sha256: str
+    priors_sha256: dict[str, str] = Field({})
 
     @property
     def outputs(self) -> int:
@@ -142,6 +146,44 @@ def save_weights(folder: Path, network) -> str:
     content = pack_arrays(network_arrays(network))
     write_bytes(folder / _WEIGHTS, content)
     return hashlib.sha256(content).hexdigest()
+
+
+def save_priors(folder: Path, priors: Mapping[str, Volume]) -> dict[str, str]:
+    """Write ``prior_REGION.nii.gz`` for every region given; returns their SHA-256."""
+    digests = {}
+    for name, prior in priors.items():
+        path = _prior_path(folder, name)
+        write_volume(path, prior)
+        digests[name] = file_sha256(path)
+    return digests
+
+
+def load_priors(folder: Path, bundle: Bundle) -> dict[str, Volume]:
+    """Lesion frequency by region, as it was when the model was trained.
+
+    Raises
+    ------
+    ModelError
+        If a file is missing, damaged or was exchanged.
+    """
+    priors = {}
+    for name, expected in bundle.priors_sha256.items():
+        path = _prior_path(folder, name)
+        try:
+            received = file_sha256(path)
+        except OSError as error:
+            raise ModelError(f"{path}: expected a lesion frequency; received {error}.") from error
+        if received != expected:
+            raise ModelError(
+                f"{path}: expected SHA-256 {expected}; received {received}. The file is damaged or "
+                "was exchanged; take an intact copy."
+            )
+        priors[name], _ = read_probability(path)
+    return priors
+
+
+def _prior_path(folder: Path, region: str) -> Path:
+    return Path(folder) / f"prior_{region}.nii.gz"
 
 
 def save_bundle(folder: Path, bundle: Bundle) -> None:

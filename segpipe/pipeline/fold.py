@@ -24,6 +24,7 @@ from segpipe.model.bundle import (
     load_network,
     network_arrays,
     save_bundle,
+    save_priors,
     save_weights,
     slice_axis,
 )
@@ -32,6 +33,7 @@ from segpipe.pipeline.cohort import publish_evaluation
 from segpipe.pipeline.evaluation import Evaluation
 from segpipe.pipeline.models import Loaded, bundle_folder, inference_network
 from segpipe.pipeline.prepare import Prepared, plan_for, prepare_cases, tell_failures
+from segpipe.pipeline.priors import fold_priors
 from segpipe.pipeline.provenance import now, source
 from segpipe.pipeline.scoring import evaluate_cases
 from segpipe.predict.case import Model
@@ -62,7 +64,8 @@ def train_fold(
     plan = plan_for(dataset, fold, config)
     wanted = {*fold.train, *fold.validation}
     cases = [case for case in dataset.cases if case.id in wanted]
-    prepared = prepare_cases(cases, dataset, plan, config, observer)
+    priors = fold_priors(dataset, fold, config, observer)
+    prepared = prepare_cases(cases, dataset, plan, config, observer, priors)
     for case_id in fold.train:
         if case_id in prepared.cases and prepared.cases[case_id].reference is None:
             del prepared.cases[case_id]
@@ -77,7 +80,7 @@ def train_fold(
     network = _train(
         config, plan, digest_of_data, training, prepared, fold, device, folder, observer, resume
     )
-    bundle = _save(config, plan, digest_of_data, dataset, training, fold, network, folder)
+    bundle = _save(config, plan, digest_of_data, dataset, training, fold, network, folder, priors)
     observer.message(f"bundle in {folder / 'bundle'}")
     failed = dict(prepared.failed)
     evaluation = None
@@ -86,7 +89,7 @@ def train_fold(
         chosen = choose_engine(config.predict.engine, device.kind, device.backend)
         run = make_engine(chosen, inference_network(network), config.predict.batch)
         model = Model(bundle, run, config.predict.overlap, config.predict.batch)
-        loaded = Loaded((folder / "bundle",), (model,), device, chosen)
+        loaded = Loaded((folder / "bundle",), (model,), device, chosen, priors)
         evaluation = evaluate_cases(
             validation, dataset, config, loaded, folder / "validation", observer, given=None
         )
@@ -186,7 +189,7 @@ def _initialise(network, config: Config, plan: PreparePlan, fold: Fold, dataset:
     assign_arrays(network, network_arrays(load_network(folder, bundle)), f"train.init={folder}")
 
 
-def _save(config, plan, digest_of_data, dataset, training, fold, network, folder) -> Bundle:
+def _save(config, plan, digest_of_data, dataset, training, fold, network, folder, priors) -> Bundle:
     code = source()
     spacing = np.array([_own_spacing(case) for case in training])
     bundle = Bundle(
@@ -208,6 +211,7 @@ def _save(config, plan, digest_of_data, dataset, training, fold, network, folder
         ),
         spacing_range_mm=(tuple(spacing.min(axis=0)), tuple(spacing.max(axis=0))),
         weights_sha256=save_weights(folder / "bundle", network),
+        priors_sha256=save_priors(folder / "bundle", priors),
     )
     save_bundle(folder / "bundle", bundle)
     return bundle

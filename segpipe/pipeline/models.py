@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from segpipe.backend import Device, select
 from segpipe.config import Config
-from segpipe.model.bundle import Bundle, load_bundle, load_network
+from segpipe.model.bundle import Bundle, load_bundle, load_network, load_priors
 from segpipe.predict.case import Model, check_ensemble
 from segpipe.predict.engines import choose_engine, make_engine
+from segpipe.volume import Volume
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """Models ready to compute, with where they came from."""
+    """Models ready to compute, where they came from, and the first one's lesion frequencies."""
 
     folders: tuple[Path, ...]
     models: tuple[Model, ...]
     device: Device
     engine: str
+    priors: Mapping[str, Volume] = field(default_factory=dict)
 
     @property
     def bundle(self) -> Bundle:
@@ -91,7 +93,7 @@ def load_models(
         network = inference_network(load_network(folder, bundle))
         run = make_engine(chosen, network, settings.predict.batch)
         models.append(Model(bundle, run, settings.predict.overlap, settings.predict.batch))
-    return Loaded(folders, tuple(models), device, chosen)
+    return Loaded(folders, tuple(models), device, chosen, load_priors(folders[0], bundles[0]))
 
 
 def inference_network(network):

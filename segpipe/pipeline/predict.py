@@ -212,7 +212,11 @@ def _protect(cases: list[Case], document: PredictDocument, request: PredictReque
 
 
 def find_regions(
-    case_id: str, image: Volume, bundle: Bundle, root: Path | None
+    case_id: str,
+    image: Volume,
+    bundle: Bundle,
+    root: Path | None,
+    priors: Mapping[str, Volume] | None = None,
 ) -> tuple[Mapping[str, np.ndarray], tuple[str, ...]]:
     """Region maps for naming where components lie; what is missing is flagged, never an error."""
     config = bundle.config
@@ -225,7 +229,12 @@ def find_regions(
     )
     folder = root if root is not None else Path("no-regions-given")
     maps, flags = region_maps(
-        case_id, image, anatomy, folder, tolerance_mm=config.data.grid_tolerance_mm
+        case_id,
+        image,
+        anatomy,
+        folder,
+        priors=priors,
+        tolerance_mm=config.data.grid_tolerance_mm,
     )
     return {name: volume.array for name, volume in maps.items()}, flags
 
@@ -247,7 +256,7 @@ def _predict_one(case, loaded, point, request, document) -> SegpipeError | None:
     try:
         scan = read_case(case, bundle.plan.labels, bundle.config.data)
         probabilities = predict_scan(scan.image, loaded.models)
-        regions, notes = find_regions(case.id, scan.image, bundle, request.regions)
+        regions, notes = find_regions(case.id, scan.image, bundle, request.regions, loaded.priors)
         segmented = segment(
             probabilities,
             bundle.plan.labels,

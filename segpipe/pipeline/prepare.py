@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from segpipe.data.splits import Fold, make_folds
 from segpipe.errors import ConfigError, SegpipeError
 from segpipe.observer import Observer
 from segpipe.parallel import map_cases
+from segpipe.pipeline.priors import fold_priors
 from segpipe.prepare import PreparedCase, PreparePlan, make_plan, prepare_case
 from segpipe.volume import Volume
 
@@ -38,14 +39,16 @@ def run_prepare(config: Config, observer: Observer) -> bool:
     dataset = open_dataset(config.data)
     failed: dict[str, SegpipeError] = {}
     done: list[PreparePlan] = []
+    by_fold = any(region.source == "frequency" for region in config.anatomy.regions)
     for fold in make_folds(dataset.cases, config.split):
         plan = plan_for(dataset, fold, config)
-        if plan in done:
+        if plan in done and not by_fold:
             continue
         done.append(plan)
+        priors = fold_priors(dataset, fold, config, observer)
         spacing = " × ".join(f"{s:.3g}" for s in plan.spacing_mm)
         observer.message(f"fold {fold.index}: {len(dataset.cases)} cases at {spacing} mm")
-        prepared = prepare_cases(dataset.cases, dataset, plan, config, observer)
+        prepared = prepare_cases(dataset.cases, dataset, plan, config, observer, priors)
         failed |= prepared.failed
     tell_failures(failed, observer)
     observer.message(f"prepared {len(dataset.cases) - len(failed)} cases in {cache_dir(config)}")
@@ -83,15 +86,18 @@ def prepare_cases(
     plan: PreparePlan,
     config: Config,
     observer: Observer,
+    priors: Mapping[str, Volume] | None = None,
 ) -> Prepared:
     """Prepare cases side by side; one that fails does not stop the others.
+
+    ``priors`` are the fold's (:func:`~segpipe.pipeline.priors.fold_priors`).
 
     Raises
     ------
     SegpipeError
         The first error, with ``predict.strict``.
     """
-    work = partial(_prepare_one, dataset=dataset, plan=plan, config=config)
+    work = partial(_prepare_one, dataset=dataset, plan=plan, config=config, priors=priors)
     ready: dict[str, PreparedCase] = {}
     failed: dict[str, SegpipeError] = {}
     outcomes = map_cases(work, cases, workers=config.prepare.workers, scheduler=config.scheduler)
@@ -107,11 +113,17 @@ def prepare_cases(
 
 
 def dataset_regions(
-    case: Case, image: Volume, dataset: Dataset, config: Config
+    case: Case,
+    image: Volume,
+    dataset: Dataset,
+    config: Config,
+    priors: Mapping[str, Volume] | None = None,
 ) -> tuple[dict[str, Volume], tuple[str, ...]]:
     """Region maps of one of a dataset's cases, and flags; see :func:`region_maps`."""
     tolerance = config.data.grid_tolerance_mm
-    return region_maps(case.id, image, config.anatomy, dataset.root, tolerance_mm=tolerance)
+    return region_maps(
+        case.id, image, config.anatomy, dataset.root, priors=priors, tolerance_mm=tolerance
+    )
 
 
 def tell_failures(failed: dict[str, SegpipeError], observer: Observer) -> None:
@@ -120,8 +132,8 @@ def tell_failures(failed: dict[str, SegpipeError], observer: Observer) -> None:
         observer.message(f"failed: {case}: {error}")
 
 
-def _prepare_one(case: Case, *, dataset: Dataset, plan: PreparePlan, config: Config):
+def _prepare_one(case: Case, *, dataset: Dataset, plan: PreparePlan, config: Config, priors):
     loaded = read_case(case, dataset.labels, config.data)
-    maps, flags = dataset_regions(case, loaded.image, dataset, config)
+    maps, flags = dataset_regions(case, loaded.image, dataset, config, priors)
     noted = replace(loaded, flags=loaded.flags + flags)
     return prepare_case(noted, maps, plan, cache_dir(config))

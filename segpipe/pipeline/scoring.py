@@ -211,7 +211,7 @@ def _predict_and_tabulate(
     if scan.reference is None:
         raise DataError(case.id, "no reference", fix="Add the expert's mask, or leave it out.")
     probabilities = predict_scan(scan.image, loaded.models)
-    maps, flags = dataset_regions(case, scan.image, dataset, config)
+    maps, flags = dataset_regions(case, scan.image, dataset, config, loaded.priors)
     regions = {name: volume.array for name, volume in maps.items()}
     np.save(store / f"{case.id}.npy", probabilities.array)
     np.save(store / f"{case.id}.reference.npy", scan.reference.array)

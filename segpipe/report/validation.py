@@ -64,6 +64,8 @@ class Validation:
         The operating point at which all of this was measured.
     certificate : str or None
         What is certified for this operating point, in a sentence; None: nothing.
+    not_certified : str or None
+        Why nothing could be certified; None where something could, or nobody tried.
     """
 
     cases: int | None
@@ -74,6 +76,7 @@ class Validation:
     threshold: float
     min_size_mm3: float
     certificate: str | None = None
+    not_certified: str | None = None
 
 
 def read_validation(
@@ -123,9 +126,16 @@ def read_validation(
             threshold=float(point["threshold"]),
             min_size_mm3=float(point["min_size_mm3"]),
             certificate=certificate["statement"] if certificate.get("adopted") else None,
+            not_certified=_refusal(certificate),
         ),
         "",
     )
+
+
+def _refusal(certificate: Mapping[str, Any]) -> str | None:
+    if not certificate or certificate.get("threshold") is not None:
+        return None
+    return str(certificate.get("statement", "")).removeprefix("not certified: ")
 
 
 def _point(point: Mapping[str, Any]) -> str:

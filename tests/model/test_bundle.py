@@ -17,12 +17,15 @@ from segpipe.model.bundle import (
     DatasetFacts,
     load_bundle,
     load_network,
+    load_priors,
     pack_arrays,
     save_bundle,
+    save_priors,
     save_weights,
     unpack_arrays,
 )
 from segpipe.prepare import PreparePlan
+from segpipe.volume import Volume
 
 
 def make(labels=None, features=(4, 8), **model):
@@ -233,3 +236,24 @@ def test_arrays_are_packed_in_order_and_bit_by_bit():
         assert back[name].dtype == array.dtype
     assert pack_arrays(arrays) == content
     assert pack_arrays({name: array.copy() for name, array in arrays.items()}) == content
+
+
+def test_lesion_frequency_comes_back_bit_for_bit_and_only_undamaged(tmp_path):
+    prior = Volume(
+        np.random.default_rng(5).random((5, 4, 3)).astype(np.float32), np.diag([2, 1, 1, 1])
+    )
+    bundle = make().model_copy(update={"priors_sha256": save_priors(tmp_path, {"often": prior})})
+    save_bundle(tmp_path, bundle)
+    ((name, loaded),) = load_priors(tmp_path, load_bundle(tmp_path)).items()
+    assert name == "often"
+    assert loaded.array.tobytes() == prior.array.tobytes()
+    assert np.array_equal(loaded.affine, prior.affine)
+    path = tmp_path / "prior_often.nii.gz"
+    content = bytearray(path.read_bytes())
+    content[4] ^= 1  # in the gzip header: the voxels are the same
+    path.write_bytes(content)
+    with pytest.raises(ModelError, match=r"prior_often\.nii\.gz: expected SHA-256"):
+        load_priors(tmp_path, bundle)
+    path.unlink()
+    with pytest.raises(ModelError, match="expected a lesion frequency"):
+        load_priors(tmp_path, bundle)

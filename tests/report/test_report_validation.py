@@ -46,12 +46,17 @@ def test_chance_is_looked_up_by_size_and_probability():
 def test_only_an_adopted_certificate_is_told():
     def told(adopted):
         facts = bundle()["validation"]
-        facts["certificate"] = {"statement": "expected ≤ 0.1", "adopted": adopted}
+        facts["certificate"] = {"statement": "expected ≤ 0.1", "adopted": adopted, "threshold": 0.4}
         return read_validation(bundle(validation=facts), SETTINGS, "aa")[0].certificate
 
     assert told(True) == "expected ≤ 0.1"
     assert told(False) is None
     assert read_validation(bundle(), SETTINGS, "aa")[0].certificate is None
+    facts = bundle()["validation"]
+    refused = {"threshold": None, "statement": "not certified: 6 are too few", "adopted": False}
+    facts["certificate"] = refused
+    found = read_validation(bundle(validation=facts), SETTINGS, "aa")[0]
+    assert (found.certificate, found.not_certified) == (None, "6 are too few")
 
 
 def test_figures_with_hysteresis_do_not_hold_without():

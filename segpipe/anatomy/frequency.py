@@ -1,0 +1,140 @@
+"""Lesion frequency in template space: where the training patients have their lesions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from segpipe.data.nifti import align, read_labels
+from segpipe.errors import DataError, GeometryError
+from segpipe.volume import Volume
+
+
+@dataclass(frozen=True)
+class FrequencyFiles:
+    """Lesion masks of a folder, and which of them may be counted.
+
+    Parameters
+    ----------
+    counted : dict of str to tuple of Path
+        Patient to masks, both in the order of names.
+    held_out : tuple of str
+        Names of files that are left out, since they are, or may be, of a held-out patient.
+    """
+
+    counted: dict[str, tuple[Path, ...]]
+    held_out: tuple[str, ...]
+
+
+def frequency_files(
+    folder: Path,
+    held_out: Collection[str],
+    patients: Mapping[str, str],
+    pattern: str | None = None,
+) -> FrequencyFiles:
+    """Sort the masks of a folder by patient, without those of held-out patients.
+
+    The patient of a mask is that of the case of the same name; else what the pattern finds in
+    the name; else the name. A mask is left out if its patient is held out, and also if a held-out
+    name is a part of its own, between characters that are neither letters nor digits
+    (``lit07`` in ``lit07_lesions``): rather a patient too few than one too many. Capital and
+    small letters are the same.
+
+    Parameters
+    ----------
+    folder : Path
+        Masks in template space, ``NAME.nii.gz`` or ``NAME.nii``.
+    held_out : collection of str
+        Patients and case ids that must not be counted.
+    patients : mapping of str to str
+        Case id to patient.
+    pattern : str, optional
+        Regular expression whose first group yields the patient from the name.
+
+    Raises
+    ------
+    DataError
+        If the folder does not exist or has no NIfTI file.
+    """
+    files = sorted(path for path in Path(folder).glob("*.nii*") if path.is_file())
+    if not files:
+        raise DataError(
+            folder,
+            "no lesion masks",
+            expected="a folder of NIfTI masks in template space, one or more per patient",
+            fix="Correct the file of the region, or set its optional to true.",
+        )
+    out = {name.casefold() for name in held_out}
+    parts = [re.compile(rf"(?<![^\W_]){re.escape(name)}(?![^\W_])") for name in sorted(out)]
+    known = {case.casefold(): patient for case, patient in patients.items()}
+    counted: dict[str, list[Path]] = {}
+    left_out = []
+    for path in files:
+        name = path.name.removesuffix(".gz").removesuffix(".nii")
+        patient = _patient(name, known, pattern)
+        if patient.casefold() in out or any(part.search(name.casefold()) for part in parts):
+            left_out.append(path.name)
+        else:
+            counted.setdefault(patient, []).append(path)
+    return FrequencyFiles(
+        {patient: tuple(counted[patient]) for patient in sorted(counted)}, tuple(left_out)
+    )
+
+
+def frequency_map(counted: Mapping[str, Sequence[Path]], soften_mm: float = 0.0) -> Volume:
+    """Share of patients with a lesion at each voxel, smoothed.
+
+    Every patient weighs the same: one with several masks counts with their mean.
+
+    Parameters
+    ----------
+    counted : mapping of str to sequence of Path
+        Patient to masks; lesion is what is not 0.
+    soften_mm : float
+        Standard deviation of a Gaussian; outside the array there are no lesions.
+
+    Returns
+    -------
+    Volume
+        (X, Y, Z) float32 in [0, 1], on the grid of the first mask.
+
+    Raises
+    ------
+    DataError
+        If a file cannot be read.
+    GeometryError
+        If the masks do not lie on one grid.
+    ValueError
+        If there is no patient.
+    """
+    if not counted:
+        raise ValueError("lesion frequency: expected at least one patient; received none")
+    grid: Volume | None = None
+    total = np.zeros(0)
+    for paths in counted.values():
+        for path in paths:
+            mask = read_labels(path)
+            if grid is None:
+                grid, total = mask, np.zeros(mask.shape)
+            try:
+                total += (align(mask, grid).array != 0) / len(paths)
+            except GeometryError as error:
+                raise GeometryError(f"{path}: {error}") from error
+    assert grid is not None
+    share = (total / len(counted)).astype(np.float32)
+    if soften_mm > 0:
+        sigma = [soften_mm / spacing for spacing in grid.spacing_mm]
+        share = ndimage.gaussian_filter(share, sigma, mode="constant", truncate=3.0)
+    return grid.with_array(np.clip(share, 0, 1))
+
+
+def _patient(name: str, patients: Mapping[str, str], pattern: str | None) -> str:
+    if name.casefold() in patients:
+        return patients[name.casefold()]
+    found = re.search(pattern, name) if pattern is not None else None
+    return found[1] if found is not None and found[1] else name

@@ -1,0 +1,111 @@
+"""Sums and means over selected elements, and how a target carries the selection.
+
+A selection is a weight for every element: shapes stay static, and an empty one needs no branch.
+"""
+
+from __future__ import annotations
+
+from keras import ops
+
+_NOTHING = 1e-12  # total weight below which a selection is empty
+
+
+def total(values, weight):
+    """Sum of values times weights over each sample.
+
+    Parameters
+    ----------
+    values : (B, ..., C) tensor
+    weight : (B, ..., 1 or C) tensor
+        Not negative.
+
+    Returns
+    -------
+    (B,) tensor
+    """
+    return ops.sum(values * weight, axis=_axes(values))
+
+
+def mean(values, weight, denominator=None):
+    """``Σ w·v / Σ w`` over each sample; 0 where nothing is selected.
+
+    Parameters
+    ----------
+    values : (B, ..., C) tensor
+    weight : (B, ..., 1 or C) tensor
+        Not negative.
+    denominator : (B, ..., 1 or C) tensor, optional
+        Summed in place of ``weight``.
+
+    Returns
+    -------
+    (B,) tensor
+    """
+    counted = weight if denominator is None else denominator
+    shared = values.shape[-1] // counted.shape[-1]  # channels that one weight stands for
+    whole = ops.sum(counted, axis=_axes(counted)) * shared
+    return total(values, weight) / ops.maximum(whole, _NOTHING)
+
+
+def split_target(y_true, y_pred, names: tuple[str, ...], where: str):
+    """The reference and the further tensors that a target carries behind it.
+
+    Parameters
+    ----------
+    y_true : (B, ..., T) tensor
+        ``concatenate([reference, *further])`` along the last axis.
+    y_pred : (B, ..., C) tensor
+        The reference has as many channels; each further tensor has one, or all of them have C.
+    names : tuple of str
+        Of the further tensors, in order.
+    where : str
+        Who asks.
+
+    Returns
+    -------
+    reference : (B, ..., C) tensor
+    further : dict of str to (B, ..., 1 or C) tensor
+
+    Raises
+    ------
+    ValueError
+        If a tensor is missing, or there are too many channels.
+    """
+    channels, found = y_pred.shape[-1], y_true.shape[-1]
+    widths = (1, channels)
+    for width in widths:
+        if found == channels + width * len(names):
+            first = [channels + i * width for i in range(len(names))]
+            parts = [y_true[..., start : start + width] for start in first]
+            return y_true[..., :channels], dict(zip(names, parts, strict=True))
+    expected = " or ".join(str(n) for n in dict.fromkeys(channels + w * len(names) for w in widths))
+    problem = f"{', '.join(names)} is missing" if found <= channels else "the channels do not fit"
+    raise ValueError(
+        f"{where}: {problem}. Expected y_true to be "
+        f"concatenate([{', '.join(['reference', *names])}], axis=-1) with {expected} channels, as "
+        f"y_pred has {channels}; received y_true of shape {tuple(y_true.shape)} and y_pred of "
+        f"shape {tuple(y_pred.shape)}."
+    )
+
+
+def check_shape(tensor, y_pred, name: str, where: str) -> None:
+    """Refuse a tensor that does not lie over the prediction.
+
+    Raises
+    ------
+    ValueError
+        If its shape is neither that of ``y_pred`` nor that with a single channel.
+    """
+    wanted, found = tuple(y_pred.shape), tuple(tensor.shape)
+    fits = len(found) == len(wanted) and all(
+        a == b or a is None or b is None for a, b in zip(found[:-1], wanted[:-1], strict=True)
+    )
+    if not fits or found[-1] not in (1, wanted[-1]):
+        raise ValueError(
+            f"{where}: {name} does not fit. Expected shape {wanted}, or one channel; received "
+            f"{found}."
+        )
+
+
+def _axes(tensor) -> tuple[int, ...]:
+    return tuple(range(1, len(tensor.shape)))

@@ -1,0 +1,139 @@
+"""Lesion frequency by fold: a held-out patient never leaks in, whatever folder holds the mask."""
+
+import json
+
+import numpy as np
+import pytest
+
+from segpipe.anatomy.template import mni152_map, sample_at
+from segpipe.config import parse
+from segpipe.data.layouts import open_dataset
+from segpipe.data.nifti import write_volume
+from segpipe.data.splits import make_folds
+from segpipe.errors import DataError
+from segpipe.observer import Silent
+from segpipe.pipeline.prepare import run_prepare
+from segpipe.pipeline.priors import fold_priors
+from segpipe.volume import Volume
+
+CASES = ("p1_a", "p1_b", "p2_a", "p3_a", "p4_a")
+REGION = {"name": "often", "source": "frequency", "file": "../masks", "soften_mm": 4}
+
+
+class Listener(Silent):
+    def __init__(self):
+        self.lines = []
+
+    def message(self, text):
+        self.lines.append(text)
+
+
+def brain(spacing_mm=6.0):
+    affine = np.diag([spacing_mm] * 3 + [1.0])
+    affine[:3, 3] = [-98, -134, -72]
+    grid = Volume(np.zeros((33, 39, 32), np.float32), affine)
+    return grid.with_array(1000 * sample_at(mni152_map("t1"), grid))
+
+
+def lesion(seed):
+    mask = np.zeros((33, 39, 32), np.uint8)
+    middle = np.random.default_rng(seed).integers(12, 20, 3)
+    mask[tuple(slice(m, m + 2) for m in middle)] = 1
+    return mask
+
+
+@pytest.fixture
+def root(tmp_path):
+    scan, data = brain(), tmp_path / "data"
+    for index, case in enumerate((*CASES, "p9_a")):
+        images, labels = ("imagesTs", "labelsTs") if case == "p9_a" else ("imagesTr", "labelsTr")
+        write_volume(data / images / f"{case}_0000.nii.gz", scan)
+        write_volume(data / labels / f"{case}.nii.gz", scan.with_array(lesion(index)))
+    for index, name in enumerate(("p1", "p2", "p3", "p4", "p9", "other")):
+        write_volume(tmp_path / f"masks/{name}.nii.gz", scan.with_array(lesion(50 + index)))
+    manifest = {
+        "channel_names": {"0": "T1"},
+        "labels": {"background": 0, "lesion": 1},
+        "numTraining": len(CASES),
+        "file_ending": ".nii.gz",
+    }
+    (data / "dataset.json").write_text(json.dumps(manifest))
+    return tmp_path
+
+
+@pytest.fixture
+def config(root):
+    return parse(
+        {
+            "name": "x",
+            "output": str(root / "runs"),
+            "data": {"root": str(root / "data"), "patient_pattern": "^(p[0-9])"},
+            "split": {"leave_one_patient_out": True},
+            "prepare": {"workers": 1, "spacing_mm": [6, 6, 6]},
+            "anatomy": {"regions": [REGION]},
+        }
+    )
+
+
+def priors(config):
+    """The bytes of every fold's map, by the patient held out."""
+    dataset = open_dataset(config.data)
+    return {
+        fold.validation[0][:2]: fold_priors(dataset, fold, config, Silent())["often"]
+        .array.astype(np.float64)
+        .tobytes()
+        for fold in make_folds(dataset.cases, config.split)
+    }
+
+
+@pytest.mark.parametrize("patient", ["p1", "p2", "p3", "p4"])
+def test_the_mask_of_a_held_out_patient_changes_nothing_in_its_fold(config, root, patient):
+    before = priors(config)
+    changed = brain().with_array(np.ones((33, 39, 32), np.uint8))
+    write_volume(root / f"masks/{patient}.nii.gz", changed)
+    write_volume(root / f"masks/{patient}_copy.nii.gz", changed)
+    after = priors(config)
+    assert {fold for fold in before if before[fold] == after[fold]} == {patient}
+
+
+def test_a_test_patient_is_in_no_fold_and_a_stranger_in_all(config, root):
+    before = priors(config)
+    write_volume(root / "masks/p9.nii.gz", brain().with_array(np.ones((33, 39, 32), np.uint8)))
+    assert priors(config) == before
+    write_volume(root / "masks/other.nii.gz", brain().with_array(lesion(99)))
+    after = priors(config)
+    assert all(after[fold] != before[fold] for fold in before)
+
+
+def test_prepared_cases_of_a_fold_depend_on_its_training_patients_alone(config, root):
+    def entries():
+        return {path.parent.name for path in (root / "runs/cache").glob("*/*/case.json")}
+
+    listener = Listener()
+    assert run_prepare(config, listener) is False
+    assert (
+        "fold 0: lesion frequency for region often from 4 patients; held out: p1.nii.gz, p9.nii.gz"
+    ) in listener.lines
+    first = entries()
+    assert len(first) == 4 * len(CASES)
+    run_prepare(config, Silent())
+    assert entries() == first
+    write_volume(root / "masks/p2.nii.gz", brain().with_array(lesion(98)))
+    run_prepare(config, Silent())
+    assert len(entries() - first) == 3 * len(CASES)  # every fold but the one that holds p2 out
+
+
+def test_an_empty_folder_is_an_error_unless_the_region_is_optional(config):
+    def with_region(**more):
+        return parse(
+            {**config.model_dump(mode="json"), "anatomy": {"regions": [{**REGION, **more}]}}
+        )
+
+    dataset = open_dataset(config.data)
+    fold = make_folds(dataset.cases, config.split)[0]
+    with pytest.raises(DataError, match="no lesion masks"):
+        fold_priors(dataset, fold, with_region(file="nowhere"), Silent())
+    listener = Listener()
+    optional = with_region(file="nowhere", optional=True)
+    assert fold_priors(dataset, fold, optional, listener) == {}
+    assert listener.lines[0].startswith("fold 0: region often left out: ")
