@@ -175,7 +175,8 @@ def msseg(
 
     With ``stops_early``, a lesion is accepted once as many of its components have been looked at
     as its own side has components, and one more: what the challenge's program does, though the
-    article says nothing of it.
+    article says nothing of it. Where there are lesions and nothing is detected, the program
+    divides 0 by 0 for F1; here it is 0, as in segpipe.
     """
     lesions, lesion_voxels = _above(reference, voxel_mm3, limit_mm3)
     regions, region_voxels = _above(prediction, voxel_mm3, limit_mm3)
@@ -192,7 +193,7 @@ def msseg(
         "false_positive_regions": len(region_voxels) - found,
         "lesion_sensitivity": sensitivity,
         "lesion_precision": precision,
-        "lesion_f1": _harmonic(sensitivity, precision),
+        "lesion_f1": _harmonic(sensitivity, 0.0 if precision is None else precision),
     }
 
 

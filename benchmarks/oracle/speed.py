@@ -25,7 +25,7 @@ from benchmarks.score import extra_mb, make_pair
 from benchmarks.timing import Spread, alternate, fresh, seconds
 
 TOLERANCE_MM = 1.0
-RULES = ("any", "iou:0.5")
+RULES = ("any", "panoptic")
 _SHAPE = (182, 218, 182)
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 

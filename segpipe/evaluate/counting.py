@@ -104,7 +104,8 @@ def count_label(
             regions={name: region[box] for name, region in (regions or {}).items()},
         )
     mask = reference > 0
-    remaining = np.r_[False, view.present(limits)][prediction_labels]
+    present = view.present(limits)
+    remaining = prediction > 0 if present.all() else np.r_[False, present][prediction_labels]
     return LabelCounts(
         box=box,
         lesions=lesions,
@@ -121,14 +122,25 @@ def union_box(reference: np.ndarray, prediction: np.ndarray, *, margin: int = 0)
 
     A single slice stays one; where both are empty, the box is one voxel.
     """
-    box = []
-    for axis in range(3):
-        others = tuple(a for a in range(3) if a != axis)
-        length = reference.shape[axis]
-        used = np.flatnonzero(reference.any(axis=others) | prediction.any(axis=others))
-        start, stop = (int(used[0]), int(used[-1]) + 1) if len(used) else (0, 1)
-        start, stop = max(0, start - margin), min(length, stop + margin)
-        if stop - start == 1 and length > 1:  # one slice of many is no single slice
-            start, stop = (start, stop + 1) if stop < length else (start - 1, stop)
-        box.append(slice(start, stop))
-    return box[0], box[1], box[2]
+    plane = np.any(reference, axis=2) | np.any(prediction, axis=2)
+    x, y = _span(np.any(plane, axis=1)), _span(np.any(plane, axis=0))
+    z = _span(np.any(reference[x, y], axis=(0, 1)) | np.any(prediction[x, y], axis=(0, 1)))
+    across, along, up = (
+        _widened(part, length, margin)
+        for part, length in zip((x, y, z), reference.shape, strict=True)
+    )
+    return across, along, up
+
+
+def _span(used: np.ndarray) -> slice:
+    """From the first true entry to the last; the first entry where none is true."""
+    where = np.flatnonzero(used)
+    return slice(int(where[0]), int(where[-1]) + 1) if len(where) else slice(0, 1)
+
+
+def _widened(part: slice, length: int, margin: int) -> slice:
+    """A margin on both sides; one slice of many gets a neighbour, lest it be a single slice."""
+    start, stop = max(0, part.start - margin), min(length, part.stop + margin)
+    if stop - start == 1 and length > 1:
+        start, stop = (start, stop + 1) if stop < length else (start - 1, stop)
+    return slice(start, stop)
