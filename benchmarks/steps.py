@@ -59,9 +59,7 @@ def measure(features, patch, batch, precision: str, deterministic: bool, steps: 
     work = Work(features, patch, batch)
     data = make_batch(work)
     trainers = {
-        name: make_trainer(
-            work, loss, jit=device.jit, labelling=choose_labelling("auto", device.kind)
-        )
+        name: make_trainer(work, loss, jit=device.jit, labelling=choose_labelling("auto", device))
         for name, loss in ((_WITH, PENALTIES), (_WITHOUT, PLAIN))
     }
     for trainer in trainers.values():

@@ -3,9 +3,11 @@ import os
 import sys
 
 import keras
+import numpy as np
 import pytest
 
 from segpipe.backend import Device, has_gpu, is_out_of_memory, select
+from segpipe.backend.callbacks import call_on_host, choose_labelling
 from segpipe.errors import ConfigError, ModelError
 
 HERE = keras.backend.backend()
@@ -123,3 +125,41 @@ def test_the_device_is_described_for_people_and_for_tracking():
         "device.deterministic": False,
         "device.jit": True,
     }
+
+
+@pytest.mark.parametrize(
+    ("wanted", "kind", "expected"),
+    [
+        ("auto", "cpu", "host"),
+        ("auto", "gpu", "graph"),
+        ("graph", "cpu", "graph"),
+        ("host", "gpu", "host"),
+    ],
+)
+def test_components_are_labelled_where_it_is_fast_unless_told_otherwise(wanted, kind, expected):
+    device = Device("tensorflow", kind, "H9", "float32", True, False)
+    assert choose_labelling(wanted, device) == expected
+
+
+def test_the_host_cannot_be_called_from_a_step_that_xla_compiles():
+    compiled = Device("tensorflow", "gpu", "H9", "float32", False, True)
+    with pytest.raises(
+        ConfigError, match=r"loss\.labelling: expected auto or graph.*received host"
+    ):
+        choose_labelling("host", compiled)
+    assert choose_labelling("host", Device("jax", "gpu", "H9", "float32", False, True)) == "host"
+
+
+def test_the_host_gets_an_array_and_its_answer_comes_back_as_a_tensor():
+    array = np.arange(6, dtype=np.float32).reshape(2, 3)
+    seen = []
+
+    def work(values):
+        seen.append(values)
+        return (10 * values).astype(np.int32)
+
+    answer = call_on_host(work, keras.ops.convert_to_tensor(array), "int32")
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(answer), 10 * array)
+    assert keras.backend.standardize_dtype(answer.dtype) == "int32"
+    assert isinstance(seen[0], np.ndarray)
+    np.testing.assert_array_equal(seen[0], array)

@@ -7,6 +7,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from segpipe.backend import Device
+from segpipe.errors import ConfigError
+
 Labelling = Literal["graph", "host"]
 
 
@@ -45,17 +48,27 @@ def call_on_host(function: Callable[[np.ndarray], np.ndarray], tensor: Any, dtyp
     return torch.from_numpy(function(tensor.detach().cpu().numpy())).to(tensor.device)
 
 
-def choose_labelling(wanted: Literal["auto", "graph", "host"], kind: str) -> Labelling:
+def choose_labelling(wanted: Literal["auto", "graph", "host"], device: Device) -> Labelling:
     """Where connected components are labelled while training.
 
     Parameters
     ----------
     wanted : {'auto', 'graph', 'host'}
-        auto: where it is faster, on the host beside a CPU and in the graph on a GPU, which a
-        callback would stop at every step (docs/benchmarks.md).
-    kind : {'cpu', 'gpu'}
-        Of the device that trains.
+        auto: on the host beside a CPU, which is several times as fast there; in the graph on a
+        GPU, which a callback would stop at every step.
+    device : Device
+        That trains.
+
+    Raises
+    ------
+    ConfigError
+        If the host is wanted inside a step that TensorFlow compiles by XLA, which calls nobody.
     """
+    if wanted == "host" and device.jit and device.backend == "tensorflow":
+        raise ConfigError(
+            "loss.labelling: expected auto or graph, as XLA compiles the training step; received "
+            "host. Set loss.labelling=auto, or train.deterministic=true, which does without XLA."
+        )
     if wanted != "auto":
         return wanted
-    return "host" if kind == "cpu" else "graph"
+    return "host" if device.kind == "cpu" else "graph"

@@ -26,7 +26,8 @@ def label(mask, engine: Labelling = "graph"):
     mask : (B, \\*spatial, C) bool tensor
         ``spatial`` must be static.
     engine : {'graph', 'host'}
-        graph: on any device, compiled or not. host: cc3d in a callback.
+        graph: on any device, compiled or not; on torch for volumes of up to 2²⁴ voxels, as Keras
+        takes maxima over segments in float32 there. host: cc3d in a callback.
 
     Returns
     -------

@@ -149,14 +149,9 @@ class CompoundLoss:
         threshold = self.component_threshold(step)
         found = z > ops.cast(ops.log(threshold / (1.0 - threshold)), z.dtype)
         masks = {"region_count": found, "missed": reference}
-        together = ops.concatenate([masks[name] for name in wanted], axis=-1)
-        labels = dict(
-            zip(
-                wanted,
-                ops.split(components.label(together, self.labelling), len(wanted), axis=-1),
-                strict=True,
-            )
-        )
+        together = ops.concatenate([masks[name] for name in wanted], axis=0)
+        parts = ops.split(components.label(together, self.labelling), len(wanted), axis=0)
+        labels = dict(zip(wanted, parts, strict=True))
         terms = {"component_threshold": threshold}
         if "region_count" in labels:
             settings = self.config.region_count

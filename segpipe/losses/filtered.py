@@ -42,8 +42,8 @@ def masked_mean_squared_error(y_true, y_pred, mask=None, *, from_logits: bool = 
     Returns
     -------
     (B,) float32 tensor
-        0 where the mask is empty, with gradient 0. What the reference holds where the mask is 0
-        has no influence, even if it is NaN.
+        0 where the mask is empty, with gradient 0. No element outside the mask gets a gradient.
+        A selection is a weight: values outside it have to be finite.
 
     Raises
     ------
@@ -57,9 +57,8 @@ def masked_mean_squared_error(y_true, y_pred, mask=None, *, from_logits: bool = 
     selection.check_shape(mask, y_pred, "mask", where)
     selection.check_shape(y_true, y_pred, "reference", where)
     p = _probability(y_pred, from_logits)
-    mask = ops.cast(mask, p.dtype)
-    reference = ops.where(mask > 0, ops.cast(y_true, p.dtype), 0.0)
-    return selection.mean(ops.square(reference - p), mask)
+    error = ops.square(p - ops.cast(y_true, p.dtype))
+    return selection.mean(error, ops.cast(mask, p.dtype))
 
 
 def thresholded_mean_absolute_error(
@@ -131,8 +130,7 @@ def filtered_loss(
     -------
     (B,) float32 tensor
         0 where nothing is selected, with gradient 0. Only ``l`` and the weight carry a gradient,
-        and no element that is not selected gets any. What the reference holds there has no
-        influence, even if it is NaN.
+        and no element that is not selected gets any. ``l`` has to be finite everywhere.
 
     Raises
     ------
@@ -150,7 +148,7 @@ def filtered_loss(
         tensor = ops.stop_gradient(widen(_named(tensors, name)))
         selected = ops.logical_and(selected, RELATIONS[relation](tensor, value))
     chosen = ops.cast(selected, y_pred.dtype)
-    values = elementwise(base, ops.where(selected, y_true, 0.0), y_pred)
+    values = elementwise(base, y_true, y_pred)
     if weight is None:
         return selection.mean(values, chosen)
     weighted = chosen * ops.cast(_named(tensors, weight), chosen.dtype)

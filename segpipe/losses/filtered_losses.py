@@ -35,7 +35,7 @@ class MaskedMeanSquaredError(keras.losses.Loss):
     -----
     y_pred is (B, ..., C); y_true is (B, ..., 2C), or (B, ..., C + 1) with one mask for all
     channels: ``concatenate([reference, mask], axis=-1)``, the mask not negative. Empty mask: 0.
-    No element outside the mask gets a gradient, and the reference may be NaN there.
+    No element outside the mask gets a gradient; values there have to be finite all the same.
     """
 
     def __init__(

@@ -150,7 +150,7 @@ def fit(
 
 
 def _make_trainer(network, sampler, config, classes, device, total) -> Trainer:
-    labelling = choose_labelling(config.loss.labelling, device.kind)
+    labelling = choose_labelling(config.loss.labelling, device)
     voxel_mm3 = float(np.prod(sampler.spacing_mm))
     objective = CompoundLoss(config.loss, classes, voxel_mm3, total, labelling)
     trainer = Trainer(network, objective)

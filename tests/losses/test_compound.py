@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -276,3 +277,16 @@ def test_all_steps_are_traced_once_and_equal_the_eager_ones(engine, compiled):
         for name, values in slow.items():
             np.testing.assert_allclose(fast[name], values, rtol=2e-5, err_msg=name)
     assert once.traces == 1
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="JAX is compiled by XLA anyway")
+def test_xla_takes_the_loop_whose_end_the_data_decide():
+    import tensorflow as tf
+
+    loss = CompoundLoss(ALL, 3, 1.0, 100)
+    arrays = (*several_labels(), np.int32(99))
+    compiled = tf.function(loss.terms, jit_compile=True)
+    fast, slow = numpy_of(compiled(*map(tf.constant, arrays))), numpy_of(loss.terms(*arrays))
+    assert slow["false_positive_regions"].min() > 0
+    for name, values in slow.items():
+        np.testing.assert_allclose(fast[name], values, rtol=2e-5, err_msg=name)
