@@ -131,7 +131,10 @@ def test_raw_channels_lie_on_one_grid_whatever_the_order_they_are_stored_in(tmp_
     described = json.loads((raw / "dataset.json").read_text())
     assert described["channel_names"] == {"0": "FLAIR", "1": "T1"}
     assert described["labels"] == {"background": 0, "lesion": 1}
+    (tmp_path / "references" / "labelsTr").mkdir(parents=True)
+    (tmp_path / "references" / "labelsTr" / "b.nii.gz").touch()  # of an earlier run
     links = layout.write_references(dataset, ["a"], tmp_path / "references")
+    assert [link.name for link in links.iterdir()] == ["a.nii.gz"]
     assert (links / "a.nii.gz").resolve() == paths[2].resolve()
 
 

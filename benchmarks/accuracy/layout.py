@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -47,14 +48,13 @@ def write_splits(folds: Iterable[Fold], path: Path) -> None:
 
 
 def write_references(dataset: Dataset, cases: Iterable[str], folder: Path) -> Path:
-    """A folder with links to the references of some cases, as ``segpipe score`` takes it."""
+    """A fresh folder with links to the references of some cases, as ``segpipe score`` takes it."""
     wanted, labels = set(cases), folder / "labelsTr"
-    labels.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    labels.mkdir(parents=True)
     for case in dataset.cases:
         if case.id in wanted and case.reference is not None:
-            link = labels / f"{case.id}{SUFFIX}"
-            link.unlink(missing_ok=True)
-            link.symlink_to(case.reference.absolute())
+            (labels / f"{case.id}{SUFFIX}").symlink_to(case.reference.absolute())
     description = {"labels": {"background": 0, **dataset.labels}}
     write_text(folder / "dataset.json", json.dumps(description))
     return labels

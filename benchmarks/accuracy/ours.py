@@ -1,7 +1,7 @@
 """segpipe's part, in a process of its own: what ``segpipe train`` and ``segpipe predict`` do.
 
 .venv/bin/python -m benchmarks.accuracy.ours CONFIG KEY=VALUE … --fold K (--seconds S |
---iterations N) --predictions DIR --report JSON
+--iterations N) --cases CASE … --predictions DIR --report JSON
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from segpipe.config import Config, TrainConfig, load
 from segpipe.data.layouts import open_dataset
 from segpipe.observer import Silent
 from segpipe.pipeline.predict import PredictRequest, run_predict
-from segpipe.pipeline.prepare import chosen_fold
 from segpipe.pipeline.train import run_train
 
 CALIBRATION_STEPS = 30
@@ -75,6 +74,7 @@ def main() -> None:
     length = parser.add_mutually_exclusive_group(required=True)
     length.add_argument("--seconds", type=float)
     length.add_argument("--iterations", type=int)
+    parser.add_argument("--cases", nargs="+", required=True, help="to predict")
     parser.add_argument("--predictions", type=Path, required=True, metavar="DIR")
     parser.add_argument("--probabilities", action="store_true")
     parser.add_argument("--report", type=Path, required=True, metavar="JSON")
@@ -141,10 +141,9 @@ def train(config: Config, fold: int, watch: Watch) -> Watch:
 
 
 def predict(config: Config, options: argparse.Namespace, bundle: Path) -> dict[str, Any]:
-    """What ``segpipe predict`` does, on the scans of the fold's held-out cases."""
-    dataset = open_dataset(config.data)
-    held_out = set(chosen_fold(dataset, config, options.fold).validation)
-    scans = {c.path: None for case in dataset.cases if case.id in held_out for c in case.channels}
+    """What ``segpipe predict`` does."""
+    cases = [case for case in open_dataset(config.data).cases if case.id in options.cases]
+    scans = dict.fromkeys(channel.path for case in cases for channel in case.channels)
     meter = Meter()
     failed = run_predict(
         PredictRequest(

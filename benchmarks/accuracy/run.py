@@ -34,21 +34,24 @@ def run_job(job: Job, peer: Peer, work: Path, results: Path, trial: int | None) 
     results : Path
         Where results lie.
     trial : int or None
-        Iterations instead of minutes.
+        Iterations instead of minutes; then one held-out case is predicted, without mirroring.
     """
     config = load(job.comparison.config, job.comparison.overrides)
     dataset = open_dataset(config.data)
     folder = work / f"{job.dataset}-fold{job.fold}-{job.arm}"
     folder.mkdir(parents=True, exist_ok=True)
-    held_out = list(chosen_fold(dataset, config, job.fold).validation)
+    held_out = list(chosen_fold(dataset, config, job.fold).validation)[
+        : None if trial is None else 1
+    ]
     references = write_references(dataset, held_out, folder / "references")
     if job.peer:
         peer.prepare(job.dataset, job.comparison, dataset, config)
-        found = _run_peer(job, peer, folder, held_out, _length(job, None, trial))
+        names = (PLAIN, MIRRORED) if trial is None else (PLAIN,)
+        found = _run_peer(job, peer, folder, held_out, _length(job, None, trial), names)
     else:
         model = job.model
         done = None if model is None else json.loads(model.result(results).read_text())
-        found = _run_ours(job, folder, work, _length(job, done, trial), done)
+        found = _run_ours(job, folder, held_out, _length(job, done, trial), done)
     predictions = {
         name: {"cost": cost, **_judge(job, references, masks, dataset, config)}
         for name, (cost, masks) in found["predictions"].items()
@@ -81,11 +84,16 @@ def _length(job: Job, model: dict[str, Any] | None, trial: int | None) -> list[s
 
 
 def _run_peer(
-    job: Job, peer: Peer, folder: Path, held_out: list[str], length: list[str]
+    job: Job,
+    peer: Peer,
+    folder: Path,
+    held_out: list[str],
+    length: list[str],
+    names: tuple[str, ...],
 ) -> dict[str, Any]:
     training = peer.train(job, length, folder / "train.json")
     predictions = {}
-    for name in (PLAIN, MIRRORED):
+    for name in names:
         masks = folder / name.replace(" ", "-")
         report = masks.with_suffix(".json")
         cost = peer.predict(job, held_out, masks, report, mirroring=name == MIRRORED)
@@ -101,17 +109,21 @@ def _run_peer(
 
 
 def _run_ours(
-    job: Job, folder: Path, work: Path, length: list[str], model: dict[str, Any] | None
+    job: Job, folder: Path, held_out: list[str], length: list[str], model: dict[str, Any] | None
 ) -> dict[str, Any]:
     report, masks = folder / "ours.json", folder / "masks"
     if not report.exists():
-        own = [*job.comparison.overrides, f"output={work / 'segpipe'}", "tracking.enabled=false"]
+        own = [
+            *job.comparison.overrides,
+            f"output={folder.parent / 'segpipe'}",
+            "tracking.enabled=false",
+        ]
         own += ["evaluate.choose=fixed", "train.validate_every=0"]
         if model is not None:
             own.append(f"train.batch={model['training']['batch']}")
         target = ["--predictions", str(masks), "--report", str(report)]
         command = [sys.executable, "-m", "benchmarks.accuracy.ours", str(job.comparison.config)]
-        command += [*own, "--fold", str(job.fold), *length, *target]
+        command += [*own, "--fold", str(job.fold), *length, "--cases", *held_out, *target]
         command += ["--probabilities"] * job.comparison.sweep
         threads = {
             name: str(THREADS)
