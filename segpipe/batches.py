@@ -184,14 +184,14 @@ def keep_in_memory(cases: Sequence[PreparedCase], limit_mb: float) -> list[Prepa
 
 
 class PatchBatches(keras.utils.PyDataset):
-    """The batches of one epoch; the loading threads change nothing but the speed.
+    """Some batches in a row; the loading threads change nothing but the speed.
 
     Parameters
     ----------
     draw : callable
         Number of the patch since the start of training to (image, target).
-    epoch, steps, batch : int
-        Epoch from 0, steps per epoch, patches per step.
+    start, steps, batch : int
+        Steps before these, these steps, patches per step.
     workers : int
         Loading threads.
     """
@@ -200,14 +200,14 @@ class PatchBatches(keras.utils.PyDataset):
         self,
         draw: Callable[[int], tuple[np.ndarray, np.ndarray]],
         *,
-        epoch: int,
+        start: int,
         steps: int,
         batch: int,
         workers: int,
     ) -> None:
         super().__init__(workers=workers, use_multiprocessing=False, max_queue_size=8)
         self.draw = draw
-        self.first = epoch * steps * batch
+        self.first = start * batch
         self.steps = steps
         self.batch = batch
 

@@ -118,7 +118,7 @@ def test_batches_hold_consecutive_numbers_over_epochs_whatever_the_workers(worke
 
     seen = []
     for epoch in range(2):
-        batches = PatchBatches(draw, epoch=epoch, steps=3, batch=2, workers=workers)
+        batches = PatchBatches(draw, start=3 * epoch, steps=3, batch=2, workers=workers)
         assert len(batches) == 3
         for index in (2, 0, 1):
             image, target = batches[index]
