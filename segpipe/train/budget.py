@@ -101,7 +101,6 @@ class Budget:
         self._epoch, self._start = 0, 0
         self._looks: deque[tuple[int, float]] = deque(maxlen=_LATEST + 1)
         self._unsettled = FIRST_STEPS
-        self._timed_steps, self._timed_seconds = 0, 0.0
 
     @property
     def elapsed(self) -> float:
@@ -151,15 +150,10 @@ class Budget:
 
     def tick(self, done: int) -> None:
         """``done`` steps are done by now."""
-        now = self.clock()
-        step, before = self._looks[-1]
         if self._unsettled > 0:
-            self._unsettled -= done - step
+            self._unsettled -= done - self._looks[-1][0]
             self._looks.clear()
-        else:
-            self._timed_steps += done - step
-            self._timed_seconds += now - before
-        self._looks.append((done, now))
+        self._looks.append((done, self.clock()))
 
     def saw(self, *, checkpoint: float | None = None, validation: float | None = None) -> None:
         """What a checkpoint or a validation just cost, in seconds."""
@@ -175,18 +169,16 @@ class Budget:
         return self.elapsed + self._seconds_left(done, self.total) > self.seconds
 
     def shorten(self, done: int) -> None:
-        """Plan the rest at the present speed; perhaps it is over.
+        """Plan the rest at a slower speed; perhaps it is over.
 
-        Early that is the mean of this process, as a slow moment may pass; towards the end it is
-        the latest, as nothing can be made up for.
+        Early that is near the speed planned with, as a slow moment may pass; towards the end it
+        is the latest, as nothing can be made up for.
         """
-        if self._timed_steps:
-            mean = latest = self._timed_seconds / self._timed_steps
-            (first, before), (last, now) = self._looks[0], self._looks[-1]
-            if last > first:
-                latest = (now - before) / (last - first)
+        (first, before), (last, now) = self._looks[0], self._looks[-1]
+        if last > first:
+            latest = (now - before) / (last - first)
             share = min(1.0, self.elapsed / self.seconds)
-            self.costs = replace(self.costs, step=mean + share * (latest - mean))
+            self.costs = replace(self.costs, step=(1 - share) * self.costs.step + share * latest)
         total = min(self.total, max(done, self._most_steps(done, AIM_AGAIN)))
         if total > done:
             self.pace = shortened_pace(self.pace, done, total)

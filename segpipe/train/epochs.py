@@ -132,6 +132,8 @@ def run_steps(fitting, done, steps, every, report, stop) -> dict[str, float]:
         if is_out_of_memory(error):
             raise _out_of_memory(settings) from error
         raise
+    finally:
+        batches.close()
     return {name: float(values[-1]) for name, values in history.history.items()}
 
 

@@ -129,7 +129,7 @@ def test_a_shortened_training_ends_in_time_and_with_its_schedule(factor, when):
     done = machine.run()
     assert (done < planned) is (machine.shortened > 0)
     assert machine.shortened or (when, factor) == (0.9, 1.3)  # what the reserve makes up for
-    assert machine.shortened <= 10
+    assert machine.shortened <= 12
     assert 0.96 * 1800 <= machine.budget.elapsed <= 1800
     assert progress(machine.budget, done) == pytest.approx(1)
     assert done == machine.budget.total
@@ -142,7 +142,7 @@ def test_a_slow_moment_shortens_nothing():
     assert machine.shortened == 0
     longer = Machine(1800.0, lambda n: 3.0 if 200 <= n < 260 else 1.0, epoch=50)
     assert longer.plan(1.0) == total
-    assert 0.8 * total < longer.run() < total  # the moment is not taken for the machine's speed
+    assert 0.6 * total < longer.run() < total  # the moment is not taken for the machine's speed
 
 
 def test_a_faster_machine_ends_early_with_the_steps_planned():
