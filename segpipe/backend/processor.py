@@ -8,8 +8,6 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import psutil
-
 
 def cpu_flags() -> set[str]:
     """Instruction sets of the processor, as Linux names them; empty elsewhere."""
@@ -30,6 +28,8 @@ def cores() -> int:
 
 def memory_mb() -> float:
     """Memory of this machine, used or not."""
+    import psutil
+
     return psutil.virtual_memory().total / 1e6
 
 
