@@ -97,8 +97,11 @@ def inputs(scan, validation):
 
 @pytest.fixture(scope="session")
 def with_viewer(inputs, scan):
+    """The same case with a viewer, on a head that grows brighter to the front and to the top."""
     image, components = scan
-    return replace(inputs, viewer=make_viewer({"FLAIR": image}, components, inputs.lesions))
+    _, y, z = np.indices(image.shape)
+    shaded = image.with_array(image.array * (0.5 + y / 70 + z / 90).astype(np.float32))
+    return replace(inputs, viewer=make_viewer({"FLAIR": shaded}, components, inputs.lesions))
 
 
 @pytest.fixture
