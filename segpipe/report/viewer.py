@@ -38,8 +38,8 @@ class Viewer:
     offset, step : (int, int, int)
         First voxel of the RAS scan that is shown, and how many of its voxels are averaged into
         one along each axis.
-    places_mm : mapping of int to (float, float, float)
-        World coordinates (RAS+) of a voxel inside each component, in the slice through most of it.
+    places : mapping of int to (int, int, int)
+        A voxel, of those shown, inside each component, in the slice through most of it.
     """
 
     channel: str
@@ -48,7 +48,7 @@ class Viewer:
     window: tuple[float, float]
     offset: tuple[int, int, int]
     step: tuple[int, int, int]
-    places_mm: Mapping[int, tuple[float, float, float]]
+    places: Mapping[int, tuple[int, int, int]]
 
     @property
     def data(self) -> dict[str, Any]:
@@ -59,7 +59,7 @@ class Viewer:
             "window": list(self.window),
             "offset": list(self.offset),
             "step": list(self.step),
-            "places": {str(number): list(place) for number, place in self.places_mm.items()},
+            "places": {str(number): list(place) for number, place in self.places.items()},
         }
 
 
@@ -121,7 +121,10 @@ def make_viewer(
         window=window,
         offset=(offset[0], offset[1], offset[2]),
         step=step,
-        places_mm={lesion.id: place_inside(ids, lesion.id, axis) for lesion in lesions},
+        places={
+            lesion.id: _shown(place_inside(ids.array, lesion.id, axis), box, step)
+            for lesion in lesions
+        },
     )
 
 
@@ -156,23 +159,32 @@ def block_size(
     return int(step[0]), int(step[1]), int(step[2])
 
 
-def place_inside(ids: Volume, number: int, axis: int) -> tuple[float, float, float]:
-    """World coordinates of the voxel nearest to the middle of a component's best slice.
+def place_inside(ids: np.ndarray, number: int, axis: int) -> np.ndarray:
+    """The voxel nearest to the middle of a component's best slice.
 
     Parameters
     ----------
-    ids : Volume
-        (X, Y, Z) component ids.
+    ids : (X, Y, Z) int ndarray
     number : int
         Of the component.
     axis : int
         Across the slices.
+
+    Returns
+    -------
+    (3,) int ndarray
     """
-    voxels = np.argwhere(ids.array == number)
-    cut = voxels[voxels[:, axis] == slices.best_index(ids.array, number, axis)]
-    nearest = cut[((cut - cut.mean(axis=0)) ** 2).sum(axis=1).argmin()]
-    x, y, z = ids.affine[:3, :3] @ nearest + ids.affine[:3, 3]
-    return round(float(x), 3), round(float(y), 3), round(float(z), 3)
+    voxels = np.argwhere(ids == number)
+    cut = voxels[voxels[:, axis] == slices.best_index(ids, number, axis)]
+    return cut[((cut - cut.mean(axis=0)) ** 2).sum(axis=1).argmin()]
+
+
+def _shown(
+    voxel: np.ndarray, box: Sequence[slice], step: tuple[int, int, int]
+) -> tuple[int, int, int]:
+    """Where a voxel lies after cropping and averaging."""
+    x, y, z = (voxel - [part.start for part in box]) // step
+    return int(x), int(y), int(z)
 
 
 def _blocks(array: np.ndarray, step: tuple[int, int, int], how) -> np.ndarray:

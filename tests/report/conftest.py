@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from segpipe.report.gallery import make_gallery
 from segpipe.report.lesion import Lesion
@@ -97,11 +98,17 @@ def inputs(scan, validation):
 
 @pytest.fixture(scope="session")
 def with_viewer(inputs, scan):
-    """The same case with a viewer, on a head that grows brighter to the front and to the top."""
+    """The same case with a viewer: an oblique head, brighter to the front and to the top."""
     image, components = scan
     _, y, z = np.indices(image.shape)
-    shaded = image.with_array(image.array * (0.5 + y / 70 + z / 90).astype(np.float32))
-    return replace(inputs, viewer=make_viewer({"FLAIR": shaded}, components, inputs.lesions))
+    shaded = image.array * (0.5 + y / 70 + z / 90).astype(np.float32)
+    turn = np.eye(4)
+    turn[:3, :3] = Rotation.from_euler("xz", (15, 10), degrees=True).as_matrix()
+    oblique = turn @ image.affine
+    viewer = make_viewer(
+        {"FLAIR": Volume(shaded, oblique)}, Volume(components.array, oblique), inputs.lesions
+    )
+    return replace(inputs, viewer=viewer)
 
 
 @pytest.fixture

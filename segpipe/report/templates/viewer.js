@@ -67,7 +67,8 @@
   function show(id) {
     chosen = id;
     paint();
-    viewer.scene.crosshairPos = viewer.mm2frac(data.places[id]);
+    // By voxel: NiiVue's conversion from mm is only roughly right on oblique scans.
+    viewer.scene.crosshairPos = data.places[id].map((v, axis) => (v + 0.5) / components.hdr.dims[axis + 1]);
     viewer.createOnLocationChange();
     viewer.drawScene();
     list.value = String(id);
