@@ -312,11 +312,14 @@ def report(
         Path | None,
         typer.Option("-o", "--output", metavar="DIR", help="Instead of PREDICTIONS_DIR/reports."),
     ] = None,
+    viewer: Annotated[
+        bool, typer.Option(help="Inline the scan for the interactive viewer, some MB per report.")
+    ] = True,
 ) -> None:
     """Patient reports, HTML and PDF."""
     from segpipe.pipeline.report import run_report
 
-    _exit(run_report(predictions, cases or [], prior, output, _observer()))
+    _exit(run_report(predictions, cases or [], prior, output, _observer(), with_viewer=viewer))
 
 
 @app.command("config")
