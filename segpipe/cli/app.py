@@ -161,6 +161,13 @@ def predict(
             help="Where the region files lie that the bundle's configuration names.",
         ),
     ] = None,
+    mirror: Annotated[
+        bool | None,
+        typer.Option(
+            "--mirror/--no-mirror",
+            help="Average over mirrored copies, or not; otherwise as the bundle was validated.",
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option(help="Redo cases whose outputs exist.")] = False,
     store: Annotated[
         Path, typer.Option(help="Output folder with the MLflow store, for models:/…")
@@ -179,10 +186,27 @@ def predict(
         min_size_mm3=min_size_mm3,
         core_threshold=core_threshold,
         regions=regions,
+        mirror=mirror,
         overwrite=overwrite,
         store=store,
     )
     _exit(run_predict(request, _observer()))
+
+
+@app.command()
+def ensemble(
+    bundles: Annotated[
+        list[str], typer.Argument(metavar="BUNDLE...", help="Folders or models:/NAME@alias.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="A new folder.")],
+    store: Annotated[
+        Path, typer.Option(help="Output folder with the MLflow store, for models:/…")
+    ] = Path("runs"),
+) -> None:
+    """One bundle of several: folds, seeds, or other networks for the same task."""
+    from segpipe.pipeline.ensemble import run_ensemble
+
+    run_ensemble(bundles, output, store, _observer())
 
 
 @app.command()

@@ -15,7 +15,7 @@ from rich.console import Console
 from segpipe.config import Config
 from segpipe.data.layouts import Case, Dataset, open_dataset
 from segpipe.data.splits import dataset_digest, make_folds
-from segpipe.errors import DataError, ModelError
+from segpipe.errors import ConfigError, DataError, ModelError
 from segpipe.evaluate.operating_point import Choice
 from segpipe.model.bundle import Bundle
 from segpipe.observer import Observer, Together
@@ -154,6 +154,13 @@ class _Task:
         )
         for model in loaded.models:
             _fits(model.bundle, part, self.dataset, self.digest, config)
+        chosen_with, wanted = set(loaded.bundle.mirrored), set(config.predict.mirror_axes)
+        if not part.choose and chosen_with != wanted:
+            raise ConfigError(
+                f"predict.mirror_axes: expected {sorted(chosen_with)}, with which the operating "
+                f"point of {loaded.bundle.name} was chosen; received {sorted(wanted)}. Say so, or "
+                "evaluate --split validation first, which chooses anew."
+            )
         return loaded
 
     def part_folder(self, part: _Part) -> Path:
@@ -269,7 +276,8 @@ def _fits(bundle: Bundle, part: _Part, dataset: Dataset, digest: str, config: Co
         raise ModelError(
             f"{bundle.name}: expected a bundle that held out {part.name} of this dataset and "
             f"split; received one of fold {bundle.dataset.fold} that may have trained on these "
-            "cases. Evaluate --split test, or the fold that it held out."
+            "cases. Evaluate --split test, or the fold that it held out. For what the networks of "
+            "an ensemble of folds do on cases that they held out: --fold all, without --bundle."
         )
 
 

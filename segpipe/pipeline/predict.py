@@ -46,6 +46,7 @@ class PredictRequest:
     min_size_mm3: float | None = None
     core_threshold: float | None = None
     regions: Path | None = None
+    mirror: bool | None = None
     overwrite: bool = False
     store: Path = Path("runs")
 
@@ -76,6 +77,7 @@ class PredictDocument:
                 "core_threshold": point.core_threshold,
                 "connectivity": config.evaluate.connectivity,
                 "overlap": loaded.models[0].overlap,
+                "mirror_axes": loaded.mirror_axes,
             },
         }
         self.cases: dict[str, dict[str, Any]] = {}
@@ -172,8 +174,13 @@ def run_predict(request: PredictRequest, observer: Observer) -> bool:
         raise ConfigError(
             f"--engine: expected one of {', '.join(ENGINES)}; received {request.engine!r}."
         )
-    loaded = load_models(request.bundles, request.store, engine=request.engine)
+    loaded = load_models(
+        request.bundles, request.store, engine=request.engine, mirror=request.mirror
+    )
     observer.message(f"device: {loaded.device.describe()}; engine {loaded.engine}")
+    if loaded.mirror_axes or len(loaded.models) > 1:
+        axes = ", ".join(loaded.mirror_axes) or "none"
+        observer.message(f"networks: {len(loaded.models)}; axes mirrored: {axes}")
     bundle = loaded.bundle
     point = operating_point(bundle, request.threshold, request.min_size_mm3, request.core_threshold)
     observer.message(f"operating point: {used_in_words(point, bundle)}")

@@ -49,11 +49,11 @@ BUNDLE = SimpleNamespace(
 )
 
 
-def loaded(weights="ab", overlap=0.5):
+def loaded(weights="ab", overlap=0.5, mirror_axes=()):
     bundle = SimpleNamespace(**{**vars(BUNDLE), "weights_sha256": weights})
-    model = SimpleNamespace(bundle=bundle, overlap=overlap)
+    model = SimpleNamespace(bundle=bundle, overlap=overlap, mirror_axes=mirror_axes)
     device = Device("tensorflow", "cpu", "Abacus", "float32", True, False)
-    return Loaded((Path("b"),), (model,), device, "keras")
+    return Loaded((Path("b"),), (bundle,), (model,), device, "keras")
 
 
 def document(folder, point=BUNDLE.operating_point, **changes):
@@ -91,6 +91,7 @@ def test_the_document_is_whole_after_every_case_and_sorted(tmp_path):
         "core_threshold": None,
         "connectivity": 26,
         "overlap": 0.5,
+        "mirror_axes": [],
     }
 
 
@@ -165,6 +166,7 @@ def test_without_an_earlier_document_there_is_nothing_to_keep(tmp_path):
     [
         {"weights": "other"},
         {"overlap": 0.25},
+        {"mirror_axes": ("R",)},
         {"point": OperatingPoint(threshold=0.31, min_size_mm3=5.0)},
         {"point": OperatingPoint(threshold=0.3)},
     ],
