@@ -144,6 +144,9 @@ def predict(
     ],
     engine: Annotated[str, typer.Option(help="auto, keras or openvino.")] = "auto",
     probabilities: Annotated[bool, typer.Option(help="Write probability maps too.")] = False,
+    uncertainty: Annotated[
+        bool, typer.Option(help="Write maps of what networks or mirrored copies disagree about.")
+    ] = False,
     threshold: Annotated[
         float | None, typer.Option(help="Instead of the bundle's operating point.")
     ] = None,
@@ -182,6 +185,7 @@ def predict(
         output=output,
         engine=engine,
         probabilities=probabilities,
+        uncertainty=uncertainty,
         threshold=threshold,
         min_size_mm3=min_size_mm3,
         core_threshold=core_threshold,

@@ -2,8 +2,8 @@
 
 The folder holds ``bundle.json`` and ``weights.npz``, and ``prior_REGION.nii.gz`` where a region
 comes from lesion frequency; that of an ensemble holds ``bundle.json`` and a folder per member
-(:mod:`segpipe.model.ensemble`). The network is rebuilt from the validated configuration; weights and
-priors load only when their SHA-256 is the one that the JSON names.
+(:mod:`segpipe.model.ensemble`). The network is rebuilt from the validated configuration; weights
+and priors load only when their SHA-256 is the one that the JSON names.
 """
 
 from __future__ import annotations

@@ -141,9 +141,7 @@ def _mirror_axes(
     networks: Sequence[Bundle], first: Bundle, config: Config | None, mirror: bool | None
 ) -> list[str]:
     """Axes of test-time mirroring, if every network saw its patches mirrored along them."""
-    seen = [
-        axis for axis in AXES if all(axis in n.config.augment.seen_mirrored for n in networks)
-    ]
+    seen = [axis for axis in AXES if all(axis in n.config.augment.seen_mirrored for n in networks)]
     if mirror is False:
         return []
     if mirror:

@@ -166,6 +166,8 @@ def _lesion(part, validation: Validation | None) -> Lesion:
         chance=chance_of_false_positive(
             validation, part.label, 1000 * part.volume_ml, part.mean_probability
         ),
+        probability_std=part.probability_std,
+        member_share=part.member_share,
     )
 
 

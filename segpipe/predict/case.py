@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from segpipe.config import digest
-from segpipe.errors import ModelError
 from segpipe.geometry import inverse
 from segpipe.model.bundle import Bundle
 from segpipe.predict.engines import Engine
-from segpipe.predict.mirroring import mirrorings
+from segpipe.predict.mirroring import Mirroring, mirrorings
+from segpipe.predict.uncertainty import Spread
 from segpipe.predict.window import predict_volume
 from segpipe.prepare import prepare_volume
 from segpipe.volume import Volume
@@ -38,6 +38,11 @@ class Model:
     batch: int
     mirror_axes: Sequence[str] = ()
 
+    @property
+    def members(self) -> list[Mirroring]:
+        """The mirrorings under which it predicts."""
+        return mirrorings(self.mirror_axes, self.bundle.slice_axis)
+
 
 def member_probabilities(image: Volume, models: Sequence[Model]) -> Iterator[np.ndarray]:
     """What each member of the ensemble makes of a scan, one after the other.
@@ -61,22 +66,21 @@ def member_probabilities(image: Volume, models: Sequence[Model]) -> Iterator[np.
         if prepared is None or digest(plan) != plan_digest:
             prepared, plan_digest = prepare_volume(image, plan), digest(plan)
         normalised = (prepared.array - prepared.shift) / prepared.scale
-        across = model.bundle.slice_axis
-        for mirroring in mirrorings(model.mirror_axes, across):
+        for mirroring in model.members:
             probabilities = predict_volume(
                 normalised,
                 model.engine,
                 patch=model.bundle.config.train.patch,
                 overlap=model.overlap,
                 batch=model.batch,
-                slice_axis=across,
+                slice_axis=model.bundle.slice_axis,
                 mirroring=mirroring,
             )
             own_grid = inverse(probabilities, prepared.transform, order=1)
             yield np.clip(own_grid, 0.0, 1.0, out=own_grid)
 
 
-def predict_scan(image: Volume, models: Sequence[Model]) -> Volume:
+def predict_scan(image: Volume, models: Sequence[Model], spread: Spread | None = None) -> Volume:
     """Probability of each label on the scan's own grid: the mean over the members.
 
     Probabilities are averaged, not logits: the mean is then the predictive distribution of the
@@ -90,6 +94,8 @@ def predict_scan(image: Volume, models: Sequence[Model]) -> Volume:
         (X, Y, Z, C) float32.
     models : sequence of Model
         At least one.
+    spread : Spread, optional
+        Is shown every member.
 
     Returns
     -------
@@ -98,6 +104,8 @@ def predict_scan(image: Volume, models: Sequence[Model]) -> Volume:
     """
     total, count = None, 0
     for probabilities in member_probabilities(image, models):
+        if spread is not None:
+            spread.add(probabilities)
         total = probabilities if total is None else np.add(total, probabilities, out=total)
         count += 1
     assert total is not None

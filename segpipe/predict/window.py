@@ -50,7 +50,7 @@ def predict_volume(
     if slice_axis is not None:
         solid.insert(slice_axis, 1)
     padded, inside = _pad_to(image, solid)
-    reversed_axes = [axis + 1 for axis in mirroring]  # the first axis of a stack counts tiles
+    reversed_axes = tuple(axis + 1 for axis in mirroring)  # the first axis of a stack counts tiles
     weights = gaussian_weights(solid)[..., None]
     logits: np.ndarray | None = None
     total = np.zeros((*padded.shape[:3], 1), np.float32)

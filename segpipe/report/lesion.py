@@ -23,6 +23,11 @@ class Lesion:
         A part of it can lie outside the scan.
     chance : Chance or None
         Of being a false positive, as measured on validation; None is 'not measured'.
+    probability_std : float or None
+        Standard deviation of its probability over the members of the ensemble, mean over its
+        voxels; None where the members were not compared.
+    member_share : float or None
+        Share of the members that find it by themselves.
     """
 
     id: int
@@ -34,3 +39,5 @@ class Lesion:
     mean_probability: float | None
     touches_border: bool = False
     chance: Chance | None = None
+    probability_std: float | None = None
+    member_share: float | None = None

@@ -16,12 +16,12 @@ from segpipe.errors import ConfigError, DataError
 from segpipe.pipeline.models import Loaded
 from segpipe.pipeline.points import operating_point, used_in_words
 from segpipe.pipeline.predict import (
-    PredictDocument,
     PredictRequest,
     _protect,
     find_regions,
     unusual_spacing,
 )
+from segpipe.pipeline.predict_document import PredictDocument
 from segpipe.volume import Volume
 
 CONFIG = parse(
@@ -104,10 +104,10 @@ def test_cases_that_are_done_are_skipped_and_others_are_not(tmp_path):
     (tmp_path / "lost.nii.gz").unlink()
     again = document(tmp_path)
     again.keep_earlier(overwrite=False)
-    assert again.skip(scan(tmp_path, "done"), False)
-    assert not again.skip(scan(tmp_path, "lost"), False)
-    assert not again.skip(scan(tmp_path, "broken"), False)
-    assert not again.skip(scan(tmp_path, "new"), False)
+    assert again.skip(scan(tmp_path, "done"))
+    assert not again.skip(scan(tmp_path, "lost"))
+    assert not again.skip(scan(tmp_path, "broken"))
+    assert not again.skip(scan(tmp_path, "new"))
     again.write()
     cases = {c["case"]: c for c in json.loads((tmp_path / "predict.json").read_text())["cases"]}
     assert cases["done"]["status"] == "skipped"
@@ -121,15 +121,15 @@ def test_cases_that_are_done_are_skipped_and_others_are_not(tmp_path):
     }
     third = document(tmp_path)
     third.keep_earlier(overwrite=False)
-    assert third.skip(scan(tmp_path, "done"), False)
+    assert third.skip(scan(tmp_path, "done"))
 
 
 def test_what_was_not_made_before_is_not_skipped(tmp_path):
     made = document(tmp_path)
     made.add(entry(tmp_path, "done"))
-    assert not made.skip(scan(tmp_path, "done"), True)
+    assert not made.skip(scan(tmp_path, "done"), ["probability"])
     with pytest.raises(ConfigError, match="another scan was predicted as done"):
-        made.skip(scan(tmp_path, "done", b"follow-up"), False)
+        made.skip(scan(tmp_path, "done", b"follow-up"))
 
 
 def test_overwriting_one_case_keeps_the_others(tmp_path):
