@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -14,19 +13,18 @@ from rich.console import Console
 
 from segpipe.config import Config
 from segpipe.data.layouts import Case, Dataset, open_dataset
-from segpipe.data.splits import dataset_digest, make_folds
-from segpipe.errors import ConfigError, DataError, ModelError
+from segpipe.data.splits import dataset_digest
 from segpipe.evaluate.operating_point import Choice
-from segpipe.model.bundle import Bundle
 from segpipe.observer import Observer, Together
 from segpipe.pipeline.cohort import publish_evaluation
 from segpipe.pipeline.evaluation import Evaluation, pool
 from segpipe.pipeline.fold import store_validation
-from segpipe.pipeline.models import Loaded, bundle_folder, load_models
+from segpipe.pipeline.models import Loaded, bundle_folder
+from segpipe.pipeline.parts import Part, Task, find_parts
 from segpipe.pipeline.points import bundled_choice, choice_in_words
-from segpipe.pipeline.prepare import chosen_fold, tell_failures
+from segpipe.pipeline.prepare import tell_failures
 from segpipe.pipeline.provenance import source
-from segpipe.pipeline.runs import finished_bundle
+from segpipe.pipeline.runs import RunFolder
 from segpipe.pipeline.score_output import score_table
 from segpipe.pipeline.scoring import (
     Predicted,
@@ -38,17 +36,6 @@ from segpipe.pipeline.scoring import (
 )
 
 
-@dataclass(frozen=True)
-class _Part:
-    """Cases that one set of bundles is evaluated on."""
-
-    name: str
-    bundles: tuple[str, ...]
-    cases: tuple[Case, ...]
-    choose: bool
-    fold: int | None = None
-
-
 def run_evaluate(
     config: Config,
     bundles: Sequence[str],
@@ -56,6 +43,7 @@ def run_evaluate(
     split: str,
     console: Console,
     observer: Observer,
+    run: RunFolder | None = None,
 ) -> bool:
     """Evaluate on the cases that a fold held out, of all folds, or on the test cases.
 
@@ -66,13 +54,15 @@ def run_evaluate(
     ----------
     config : Config
     bundles : sequence of str
-        None given: those of the newest training of the fold.
+        None given: those that were trained on the fold, in ``run`` or else in the newest one.
     fold : int or None
         None: all folds, each on what it held out, pooled per patient.
     split : {'validation', 'test'}
     console : rich.console.Console
         For the table of scores.
     observer : Observer
+    run : RunFolder, optional
+        The training whose bundles are meant.
 
     Returns
     -------
@@ -81,11 +71,11 @@ def run_evaluate(
     """
     dataset = open_dataset(config.data)
     digest = dataset_digest(dataset)
-    parts = _parts(config, dataset, bundles, fold, split)
+    parts = find_parts(config, dataset, bundles, fold, split, run)
     with _tracked(config, dataset, digest, split, fold) as (run_id, listeners):
         folder = config.output / config.name / "evaluations" / run_id
         everyone = Together([observer, *listeners])
-        task = _Task(dataset, digest, config, folder, everyone)
+        task = Task(dataset, digest, config, folder, everyone)
         whole = _cross_validate(parts, task) if len(parts) > 1 else _evaluate_part(parts[0], task)
         first = bundle_folder(parts[0].bundles[0], config.output)
         cases = [case for part in parts for case in part.cases]
@@ -99,76 +89,7 @@ def run_evaluate(
     return bool(whole.failed)
 
 
-def _parts(config, dataset, bundles, fold, split) -> list[_Part]:
-    if split == "test":
-        cases = tuple(case for case in dataset.test_cases if case.reference is not None)
-        if not cases:
-            raise DataError(
-                dataset.root,
-                "no test case with a reference",
-                expected="labelsTs, or the layout's own test references",
-                fix="Add them, or evaluate --split validation.",
-            )
-        count = len(make_folds(dataset.cases, config.split))
-        trained = range(count) if fold is None else [fold]
-        chosen = tuple(bundles) or tuple(str(finished_bundle(config, k)) for k in trained)
-        return [_Part("test cases", chosen, cases, choose=False)]
-    folds = (
-        make_folds(dataset.cases, config.split)
-        if fold is None
-        else [chosen_fold(dataset, config, fold)]
-    )
-    parts = []
-    for one in folds:
-        held_out = set(one.validation)
-        cases = tuple(case for case in dataset.cases if case.id in held_out)
-        chosen = tuple(bundles) or (str(finished_bundle(config, one.index)),)
-        if cases:
-            parts.append(_Part(f"fold {one.index}", chosen, cases, choose=True, fold=one.index))
-    if not parts:
-        raise DataError(
-            dataset.root,
-            "no validation case",
-            expected="split.folds of at least 2",
-            fix="Train with more folds, or evaluate --split test.",
-        )
-    return parts
-
-
-@dataclass(frozen=True)
-class _Task:
-    """What is the same for every part."""
-
-    dataset: Dataset
-    digest: str
-    config: Config
-    folder: Path
-    observer: Observer
-
-    def load(self, part: _Part) -> Loaded:
-        """The models of a part, if they fit it."""
-        self.observer.message(f"{part.name}: {len(part.cases)} cases")
-        config = self.config
-        loaded = load_models(
-            part.bundles, config.output, engine=config.predict.engine, config=config
-        )
-        for model in loaded.models:
-            _fits(model.bundle, part, self.dataset, self.digest, config)
-        chosen_with, wanted = set(loaded.bundle.mirrored), set(config.predict.mirror_axes)
-        if not part.choose and chosen_with != wanted:
-            raise ConfigError(
-                f"predict.mirror_axes: expected {sorted(chosen_with)}, with which the operating "
-                f"point of {loaded.bundle.name} was chosen; received {sorted(wanted)}. Say so, or "
-                "evaluate --split validation first, which chooses anew."
-            )
-        return loaded
-
-    def part_folder(self, part: _Part) -> Path:
-        """Where what belongs to a part is written."""
-        return self.folder / part.name.replace(" ", "-")
-
-
-def _evaluate_part(part: _Part, task: _Task) -> Evaluation:
+def _evaluate_part(part: Part, task: Task) -> Evaluation:
     loaded = task.load(part)
     evaluation = evaluate_cases(
         part.cases,
@@ -184,7 +105,7 @@ def _evaluate_part(part: _Part, task: _Task) -> Evaluation:
     return evaluation
 
 
-def _store(loaded: Loaded, evaluation: Evaluation, cases: Sequence[Case], task: _Task) -> None:
+def _store(loaded: Loaded, evaluation: Evaluation, cases: Sequence[Case], task: Task) -> None:
     """Put operating point and figures into the bundle, and into registered copies of it."""
     if len(loaded.folders) > 1 or evaluation.failed:
         return
@@ -197,7 +118,7 @@ def _store(loaded: Loaded, evaluation: Evaluation, cases: Sequence[Case], task: 
             task.observer.message(f"operating point stored in models:/{name}/{version}")
 
 
-def _cross_validate(parts: Sequence[_Part], task: _Task) -> Evaluation:
+def _cross_validate(parts: Sequence[Part], task: Task) -> Evaluation:
     """Every fold on what it held out, at the operating point that the other folds chose.
 
     No case has a say in the point that it is scored at. The point that all folds together choose
@@ -248,37 +169,6 @@ def _chosen_on(parts: Sequence[Predicted], config: Config, obstacle: str) -> Cho
     table = pd.concat([part.table for part in parts], ignore_index=True)
     patients = {case: owner for part in parts for case, owner in part.patients.items()}
     return choose_point(table, patients, config, obstacle=obstacle)
-
-
-def _fits(bundle: Bundle, part: _Part, dataset: Dataset, digest: str, config: Config) -> None:
-    """Refuse a bundle of another task, or validation on what it was trained on."""
-    plan = bundle.plan
-    if list(plan.labels.items()) != list(dataset.labels.items()):
-        raise ModelError(
-            f"{bundle.name}: expected labels {dict(dataset.labels)}, in this order; received "
-            f"{dict(plan.labels)}. Evaluate with a bundle of this dataset's task."
-        )
-    if plan.channels != tuple(dataset.channels):
-        raise ModelError(
-            f"{bundle.name}: expected channels {dataset.channels}; received {plan.channels}. "
-            "Evaluate with a bundle of this dataset's task."
-        )
-    if not part.choose:
-        return
-    trained = bundle.config
-    held_out = (
-        bundle.dataset.fold == part.fold
-        and trained.split == config.split
-        and trained.data.patient_pattern == config.data.patient_pattern
-        and bundle.dataset.digest == digest
-    )
-    if not held_out:
-        raise ModelError(
-            f"{bundle.name}: expected a bundle that held out {part.name} of this dataset and "
-            f"split; received one of fold {bundle.dataset.fold} that may have trained on these "
-            "cases. Evaluate --split test, or the fold that it held out. For what the networks of "
-            "an ensemble of folds do on cases that they held out: --fold all, without --bundle."
-        )
 
 
 @contextlib.contextmanager

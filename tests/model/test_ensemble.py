@@ -210,7 +210,7 @@ def test_an_exchanged_member_is_refused(folds, made):
     path = made / "member-1/bundle.json"
     text = path.read_text()
     path.write_text(text.replace("2026", "2027"))
-    with pytest.raises(ModelError, match="member-1/bundle.json: expected SHA-256"):
+    with pytest.raises(ModelError, match=r"member-1/bundle\.json: expected SHA-256"):
         open_members(made, bundle)
     path.unlink()
     with pytest.raises(ModelError, match="expected a member's bundle"):
