@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 COMMANDS = (
-    "check", "plan", "prepare", "train", "predict", "ensemble", "evaluate", "score", "compare", "report",
-    "config", "samples", "ui",
+    "check", "plan", "prepare", "train", "predict", "ensemble", "evaluate", "score", "compare",
+    "report", "config", "samples", "ui",
 )  # fmt: skip
 HEAVY = ("tensorflow", "keras", "mlflow", "albumentations", "skimage", "SimpleITK", "jax", "torch")
 

@@ -157,6 +157,13 @@ def predict(
         float | None,
         typer.Option(help="Hysteresis: remove regions without a probability above it."),
     ] = None,
+    largest_only: Annotated[
+        bool | None,
+        typer.Option(
+            "--largest-only/--no-largest-only",
+            help="Keep the largest region of each label, or all; otherwise as the bundle says.",
+        ),
+    ] = None,
     regions: Annotated[
         Path | None,
         typer.Option(
@@ -189,6 +196,7 @@ def predict(
         threshold=threshold,
         min_size_mm3=min_size_mm3,
         core_threshold=core_threshold,
+        largest_only=largest_only,
         regions=regions,
         mirror=mirror,
         overwrite=overwrite,

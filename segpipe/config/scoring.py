@@ -21,6 +21,9 @@ class OperatingPoint(Section):
         None,
         description="hysteresis: predicted regions without a voxel above it are removed; null: off",
     )
+    largest_only: bool = Field(
+        False, description="keep only the largest predicted region of each label, as of an organ"
+    )
 
 
 class PredictConfig(Section):
@@ -81,9 +84,14 @@ class EvaluateConfig(Section):
     tolerance_mm: Positive = Field(1.0, description="of the surface Dice")
     choose: Literal["f1", "sensitivity", "fixed", "certified"] = Field(
         "f1",
-        description="operating point on validation: f1 maximises lesion F1; sensitivity minimises "
-        "false-positive regions above the floor; fixed keeps predict.operating_point; certified "
-        "takes the certificate's threshold, or f1 where there is none",
+        description="operating point on validation: f1 has the highest lesion F1, give or take a "
+        "standard error; sensitivity minimises false-positive regions above the floor; fixed keeps "
+        "predict.operating_point; certified takes the certificate's threshold, or f1 where there "
+        "is none",
+    )
+    try_steps: tuple[Literal["core_threshold", "largest_only"], ...] = Field(
+        ("core_threshold", "largest_only"),
+        description="further steps tried for f1 and sensitivity, adopted where they help",
     )
     certify: CertifyConfig = Field(CertifyConfig(), description="certificate")
     sensitivity_floor: Probability = Field(0.8, description="lesion sensitivity to keep")

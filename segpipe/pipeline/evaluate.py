@@ -15,6 +15,7 @@ from segpipe.config import Config
 from segpipe.data.layouts import Case, Dataset, open_dataset
 from segpipe.data.splits import dataset_digest
 from segpipe.evaluate.operating_point import Choice
+from segpipe.evaluate.outcome import Outcome, compare_outcomes, outcomes
 from segpipe.observer import Observer, Together
 from segpipe.pipeline.cohort import publish_evaluation
 from segpipe.pipeline.evaluation import Evaluation, pool
@@ -140,15 +141,16 @@ def _cross_validate(parts: Sequence[Part], task: Task) -> Evaluation:
                     point=config.predict.operating_point,
                 )
             )
-        done = []
+        done, choices = [], []
         for k, (part, mine) in enumerate(zip(parts, predicted, strict=True)):
             others = [one for i, one in enumerate(predicted) if i != k]
             choice = _chosen_on(others, config, several)
             reason = f"chosen on the other folds: {choice.reason}"
+            choices.append(replace(choice, reason=reason))
             done.append(
                 score_cases(
                     mine,
-                    replace(choice, reason=reason),
+                    choices[-1],
                     task.dataset,
                     config,
                     models[k],
@@ -156,13 +158,31 @@ def _cross_validate(parts: Sequence[Part], task: Task) -> Evaluation:
                     task.observer,
                 )
             )
-        choice = _chosen_on(predicted, config, several)
+        choice = replace(
+            _chosen_on(predicted, config, several), gain=_gain(predicted, choices, config)
+        )
     reason = f"{choice.reason}; each fold is scored at the point that the other folds chose"
     cases = [case for part in parts for case in part.cases]
     whole = pool(done, cases, config, replace(choice, reason=reason), task.folder / "pooled")
     for loaded in models:
         _store(loaded, whole, cases, task)
     return whole
+
+
+def _gain(
+    parts: Sequence[Predicted], choices: Sequence[Choice], config: Config
+) -> dict[str, dict[str, Any]]:
+    """What each fold gains by the point of the other folds over the configured one."""
+    configured = config.predict.operating_point
+    labels = list(dict.fromkeys(label for part in parts for label in part.table["label"]))
+    before: list[Outcome] = []
+    after: list[Outcome] = []
+    for part, choice in zip(parts, choices, strict=True):
+        cases = list(part.patients)
+        for side, point in ((before, configured), (after, choice.operating_point)):
+            side += outcomes(part.table, config.evaluate, [point], cases, labels)
+    patients = {case: owner for part in parts for case, owner in part.patients.items()}
+    return compare_outcomes(before, after, patients, config.evaluate.bootstrap)
 
 
 def _chosen_on(parts: Sequence[Predicted], config: Config, obstacle: str) -> Choice:

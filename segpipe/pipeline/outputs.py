@@ -56,7 +56,7 @@ def segment(
     regions: Mapping[str, np.ndarray],
     midline_x_mm: float,
 ) -> Segmented:
-    """Threshold, label, filter by size and hysteresis, describe.
+    """Threshold, label, filter by size, hysteresis and rank, describe.
 
     Parameters
     ----------
@@ -85,6 +85,8 @@ def segment(
         if point.core_threshold is not None:
             kept = keep_by_core(kept, probabilities.array[..., index] > point.core_threshold)
         kept, count = _largest_first(kept)
+        if point.largest_only:
+            kept, count = np.where(kept == 1, kept, 0), min(count, 1)
         inside = kept > 0
         mask[inside] = value
         numbered[inside] = kept[inside] + len(facts)

@@ -40,6 +40,7 @@ class PredictRequest:
     threshold: float | None = None
     min_size_mm3: float | None = None
     core_threshold: float | None = None
+    largest_only: bool | None = None
     regions: Path | None = None
     mirror: bool | None = None
     overwrite: bool = False
@@ -76,7 +77,13 @@ def run_predict(request: PredictRequest, observer: Observer) -> bool:
             "is; received one network. Give several bundles, an ensemble, or --mirror."
         )
     bundle = loaded.bundle
-    point = operating_point(bundle, request.threshold, request.min_size_mm3, request.core_threshold)
+    point = operating_point(
+        bundle,
+        request.threshold,
+        request.min_size_mm3,
+        request.core_threshold,
+        request.largest_only,
+    )
     observer.message(f"operating point: {used_in_words(point, bundle)}")
     cases = find_scans(request.scans, len(bundle.plan.channels))
     document = PredictDocument(request.output, loaded, point)

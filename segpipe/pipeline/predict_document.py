@@ -43,6 +43,7 @@ class PredictDocument:
                 "threshold": point.threshold,
                 "min_size_mm3": point.min_size_mm3,
                 "core_threshold": point.core_threshold,
+                "largest_only": point.largest_only,
                 "connectivity": config.evaluate.connectivity,
                 "overlap": loaded.models[0].overlap,
                 "mirror_axes": loaded.mirror_axes,

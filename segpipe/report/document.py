@@ -100,6 +100,7 @@ class SettingsRecord(Record):
     threshold: float
     min_size_mm3: float
     core_threshold: float | None = None
+    largest_only: bool = False
     connectivity: int = 26
     overlap: float | None = None
     mirror_axes: tuple[str, ...] = ()
