@@ -177,6 +177,7 @@ def try_steps(
     trial = Trial(table, config, patients, tallies, configured)
     trial.settle("threshold", point.threshold, tallies.thresholds.tolist())
     trial.settle("min_size_mm3", point.min_size_mm3, config.min_sizes_mm3)
+    settled = len(trial.account)
     if "core_threshold" in config.try_steps and configured.core_threshold is None:
         above = tallies.thresholds[tallies.thresholds > point.threshold + 1e-9]
         trial.attempt("core_threshold", [round(float(core), 6) for core in above])
@@ -184,7 +185,7 @@ def try_steps(
         most = int(tallies.lesions.max(initial=0))
         several = f"a case has {most} lesions of a label, of which only one could be found"
         trial.attempt("largest_only", [True], several if most > 1 else "")
-    helped = [row["step"] for row in trial.account[2:] if row["adopted"]]
+    helped = [row["step"] for row in trial.account[settled:] if row["adopted"]]
     reason = choice.reason + "".join(f"; {name} helps" for name in helped)
     figures = _figures(trial.present) if helped else choice.figures
     return replace(

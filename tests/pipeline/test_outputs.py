@@ -79,6 +79,22 @@ def test_hysteresis_removes_regions_without_a_core_and_accounts_for_them():
     assert made.counts["lesion"]["removed_volume_ml"] == pytest.approx(0.006)
 
 
+def test_only_the_largest_of_each_label_is_kept_after_size_and_core():
+    volume = probabilities((SMALL, 0, 0.6), (LARGE, 0, 0.8), (SPECK, 1, 0.9), classes=2)
+    labels = {"a": 1, "b": 2}
+    made = run(volume, labels, OperatingPoint(largest_only=True))
+    assert [(f["label"], f["volume_ml"]) for f in made.facts] == [
+        ("a", pytest.approx(0.012)),
+        ("b", pytest.approx(0.002)),
+    ]
+    assert made.counts["a"]["removed"] == 1
+    assert made.counts["a"]["removed_volume_ml"] == pytest.approx(0.004)
+    assert not made.mask[SMALL].any()
+    volume.array[2, 2, 2, 0] = 0.95  # now only the small one has a core
+    cored = run(volume, labels, OperatingPoint(largest_only=True, core_threshold=0.9))
+    assert [f["volume_ml"] for f in cored.facts] == [pytest.approx(0.004)]
+
+
 def test_the_threshold_is_strict():
     volume = probabilities((SMALL, 0, 0.5))
     assert run(volume).facts == []
