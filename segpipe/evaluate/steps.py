@@ -138,7 +138,7 @@ class Trial:
         what, sign = "mean lesion F1", 1
         if self.config.choose == "sensitivity":
             what, sign = "false-positive regions per scan", -1
-        low, high = sign * mean_of(mine), sign * mean_of(theirs)
+        low, high = (sign * mean_of(values) + 0.0 for values in (mine, theirs))  # no -0
         return f"{what} {low:.3g} → {high:.3g}, difference {high - low:+.2g}, standard error " + (
             f"{error:.2g}" if np.isfinite(error) else "not known: one patient"
         )
@@ -185,8 +185,8 @@ def try_steps(
         most = int(tallies.lesions.max(initial=0))
         several = f"a case has {most} lesions of a label, of which only one could be found"
         trial.attempt("largest_only", [True], several if most > 1 else "")
-    helped = [row["step"] for row in trial.account[settled:] if row["adopted"]]
-    reason = choice.reason + "".join(f"; {name} helps" for name in helped)
+    helped = [row for row in trial.account[settled:] if row["adopted"]]
+    reason = choice.reason + "".join(f"; with {_step_in_words(row)}" for row in helped)
     figures = _figures(trial.present) if helped else choice.figures
     return replace(
         choice,
@@ -195,6 +195,11 @@ def try_steps(
         reason=reason,
         steps=tuple(trial.account),
     )
+
+
+def _step_in_words(row: Mapping[str, Any]) -> str:
+    core = row["step"] == "core_threshold"
+    return f"core threshold {row['to']:g}" if core else "the largest region only"
 
 
 def _figures(outcome: Outcome) -> dict[str, Any]:

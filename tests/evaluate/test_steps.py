@@ -69,7 +69,7 @@ def test_the_largest_region_only_is_kept_where_strays_are_false_and_lesions_sing
     assert effect["false_positive_regions"]["ci95"] == [-2, -2]
     assert choice.figures["lesion_f1"] == 1.0
     assert choice.figures["false_positive_regions"] == 0.0
-    assert choice.reason.endswith("largest_only helps")
+    assert choice.reason.endswith("; with the largest region only")
 
 
 def test_the_largest_region_only_is_never_kept_where_a_scan_has_several_lesions():
