@@ -147,6 +147,9 @@ def predict(
     ],
     engine: Annotated[str, typer.Option(help="auto, keras or openvino.")] = "auto",
     probabilities: Annotated[bool, typer.Option(help="Write probability maps too.")] = False,
+    uncertainty: Annotated[
+        bool, typer.Option(help="Write maps of what networks or mirrored copies disagree about.")
+    ] = False,
     threshold: Annotated[
         float | None, typer.Option(help="Instead of the bundle's operating point.")
     ] = None,
@@ -157,11 +160,25 @@ def predict(
         float | None,
         typer.Option(help="Hysteresis: remove regions without a probability above it."),
     ] = None,
+    largest_only: Annotated[
+        bool | None,
+        typer.Option(
+            "--largest-only/--no-largest-only",
+            help="Keep the largest region of each label, or all; otherwise as the bundle says.",
+        ),
+    ] = None,
     regions: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
             help="Where the region files lie that the bundle's configuration names.",
+        ),
+    ] = None,
+    mirror: Annotated[
+        bool | None,
+        typer.Option(
+            "--mirror/--no-mirror",
+            help="Average over mirrored copies, or not; otherwise as the bundle was validated.",
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Redo cases whose outputs exist.")] = False,
@@ -178,14 +195,33 @@ def predict(
         output=output,
         engine=engine,
         probabilities=probabilities,
+        uncertainty=uncertainty,
         threshold=threshold,
         min_size_mm3=min_size_mm3,
         core_threshold=core_threshold,
+        largest_only=largest_only,
         regions=regions,
+        mirror=mirror,
         overwrite=overwrite,
         store=store,
     )
     _exit(run_predict(request, _observer()))
+
+
+@app.command()
+def ensemble(
+    bundles: Annotated[
+        list[str], typer.Argument(metavar="BUNDLE...", help="Folders or models:/NAME@alias.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="A new folder.")],
+    store: Annotated[
+        Path, typer.Option(help="Output folder with the MLflow store, for models:/…")
+    ] = Path("runs"),
+) -> None:
+    """One bundle of several: folds, seeds, or other networks for the same task."""
+    from segpipe.pipeline.ensemble import run_ensemble
+
+    run_ensemble(bundles, output, store, _observer())
 
 
 @app.command()

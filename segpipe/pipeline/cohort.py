@@ -118,6 +118,8 @@ def _inputs(
         min_size_mm3=point.min_size_mm3,
         chosen_by=choice.reason,
         certificate=choice.certificate_document,
+        steps=choice.steps,
+        gain=choice.gain,
         pictures=_pictures(evaluation, cases, config, dataset.channels[0]),
         dataset=[
             ("Dataset", dataset.name),

@@ -91,8 +91,9 @@ def train_fold(
     if validation:
         chosen = choose_engine(config.predict.engine, device.kind, device.backend)
         run = make_engine(chosen, inference_network(network), config.predict.batch)
-        model = Model(bundle, run, config.predict.overlap, config.predict.batch)
-        loaded = Loaded((folder / "bundle",), (model,), device, chosen, priors)
+        settings = config.predict
+        model = Model(bundle, run, settings.overlap, settings.batch, settings.mirror_axes)
+        loaded = Loaded((folder / "bundle",), (bundle,), (model,), device, chosen, priors)
         evaluation = evaluate_cases(
             validation, dataset, config, loaded, folder / "validation", observer, given=None
         )
@@ -113,12 +114,13 @@ def train_fold(
 
 
 def store_validation(folder: Path, evaluation: Evaluation, config: Config, cases) -> None:
-    """Put the operating point and the validation figures into a bundle."""
+    """Put the operating point, how it was chosen, and the validation figures into a bundle."""
     patients = len({case.patient for case in cases})
     bundle = load_bundle(folder)
     facts = evaluation.validation_facts(config, patients)
     point = evaluation.choice.operating_point
-    save_bundle(folder, bundle.model_copy(update={"operating_point": point, "validation": facts}))
+    chosen = {"operating_point": point, "mirror_axes": config.predict.mirror_axes}
+    save_bundle(folder, bundle.model_copy(update={**chosen, "validation": facts}))
 
 
 def _usable(prepared: Prepared, ids: tuple[str, ...]) -> list[PreparedCase]:

@@ -20,6 +20,7 @@ from segpipe.files import write_text
 from segpipe.observer import Observer, Together
 from segpipe.pipeline.evaluation import Evaluation
 from segpipe.pipeline.fold import train_fold
+from segpipe.pipeline.folds import conclude_folds
 from segpipe.pipeline.prepare import chosen_fold
 from segpipe.pipeline.provenance import now, source
 from segpipe.pipeline.runs import RunFolder, find_run
@@ -38,7 +39,7 @@ class Experiment:
 def run_train(
     config: Config, fold: int | Literal["all"] | None, resume: str | None, observer: Observer
 ) -> bool:
-    """Train one fold, or all of them.
+    """Train one fold, or all of them; all of them are then cross-validated and put together.
 
     Parameters
     ----------
@@ -89,6 +90,8 @@ def run_train(
                 failed |= bool(entry["failed"])
                 continue
             failed |= _train_and_track(experiment, one, run, tracking, observer)
+    if len(wanted) == len(folds) > 1:
+        failed |= conclude_folds(config, len(folds), run, observer)
     return failed
 
 

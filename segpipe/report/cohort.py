@@ -12,6 +12,8 @@ from segpipe.report import figures
 from segpipe.report.cohort_label import FIGURES, GROUPED, cpm_at, label_view
 from segpipe.report.page import render
 from segpipe.report.slices import Picture
+from segpipe.report.steps import FIGURES as STEP_FIGURES
+from segpipe.report.steps import gain_rows, step_rows
 
 EXTREMES = 3
 
@@ -59,6 +61,10 @@ class CohortInputs:
         Why that point, in a sentence.
     certificate : mapping or None
         What was, or could be, certified; ``adopted`` says which.
+    steps : sequence of mapping
+        Of post-processing, with gain and cost of each (:mod:`segpipe.evaluate.steps`).
+    gain : mapping or None
+        Of all of them together, by label, in cases that had no say in them.
     pictures : sequence of CasePicture
     dataset, model, provenance : sequence of (str, str)
         Facts to print.
@@ -76,6 +82,8 @@ class CohortInputs:
     min_size_mm3: float
     chosen_by: str = ""
     certificate: Mapping[str, Any] | None = None
+    steps: Sequence[Mapping[str, Any]] = ()
+    gain: Mapping[str, Mapping[str, Any]] | None = None
     pictures: Sequence[CasePicture] = ()
     dataset: Sequence[tuple[str, str]] = ()
     model: Sequence[tuple[str, str]] = ()
@@ -148,6 +156,9 @@ def cohort_report(inputs: CohortInputs) -> str:
                 for name, block in inputs.document["summary"].items()
             ],
             "grouped": [FIGURES[name][0] for name in GROUPED],
+            "steps": step_rows(inputs.steps),
+            "gain": gain_rows(inputs.gain),
+            "step_figures": list(STEP_FIGURES.values()),
             "froc": figures.froc(points, chosen) if points else None,
             "scores": {(row["case"], row["label"]): row for row in rows},
             "rule": inputs.document["settings"]["rule"],
