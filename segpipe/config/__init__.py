@@ -13,8 +13,8 @@ from segpipe.config.schema import (
     PrepareConfig,
     RegionConfig,
     SplitConfig,
-    TrackingConfig,
 )
+from segpipe.config.tracking import CardConfig, TrackingConfig
 from segpipe.config.training import (
     LossConfig,
     MissedConfig,
@@ -27,6 +27,7 @@ from segpipe.config.training import (
 __all__ = [
     "AnatomyConfig",
     "AugmentConfig",
+    "CardConfig",
     "CertifyConfig",
     "Config",
     "DataConfig",

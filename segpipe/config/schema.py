@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from segpipe.config.fields import Name, NonNegative, Positive, Probability, Rule, Section
 from segpipe.config.rules import fill_from_rule
+from segpipe.config.tracking import CardConfig, TrackingConfig
 from segpipe.config.training import LossConfig, ModelConfig, TrainConfig
 
 
@@ -241,16 +242,6 @@ class EvaluateConfig(Section):
         return fill_from_rule(values)
 
 
-class TrackingConfig(Section):
-    """MLflow on SQLite, inside the output folder."""
-
-    enabled: bool = Field(True, description="false: no MLflow at all")
-    register_model: bool = Field(True, description="register bundles; the best is 'champion'")
-    champion_metric: Literal["dice", "lesion_f1"] = Field(
-        "lesion_f1", description="validation metric by which the champion is beaten"
-    )
-
-
 class Config(Section):
     """One experiment."""
 
@@ -275,6 +266,7 @@ class Config(Section):
     predict: PredictConfig = Field(PredictConfig(), description="inference")
     evaluate: EvaluateConfig = Field(EvaluateConfig(), description="counting")
     tracking: TrackingConfig = Field(TrackingConfig(), description="MLflow")
+    card: CardConfig = Field(CardConfig(), description="sentences of the model card")
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Config:

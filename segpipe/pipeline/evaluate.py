@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from rich.console import Console
@@ -25,9 +22,9 @@ from segpipe.pipeline.fold import store_validation
 from segpipe.pipeline.models import Loaded, bundle_folder, load_models
 from segpipe.pipeline.points import bundled_choice, choice_in_words
 from segpipe.pipeline.prepare import chosen_fold, tell_failures
-from segpipe.pipeline.provenance import source
 from segpipe.pipeline.runs import finished_bundle
 from segpipe.pipeline.score_output import score_table
+from segpipe.pipeline.scored_runs import read_scored_run
 from segpipe.pipeline.scoring import (
     Predicted,
     choose_point,
@@ -36,6 +33,7 @@ from segpipe.pipeline.scoring import (
     probability_store,
     score_cases,
 )
+from segpipe.pipeline.tracked import track_evaluation
 
 
 @dataclass(frozen=True)
@@ -56,6 +54,8 @@ def run_evaluate(
     split: str,
     console: Console,
     observer: Observer,
+    *,
+    baseline: str | None = None,
 ) -> bool:
     """Evaluate on the cases that a fold held out, of all folds, or on the test cases.
 
@@ -73,16 +73,19 @@ def run_evaluate(
     console : rich.console.Console
         For the table of scores.
     observer : Observer
+    baseline : str or None
+        Scores to compare with, as ``segpipe compare`` reads them.
 
     Returns
     -------
     bool
         Whether a case failed.
     """
+    against = None if baseline is None else read_scored_run(baseline, config.output)
     dataset = open_dataset(config.data)
     digest = dataset_digest(dataset)
     parts = _parts(config, dataset, bundles, fold, split)
-    with _tracked(config, dataset, digest, split, fold) as (run_id, listeners):
+    with track_evaluation(config, dataset, digest, split, fold) as (run_id, listeners):
         folder = config.output / config.name / "evaluations" / run_id
         everyone = Together([observer, *listeners])
         task = _Task(dataset, digest, config, folder, everyone)
@@ -90,7 +93,16 @@ def run_evaluate(
         first = bundle_folder(parts[0].bundles[0], config.output)
         cases = [case for part in parts for case in part.cases]
         optimistic = split == "validation" and len(parts) == 1
-        publish_evaluation(whole, cases, dataset, config, first, everyone, on_validation=optimistic)
+        publish_evaluation(
+            whole,
+            cases,
+            dataset,
+            config,
+            first,
+            everyone,
+            on_validation=optimistic,
+            baseline=against,
+        )
         console.print(score_table(whole.document))
         for line in choice_in_words(whole.choice):
             console.print(line, highlight=False)
@@ -271,25 +283,3 @@ def _fits(bundle: Bundle, part: _Part, dataset: Dataset, digest: str, config: Co
             f"split; received one of fold {bundle.dataset.fold} that may have trained on these "
             "cases. Evaluate --split test, or the fold that it held out."
         )
-
-
-@contextlib.contextmanager
-def _tracked(
-    config: Config, dataset: Dataset, digest: str, split: str, fold: int | None
-) -> Iterator[tuple[str, list[Any]]]:
-    if not config.tracking.enabled:
-        yield uuid.uuid4().hex, []
-        return
-    from segpipe.tracking import Store, flatten, standard_tags
-
-    code = source()
-    store = Store(config.output)
-    cases = (*dataset.cases, *dataset.test_cases)
-    store.identifiers.add([case.id for case in cases] + [case.patient for case in cases])
-    which = "all folds" if fold is None else f"fold {fold}"
-    note = f"Evaluation of {config.name}, {which}, on {split} cases."
-    tags = standard_tags(note, revision=code.revision, dirty=code.dirty)
-    with store.run(config.name, f"evaluation, {split}, {which}", tags=tags) as run:
-        run.params({f"evaluate.{k}": v for k, v in flatten(config.evaluate).items()})
-        run.dataset(dataset.name, digest, len(cases))
-        yield run.run_id, [run]

@@ -29,6 +29,7 @@ from segpipe.model.bundle import (
     slice_axis,
 )
 from segpipe.observer import Observer
+from segpipe.pipeline.card import write_card
 from segpipe.pipeline.cohort import publish_evaluation
 from segpipe.pipeline.evaluation import Evaluation
 from segpipe.pipeline.models import Loaded, bundle_folder, inference_network
@@ -110,12 +111,13 @@ def train_fold(
 
 
 def store_validation(folder: Path, evaluation: Evaluation, config: Config, cases) -> None:
-    """Put the operating point and the validation figures into a bundle."""
+    """Put the operating point and the validation figures into a bundle, and write its card."""
     patients = len({case.patient for case in cases})
     bundle = load_bundle(folder)
     facts = evaluation.validation_facts(config, patients)
     point = evaluation.choice.operating_point
     save_bundle(folder, bundle.model_copy(update={"operating_point": point, "validation": facts}))
+    write_card(folder)
 
 
 def _usable(prepared: Prepared, ids: tuple[str, ...]) -> list[PreparedCase]:
@@ -154,6 +156,7 @@ def _train(
             len(plan.labels),
             across,
             lambda net: make_engine("keras", inference_network(net), config.predict.batch),
+            observer.image,
         )
     fit(
         network,
@@ -214,6 +217,7 @@ def _save(config, plan, digest_of_data, dataset, training, fold, network, folder
         priors_sha256=save_priors(folder / "bundle", priors),
     )
     save_bundle(folder / "bundle", bundle)
+    write_card(folder / "bundle")
     return bundle
 
 

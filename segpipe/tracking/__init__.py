@@ -5,6 +5,7 @@ from segpipe.tracking.registry import Registered, register, resolve, update_bund
 from segpipe.tracking.run import Run, flatten, standard_tags
 from segpipe.tracking.store import FoundRun, Store, find_run
 from segpipe.tracking.ui import serve_ui
+from segpipe.tracking.view import run_note
 
 __all__ = [
     "FoundRun",
@@ -16,6 +17,7 @@ __all__ = [
     "flatten",
     "register",
     "resolve",
+    "run_note",
     "serve_ui",
     "standard_tags",
     "update_bundles",

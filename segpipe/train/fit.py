@@ -23,7 +23,7 @@ from segpipe.observer import Observer
 from segpipe.train.checkpoints import load_checkpoint, save_checkpoint
 from segpipe.train.trainer import Trainer, make_optimizer
 
-Validate = Callable[[Any], Mapping[str, float]]
+Validate = Callable[[Any, int], Mapping[str, float]]
 
 
 @dataclass
@@ -107,7 +107,7 @@ def fit(
     folder : Path
         For ``checkpoints/``.
     validate : callable, optional
-        Network to metrics; must hold the one that ``train.monitor`` names.
+        Network and epoch to metrics; must hold the one that ``train.monitor`` names.
     observer : Observer
     resume : bool
         Go on from the newest intact checkpoint.
@@ -136,7 +136,7 @@ def fit(
         last = epoch + 1 == settings.epochs
         due = bool(settings.validate_every) and (epoch + 1) % settings.validate_every == 0
         if validate is not None and (due or last):
-            figures = dict(validate(network))
+            figures = dict(validate(network, epoch + 1))
             logs |= {f"val_{name}": value for name, value in figures.items()}
             if _improved(progress, figures[settings.monitor], epoch + 1):
                 best = network_arrays(network)

@@ -12,6 +12,7 @@ from segpipe.config import Config
 from segpipe.lesions.classes import class_map
 from segpipe.lesions.components import label_components
 from segpipe.lesions.limits import Limits
+from segpipe.lesions.paint import paint
 from segpipe.lesions.reference import find_lesions
 from segpipe.lesions.view import make_view
 from segpipe.metrics.detection import f1_of, lesion_sensitivity, tally_of
@@ -19,6 +20,7 @@ from segpipe.metrics.overlap import count_voxels, dice
 from segpipe.predict.engines import Engine
 from segpipe.predict.window import predict_volume
 from segpipe.prepare import PreparedCase
+from segpipe.train.overlays import overlay
 
 SCORES = ("dice", "lesion_sensitivity", "lesion_f1")
 COUNTS = ("false_positive_regions", "false_positive_voxels")
@@ -32,7 +34,8 @@ def make_validate(
     classes: int,
     slice_axis: int | None,
     make_engine: Callable[[Any], Engine],
-) -> Callable[[Any], Figures]:
+    show: Callable[[str, np.ndarray, int], None] | None = None,
+) -> Callable[..., Figures]:
     """A function from a network to its mean figures on prepared cases.
 
     The figures guide training: they are taken on the prepared grid, at the configured operating
@@ -49,6 +52,8 @@ def make_validate(
         2-D networks: the axis across the slices.
     make_engine : callable
         Network to engine; called once for a network that is validated again and again.
+    show : callable, optional
+        Gets a name, a picture and the epoch, for the first ``tracking.overlays`` cases.
 
     Returns
     -------
@@ -61,12 +66,12 @@ def make_validate(
     known: list[tuple[Any, Engine]] = []
     places = [region.name for region in config.anatomy.regions]
 
-    def validate(network: Any) -> Figures:
+    def validate(network: Any, epoch: int = 0) -> Figures:
         if not known or known[0][0] is not network:
             known[:] = [(network, make_engine(network))]
         scores: list[Figures] = []
         counts: list[Figures] = []
-        for case in cases:
+        for number, case in enumerate(cases):
             image = (np.asarray(case.image) - case.shift) / case.scale
             probabilities = predict_volume(
                 image,
@@ -76,19 +81,27 @@ def make_validate(
                 batch=config.predict.batch,
                 slice_axis=slice_axis,
             )
-            of_classes, of_case = _figures(case, probabilities, config, classes)
+            of_classes, of_case, painted = _figures(case, probabilities, config, classes)
             scores += of_classes
             counts.append(of_case)
+            if show is not None and number < config.tracking.overlays:
+                reference = _is_lesion(np.asarray(case.reference))
+                pixels = overlay(image[..., 0], reference, painted, np.array(case.spacing_mm))
+                show(f"validation case {number + 1}", pixels, epoch)
         by_place = [f"{count}/{place}" for place in places for count in COUNTS]
         return _means(SCORES, scores) | _means([*COUNTS, *by_place], counts)
 
     return validate
 
 
+def _is_lesion(reference: np.ndarray) -> np.ndarray:
+    return (reference > 0) & (reference != IGNORE)
+
+
 def _figures(
     case: PreparedCase, probabilities: np.ndarray, config: Config, classes: int
-) -> tuple[list[Figures], Figures]:
-    """Scores of every class of a case, and what was found wrongly in all of them together."""
+) -> tuple[list[Figures], Figures, np.ndarray]:
+    """Scores of every class of a case, what was found wrongly in all of them, and a painted map."""
     point = config.predict.operating_point
     limits = Limits.of(config.evaluate, point)
     reference = np.asarray(case.reference)
@@ -97,6 +110,7 @@ def _figures(
     regions = {name: maps[..., i] for i, name in enumerate(case.region_names)}
     scores: list[Figures] = []
     total: dict[str, float] = {}
+    painted = np.zeros(reference.shape, np.uint8)
     for k in range(1, classes + 1):
         truth = reference == k
         lesions = find_lesions(truth, limits)
@@ -120,10 +134,11 @@ def _figures(
                 "lesion_f1": f1_of(counts),
             }
         )
+        painted = np.maximum(painted, paint(lesions.labels, labels, counts.matching))
         homes = [view.prediction.region[i - 1] for i in counts.matching.false_positives]
         wrong = _wrong(homes, mask & ~truth, regions)
         total = {name: total.get(name, 0.0) + value for name, value in wrong.items()}
-    return scores, total
+    return scores, total, painted
 
 
 def _wrong(homes: Sequence[str], voxels: np.ndarray, regions: Mapping[str, np.ndarray]) -> Figures:
