@@ -58,7 +58,7 @@ class LabelComparison:
     Parameters
     ----------
     name : str
-    pairs, unpaired : int
+    pairs, unpaired, patients : int
     headlines : list of str
     table : list of (title, cases, a, b, difference, interval, better)
     charts : list of (title, caption, Chart or None)
@@ -75,6 +75,7 @@ class LabelComparison:
     name: str
     pairs: int
     unpaired: int
+    patients: int
     headlines: list[str]
     table: list[tuple[str, str, str, str, str, str, str]]
     charts: list[tuple[str, str, Chart | None]]
@@ -150,6 +151,7 @@ def _label_view(
         name=label,
         pairs=block["pairs"],
         unpaired=block["unpaired"],
+        patients=block["patients"],
         headlines=[_headline(name, shown[name]) for name in HEADLINES if name in shown],
         table=[_row(name, figure) for name, figure in shown.items()],
         charts=_charts(shown, pairs),
@@ -191,8 +193,12 @@ def _row(name: str, figure: Mapping[str, Any]) -> tuple[str, str, str, str, str,
         number(figure["mean_b"], digits),
         _signed(figure["difference"], digits),
         interval(figure["ci95"], digits) or "not computed",
-        {"a": "A", "b": "B", None: "not shown"}[figure["better"]],
+        {"a": "A", "b": "B", None: _undecided(name)}[figure["better"]],
     )
+
+
+def _undecided(name: str) -> str:
+    return "undecided" if name in HIGHER_IS_BETTER | LOWER_IS_BETTER else "not judged"
 
 
 def _charts(

@@ -40,6 +40,7 @@ def inputs():
     block = {
         "pairs": 3,
         "unpaired": 1,
+        "patients": 2,
         "false_positive_regions": figure(-1.5, [-2.0, -1.0], "b"),
         "lesion_f1": figure(0.0004, [-0.1, 0.1]),
         "hd95_mm": {"cases": 0, "difference": None, "ci95": None, "better": None},
@@ -96,8 +97,9 @@ def test_differences_are_told_in_words(inputs):
     assert "Lesion F1: <0.001 (95 % interval -0.100 to 0.100). No difference shown" in (
         words.replace("&lt;", "<")
     )
-    assert "3 cases scored in both runs; 1 in one only" in words
+    assert "3 cases of 2 patients scored in both runs; 1 in one only" in words
     assert "False-positive regions per scan 3 2.00 0.50 -1.50 -2.00 to -1.00 B" in words
+    assert "Few patients: intervals over 2 patients are too narrow to be trusted." in words
     assert "HD95" not in words  # defined in no pair
 
 
@@ -128,7 +130,7 @@ def test_without_tables_or_pairs_it_says_so(inputs):
     assert "Not computed: a run has no table of components" in text(comparison_report(bare))
     none = {
         **document,
-        "labels": {"lesion": {"pairs": 0, "unpaired": 2}},
+        "labels": {"lesion": {"pairs": 0, "unpaired": 2, "patients": 0}},
         "false_positives": {"lesion": {"by_size": [], "by_region": []}},
     }
     words = text(comparison_report(ComparisonInputs("2026-02-01", none, [], [])))
