@@ -225,3 +225,12 @@ def test_charts_are_well_formed_repeatable_and_hold_their_labels():
     assert figures.false_positives(["a"], [None], [None]) is None
     assert figures.froc([(0.5, 1.0, float("nan"))], None) is None
     assert figures.sensitivity_by_size([{"lesions": 0, "detected": 0}]) is None
+
+
+def test_structure_is_that_of_a_document(check_structure, inputs):
+    check_structure(cohort_report(inputs))
+
+
+@pytest.mark.browser
+def test_opens_quietly_and_is_legible(check_in_browser, inputs):
+    check_in_browser(cohort_report(inputs))

@@ -147,3 +147,12 @@ def test_charts_say_what_they_show(inputs):
     assert charts["Dice, case by case"] is None
     assert "Lesion F1: <0.01 (-0.10 to 0.10)" in charts["Differences of the scores"].alt
     assert figures.differences([], [], [], "score") is None
+
+
+def test_structure_is_that_of_a_document(check_structure, inputs):
+    check_structure(comparison_report(inputs))
+
+
+@pytest.mark.browser
+def test_opens_quietly_and_is_legible(check_in_browser, inputs):
+    check_in_browser(comparison_report(inputs))

@@ -114,3 +114,12 @@ def test_without_validation_no_figure_is_shown(facts):
     assert "Performance Not measured: this bundle was not validated." in words
     assert f"Failure analysis {NOT_RECORDED}" in words
     assert "Mean" not in words
+
+
+def test_structure_is_that_of_a_document(check_structure, facts):
+    check_structure(model_card(facts, VALIDATION, "2026-02-01"))
+
+
+@pytest.mark.browser
+def test_opens_quietly_and_is_legible(check_in_browser, facts):
+    check_in_browser(model_card(facts, VALIDATION, "2026-02-01"))
