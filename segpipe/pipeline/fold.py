@@ -30,6 +30,7 @@ from segpipe.model.bundle import (
     slice_axis,
 )
 from segpipe.observer import Observer
+from segpipe.pipeline.card import write_card
 from segpipe.pipeline.cohort import publish_evaluation
 from segpipe.pipeline.evaluation import Evaluation
 from segpipe.pipeline.models import Loaded, bundle_folder, inference_network
@@ -114,13 +115,14 @@ def train_fold(
 
 
 def store_validation(folder: Path, evaluation: Evaluation, config: Config, cases) -> None:
-    """Put the operating point, how it was chosen, and the validation figures into a bundle."""
+    """Put operating point, its choice and validation figures into a bundle, and write its card."""
     patients = len({case.patient for case in cases})
     bundle = load_bundle(folder)
     facts = evaluation.validation_facts(config, patients)
     point = evaluation.choice.operating_point
     chosen = {"operating_point": point, "mirror_axes": config.predict.mirror_axes}
     save_bundle(folder, bundle.model_copy(update={**chosen, "validation": facts}))
+    write_card(folder)
 
 
 def _usable(prepared: Prepared, ids: tuple[str, ...]) -> list[PreparedCase]:
@@ -159,6 +161,7 @@ def _train(
             len(plan.labels),
             across,
             lambda net: make_engine("keras", inference_network(net), config.predict.batch),
+            observer.image,
         )
     progress = fit(
         network,
@@ -222,6 +225,7 @@ def _save(config, plan, digest_of_data, dataset, training, fold, network, folder
         priors_sha256=save_priors(folder / "bundle", priors),
     )
     save_bundle(folder / "bundle", bundle)
+    write_card(folder / "bundle")
     return bundle
 
 
