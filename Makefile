@@ -22,7 +22,7 @@ PEERS := .venv-peers
 PEERS_INSTALLED := $(PEERS)/.installed
 
 .PHONY: help setup samples train evaluate report ui test test-jax lint imports bench \
-  bench-accuracy oracle study clean
+  bench-accuracy oracle study ablation gallery clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,6 +73,12 @@ oracle: setup $(JUDGES_INSTALLED) ## our scores beside those of other programs, 
 
 study: setup samples ## train what the study of the penalties lacks, then its tables
 	$(BIN)/python -m benchmarks.study $(ARGS)
+
+ablation: setup samples ## train what the ablation of the defaults lacks, then its tables
+	$(BIN)/python -m benchmarks.ablation $(ARGS)
+
+gallery: setup samples ## photograph reports and MLflow into docs/img; needs Chromium
+	$(BIN)/python -m benchmarks.gallery $(ARGS)
 
 clean: ## remove the virtual environments, caches and build files; runs and data stay
 	rm -rf $(VENV) $(JUDGES) $(PEERS) $(JAX_VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache \
