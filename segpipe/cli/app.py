@@ -94,11 +94,14 @@ def plan(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="CONFIG", help="Write it here.")
     ] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="Time for fitting, such as 30min or 2h: train.budget.")
+    ] = None,
 ) -> None:
     """Write a complete configuration from the data, each choice with its reason."""
     from segpipe.pipeline.plan import run_plan
 
-    text = run_plan(data_config(dataset, overrides or ()), output, _observer())
+    text = run_plan(data_config(dataset, overrides or ()), output, _observer(), budget)
     if output is None:
         print(text, end="")
 
@@ -134,14 +137,20 @@ def train(
 
 @app.command()
 def predict(
-    bundle: Annotated[
+    scans: Annotated[
         list[str],
-        typer.Option("--bundle", help="Bundle folder or models:/NAME@alias; several: ensemble."),
+        typer.Argument(
+            metavar="SCANS...",
+            help="Files or folders. An argument models:/NAME@alias is a bundle, as by --bundle.",
+        ),
     ],
-    scans: Annotated[list[Path], typer.Argument(metavar="SCANS...", help="Files or folders.")],
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for all that is written.")
     ],
+    bundle: Annotated[
+        list[str] | None,
+        typer.Option("--bundle", help="Bundle folder or models:/NAME@alias; several: ensemble."),
+    ] = None,
     engine: Annotated[str, typer.Option(help="auto, keras or openvino.")] = "auto",
     probabilities: Annotated[bool, typer.Option(help="Write probability maps too.")] = False,
     uncertainty: Annotated[
@@ -186,9 +195,17 @@ def predict(
     """Masks on each scan's own grid, with a component label map and predict.json."""
     from segpipe.pipeline.predict import PredictRequest, run_predict
 
+    models = [text for text in scans if text.startswith("models:/")]
+    bundles = (*(bundle or ()), *models)
+    if not bundles:
+        raise ConfigError(
+            "--bundle: expected a bundle folder or models:/NAME@alias; received none."
+        )
+    if len(models) == len(scans):
+        raise ConfigError("SCANS: expected files or folders; received none.")
     request = PredictRequest(
-        bundles=tuple(bundle),
-        scans=tuple(scans),
+        bundles=bundles,
+        scans=tuple(Path(text) for text in scans if text not in models),
         output=output,
         engine=engine,
         probabilities=probabilities,
@@ -230,6 +247,10 @@ def evaluate(
     split: Annotated[
         str, typer.Option(help="validation: the fold's own cases; test: the test cases.")
     ] = "validation",
+    baseline: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help="Compare with these scores: file, folder, or run id."),
+    ] = None,
 ) -> None:
     """Predict, score, pick the operating point, paint TP/FP/FN, write the cohort report."""
     from segpipe.pipeline.evaluate import run_evaluate
@@ -238,7 +259,13 @@ def evaluate(
     if split not in ("validation", "test"):
         raise ConfigError(f"--split: expected validation or test; received {split!r}.")
     failed = run_evaluate(
-        settings, bundle or [], _fold(fold, settings), split, _output(), _observer()
+        settings,
+        bundle or [],
+        _fold(fold, settings),
+        split,
+        _output(),
+        _observer(),
+        baseline=baseline,
     )
     _exit(failed)
 
@@ -322,12 +349,13 @@ def compare(
     run_a: Annotated[str, typer.Argument(metavar="RUN_A", help="Scores file or folder, or run.")],
     run_b: Annotated[str, typer.Argument(metavar="RUN_B", help="Likewise.")],
     json: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Write a page here.")] = None,
     store: Annotated[Path, typer.Option(help="Output folder with the runs.")] = Path("runs"),
 ) -> None:
     """Paired differences (B minus A) with bootstrap intervals."""
     from segpipe.pipeline.compare import run_compare
 
-    run_compare(run_a, run_b, store, json, _output())
+    run_compare(run_a, run_b, store, _output(), json=json, html=html)
 
 
 @app.command()
@@ -345,11 +373,14 @@ def report(
         Path | None,
         typer.Option("-o", "--output", metavar="DIR", help="Instead of PREDICTIONS_DIR/reports."),
     ] = None,
+    viewer: Annotated[
+        bool, typer.Option(help="Inline the scan for the interactive viewer, some MB per report.")
+    ] = True,
 ) -> None:
     """Patient reports, HTML and PDF."""
     from segpipe.pipeline.report import run_report
 
-    _exit(run_report(predictions, cases or [], prior, output, _observer()))
+    _exit(run_report(predictions, cases or [], prior, output, _observer(), with_viewer=viewer))
 
 
 @app.command("config")

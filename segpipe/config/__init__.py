@@ -9,9 +9,9 @@ from segpipe.config.schema import (
     PrepareConfig,
     RegionConfig,
     SplitConfig,
-    TrackingConfig,
 )
 from segpipe.config.scoring import CertifyConfig, EvaluateConfig, OperatingPoint, PredictConfig
+from segpipe.config.tracking import CardConfig, TrackingConfig
 from segpipe.config.training import (
     LossConfig,
     MissedConfig,
@@ -24,6 +24,7 @@ from segpipe.config.training import (
 __all__ = [
     "AnatomyConfig",
     "AugmentConfig",
+    "CardConfig",
     "CertifyConfig",
     "Config",
     "DataConfig",

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from segpipe.config.fields import Axis, Name, NonNegative, Positive, Probability, Section
 from segpipe.config.scoring import EvaluateConfig, PredictConfig
+from segpipe.config.tracking import CardConfig, TrackingConfig
 from segpipe.config.training import LossConfig, ModelConfig, TrainConfig
 
 
@@ -160,16 +161,6 @@ class AugmentConfig(Section):
         return self
 
 
-class TrackingConfig(Section):
-    """MLflow on SQLite, inside the output folder."""
-
-    enabled: bool = Field(True, description="false: no MLflow at all")
-    register_model: bool = Field(True, description="register bundles; the best is 'champion'")
-    champion_metric: Literal["dice", "lesion_f1"] = Field(
-        "lesion_f1", description="validation metric by which the champion is beaten"
-    )
-
-
 class Config(Section):
     """One experiment."""
 
@@ -194,6 +185,7 @@ class Config(Section):
     predict: PredictConfig = Field(PredictConfig(), description="inference")
     evaluate: EvaluateConfig = Field(EvaluateConfig(), description="counting")
     tracking: TrackingConfig = Field(TrackingConfig(), description="MLflow")
+    card: CardConfig = Field(CardConfig(), description="sentences of the model card")
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Config:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +10,7 @@ import pandas as pd
 from rich.console import Console
 
 from segpipe.config import Config
-from segpipe.data.layouts import Case, Dataset, open_dataset
+from segpipe.data.layouts import Case, open_dataset
 from segpipe.data.splits import dataset_digest
 from segpipe.evaluate.operating_point import Choice
 from segpipe.evaluate.outcome import Outcome, compare_outcomes, outcomes
@@ -24,9 +22,9 @@ from segpipe.pipeline.models import Loaded, bundle_folder
 from segpipe.pipeline.parts import Part, Task, find_parts
 from segpipe.pipeline.points import bundled_choice, choice_in_words
 from segpipe.pipeline.prepare import tell_failures
-from segpipe.pipeline.provenance import source
 from segpipe.pipeline.runs import RunFolder
 from segpipe.pipeline.score_output import score_table
+from segpipe.pipeline.scored_runs import read_scored_run
 from segpipe.pipeline.scoring import (
     Predicted,
     choose_point,
@@ -35,6 +33,7 @@ from segpipe.pipeline.scoring import (
     probability_store,
     score_cases,
 )
+from segpipe.pipeline.tracked import track_evaluation
 
 
 def run_evaluate(
@@ -44,7 +43,9 @@ def run_evaluate(
     split: str,
     console: Console,
     observer: Observer,
+    *,
     run: RunFolder | None = None,
+    baseline: str | None = None,
 ) -> bool:
     """Evaluate on the cases that a fold held out, of all folds, or on the test cases.
 
@@ -64,16 +65,19 @@ def run_evaluate(
     observer : Observer
     run : RunFolder, optional
         The training whose bundles are meant.
+    baseline : str or None
+        Scores to compare with, as ``segpipe compare`` reads them.
 
     Returns
     -------
     bool
         Whether a case failed.
     """
+    against = None if baseline is None else read_scored_run(baseline, config.output)
     dataset = open_dataset(config.data)
     digest = dataset_digest(dataset)
     parts = find_parts(config, dataset, bundles, fold, split, run)
-    with _tracked(config, dataset, digest, split, fold) as (run_id, listeners):
+    with track_evaluation(config, dataset, digest, split, fold) as (run_id, listeners):
         folder = config.output / config.name / "evaluations" / run_id
         everyone = Together([observer, *listeners])
         task = Task(dataset, digest, config, folder, everyone)
@@ -81,7 +85,16 @@ def run_evaluate(
         first = bundle_folder(parts[0].bundles[0], config.output)
         cases = [case for part in parts for case in part.cases]
         optimistic = split == "validation" and len(parts) == 1
-        publish_evaluation(whole, cases, dataset, config, first, everyone, on_validation=optimistic)
+        publish_evaluation(
+            whole,
+            cases,
+            dataset,
+            config,
+            first,
+            everyone,
+            on_validation=optimistic,
+            baseline=against,
+        )
         console.print(score_table(whole.document))
         for line in choice_in_words(whole.choice):
             console.print(line, highlight=False)
@@ -189,25 +202,3 @@ def _chosen_on(parts: Sequence[Predicted], config: Config, obstacle: str) -> Cho
     table = pd.concat([part.table for part in parts], ignore_index=True)
     patients = {case: owner for part in parts for case, owner in part.patients.items()}
     return choose_point(table, patients, config, obstacle=obstacle)
-
-
-@contextlib.contextmanager
-def _tracked(
-    config: Config, dataset: Dataset, digest: str, split: str, fold: int | None
-) -> Iterator[tuple[str, list[Any]]]:
-    if not config.tracking.enabled:
-        yield uuid.uuid4().hex, []
-        return
-    from segpipe.tracking import Store, flatten, standard_tags
-
-    code = source()
-    store = Store(config.output)
-    cases = (*dataset.cases, *dataset.test_cases)
-    store.identifiers.add([case.id for case in cases] + [case.patient for case in cases])
-    which = "all folds" if fold is None else f"fold {fold}"
-    note = f"Evaluation of {config.name}, {which}, on {split} cases."
-    tags = standard_tags(note, revision=code.revision, dirty=code.dirty)
-    with store.run(config.name, f"evaluation, {split}, {which}", tags=tags) as run:
-        run.params({f"evaluate.{k}": v for k, v in flatten(config.evaluate).items()})
-        run.dataset(dataset.name, digest, len(cases))
-        yield run.run_id, [run]

@@ -37,7 +37,7 @@ def conclude_folds(config: Config, folds: int, run: RunFolder, observer: Observe
     if record.get("ensemble") == "finished":
         return False
     observer.message("all folds: cross-validation")
-    failed = run_evaluate(config, [], None, "validation", Console(quiet=True), observer, run)
+    failed = run_evaluate(config, [], None, "validation", Console(quiet=True), observer, run=run)
     shutil.rmtree(run.ensemble, ignore_errors=True)  # half of one, if a run was killed here
     members = [str(run.bundle(k)) for k in range(folds)]
     run_ensemble(members, run.ensemble, config.output, observer)

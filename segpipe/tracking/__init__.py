@@ -11,6 +11,7 @@ from segpipe.tracking.registry import (
 from segpipe.tracking.run import Run, flatten, standard_tags
 from segpipe.tracking.store import FoundRun, Store, find_run
 from segpipe.tracking.ui import serve_ui
+from segpipe.tracking.view import run_note
 
 __all__ = [
     "FoundRun",
@@ -23,6 +24,7 @@ __all__ = [
     "register",
     "register_ensemble",
     "resolve",
+    "run_note",
     "serve_ui",
     "standard_tags",
     "update_bundles",

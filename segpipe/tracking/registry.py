@@ -121,7 +121,7 @@ def register_ensemble(store: Store, name: str, bundle: Path, run_id: str) -> int
 
 
 def update_bundles(store: Store, name: str, bundle: Path) -> list[int]:
-    """Give the registered versions of the same weights the description of a bundle.
+    """Give the registered versions of the same weights the description of a bundle, and its card.
 
     An evaluation chooses the operating point anew; without this, ``models:/NAME@champion`` would
     go on predicting at the old one.
@@ -141,6 +141,7 @@ def update_bundles(store: Store, name: str, bundle: Path) -> list[int]:
     """
     text = (Path(bundle) / "bundle.json").read_text(encoding="utf-8")
     weights = json.loads(text)["weights_sha256"]
+    card = Path(bundle) / "model-card.html"
     updated = []
     with store.lock(), quiet():
         for version in store.client.search_model_versions(f"name = '{name}'"):
@@ -149,6 +150,8 @@ def update_bundles(store: Store, name: str, bundle: Path) -> list[int]:
                 continue
             if json.loads(path.read_text(encoding="utf-8"))["weights_sha256"] == weights:
                 write_text(path, text)
+                if card.is_file():
+                    write_text(path.with_name(card.name), card.read_text(encoding="utf-8"))
                 updated.append(int(version.version))
     return sorted(updated)
 
