@@ -56,7 +56,12 @@ def options():
     """Command to its options."""
     tree = typer.main.get_command(app)
     return {
-        name: {option for parameter in command.params for option in parameter.opts} | {"--help"}
+        name: {
+            option
+            for parameter in command.params
+            for option in (*parameter.opts, *parameter.secondary_opts)
+        }
+        | {"--help"}
         for name, command in tree.commands.items()
     }
 
