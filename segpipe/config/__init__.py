@@ -4,17 +4,14 @@ from segpipe.config.load import data_config, describe, digest, dump, load, parse
 from segpipe.config.schema import (
     AnatomyConfig,
     AugmentConfig,
-    CertifyConfig,
     Config,
     DataConfig,
-    EvaluateConfig,
-    OperatingPoint,
-    PredictConfig,
     PrepareConfig,
     RegionConfig,
     SplitConfig,
-    TrackingConfig,
 )
+from segpipe.config.scoring import CertifyConfig, EvaluateConfig, OperatingPoint, PredictConfig
+from segpipe.config.tracking import CardConfig, TrackingConfig
 from segpipe.config.training import (
     LossConfig,
     MissedConfig,
@@ -27,6 +24,7 @@ from segpipe.config.training import (
 __all__ = [
     "AnatomyConfig",
     "AugmentConfig",
+    "CardConfig",
     "CertifyConfig",
     "Config",
     "DataConfig",
