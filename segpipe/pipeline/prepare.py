@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from segpipe.anatomy import region_maps
 from segpipe.config import Config
 from segpipe.data.layouts import Case, Dataset, open_dataset
 from segpipe.data.read import read_case
@@ -15,7 +14,9 @@ from segpipe.data.splits import Fold, make_folds
 from segpipe.errors import ConfigError, SegpipeError
 from segpipe.observer import Observer
 from segpipe.parallel import map_cases
+from segpipe.pipeline.placements import check_registration
 from segpipe.pipeline.priors import fold_priors
+from segpipe.pipeline.regions import dataset_regions
 from segpipe.prepare import PreparedCase, PreparePlan, make_plan, prepare_case
 from segpipe.volume import Volume
 
@@ -95,8 +96,9 @@ def prepare_cases(
     Raises
     ------
     SegpipeError
-        The first error, with ``predict.strict``.
+        The first error, with ``predict.strict``; or if no case could be registered as configured.
     """
+    check_registration(config.anatomy, dataset.channels, dataset.root)
     work = partial(_prepare_one, dataset=dataset, plan=plan, config=config, priors=priors)
     ready: dict[str, PreparedCase] = {}
     failed: dict[str, SegpipeError] = {}
@@ -112,20 +114,6 @@ def prepare_cases(
     return Prepared(ready, failed)
 
 
-def dataset_regions(
-    case: Case,
-    image: Volume,
-    dataset: Dataset,
-    config: Config,
-    priors: Mapping[str, Volume] | None = None,
-) -> tuple[dict[str, Volume], tuple[str, ...]]:
-    """Region maps of one of a dataset's cases, and flags; see :func:`region_maps`."""
-    tolerance = config.data.grid_tolerance_mm
-    return region_maps(
-        case.id, image, config.anatomy, dataset.root, priors=priors, tolerance_mm=tolerance
-    )
-
-
 def tell_failures(failed: dict[str, SegpipeError], observer: Observer) -> None:
     """One line per failed case."""
     for case, error in failed.items():
@@ -134,6 +122,6 @@ def tell_failures(failed: dict[str, SegpipeError], observer: Observer) -> None:
 
 def _prepare_one(case: Case, *, dataset: Dataset, plan: PreparePlan, config: Config, priors):
     loaded = read_case(case, dataset.labels, config.data)
-    maps, flags = dataset_regions(case, loaded.image, dataset, config, priors)
-    noted = replace(loaded, flags=loaded.flags + flags)
-    return prepare_case(noted, maps, plan, cache_dir(config))
+    found = dataset_regions(case, loaded.image, dataset, config, priors)
+    noted = replace(loaded, flags=loaded.flags + found.flags)
+    return prepare_case(noted, found.maps, plan, cache_dir(config), found.registration)
