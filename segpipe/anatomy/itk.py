@@ -126,6 +126,7 @@ class Fitter:
     def _method(self) -> Any:
         method = SimpleITK.ImageRegistrationMethod()
         method.SetNumberOfThreads(1)
+        method.SetNumberOfWorkUnits(1)  # parts are added up as they finish, whatever the threads
         method.SetMetricAsMattesMutualInformation(BINS)
         method.SetMetricSamplingStrategy(method.NONE)
         method.SetMetricFixedMask(self.mask)

@@ -63,7 +63,7 @@ def register(scan: Volume, template: Volume, transform: Transform, channel: str)
     """
     method = transform
     if not (scan.array > 0).any() or scan.array.min() == scan.array.max():
-        return Placement(method, np.eye(4), channel, problem="the scan is empty")
+        return Placement(method, np.eye(4), channel, problem="the scan is empty or constant")
     if _sheared(scan):
         return Placement(method, np.eye(4), channel, problem="the axes of its grid are not square")
     view = shrink(acquired(scan), _SHRUNK_MM)
