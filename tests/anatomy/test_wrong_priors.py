@@ -1,6 +1,5 @@
 """A prior can be wrong: what a shift of 10 mm may and may not change in a training target."""
 
-
 import keras
 import nibabel as nib
 import numpy as np
