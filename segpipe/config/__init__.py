@@ -1,8 +1,8 @@
 """The configuration: frozen pydantic models, and how they are read."""
 
+from segpipe.config.anatomy import AnatomyConfig, RegionConfig, RegistrationConfig
 from segpipe.config.load import data_config, describe, digest, dump, load, parse
 from segpipe.config.schema import (
-    AnatomyConfig,
     AugmentConfig,
     CertifyConfig,
     Config,
@@ -11,7 +11,6 @@ from segpipe.config.schema import (
     OperatingPoint,
     PredictConfig,
     PrepareConfig,
-    RegionConfig,
     SplitConfig,
     TrackingConfig,
 )
@@ -39,6 +38,7 @@ __all__ = [
     "PrepareConfig",
     "RegionConfig",
     "RegionCountConfig",
+    "RegistrationConfig",
     "SplitConfig",
     "TrackingConfig",
     "TrainConfig",

@@ -110,6 +110,7 @@ def write_case(
     *,
     with_probabilities: bool,
     region_names: tuple[str, ...],
+    registration: dict[str, Any] | None,
     flags: tuple[str, ...],
     seconds: float,
 ) -> dict[str, Any]:
@@ -146,6 +147,7 @@ def write_case(
         "counts": segmented.counts,
         "components": segmented.facts,
         "regions": _burden(segmented.facts, region_names),
+        "registration": registration,
         "flags": list(flags),
         "seconds": round(seconds, 2),
         "error": None,

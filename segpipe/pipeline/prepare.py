@@ -7,15 +7,18 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from segpipe.anatomy import region_maps
+from segpipe.anatomy.placement import placement_words
 from segpipe.config import Config
 from segpipe.data.layouts import Case, Dataset, open_dataset
 from segpipe.data.read import read_case
 from segpipe.data.splits import Fold, make_folds
 from segpipe.errors import ConfigError, SegpipeError
+from segpipe.files import write_bytes
 from segpipe.observer import Observer
 from segpipe.parallel import map_cases
+from segpipe.pipeline.placements import check_registration
 from segpipe.pipeline.priors import fold_priors
+from segpipe.pipeline.regions import CaseRegions, dataset_regions
 from segpipe.prepare import PreparedCase, PreparePlan, make_plan, prepare_case
 from segpipe.volume import Volume
 
@@ -30,6 +33,9 @@ class Prepared:
 
 def run_prepare(config: Config, observer: Observer) -> bool:
     """Prepare every case for every fold; folds that share a plan share the work.
+
+    Where there are regions, a picture of each case's is drawn for review: once, or for every fold
+    where they come from lesion frequency.
 
     Returns
     -------
@@ -48,8 +54,16 @@ def run_prepare(config: Config, observer: Observer) -> bool:
         priors = fold_priors(dataset, fold, config, observer)
         spacing = " × ".join(f"{s:.3g}" for s in plan.spacing_mm)
         observer.message(f"fold {fold.index}: {len(dataset.cases)} cases at {spacing} mm")
-        prepared = prepare_cases(dataset.cases, dataset, plan, config, observer, priors)
+        pictures = None
+        if config.anatomy.regions and (by_fold or fold.index == 0):
+            pictures = pictures_dir(config, fold if by_fold else None)
+        prepared = prepare_cases(
+            dataset.cases, dataset, plan, config, observer, priors, pictures=pictures
+        )
         failed |= prepared.failed
+        tell_regions(prepared, observer)
+        if pictures is not None:
+            observer.message(f"pictures of the regions in {pictures}")
     tell_failures(failed, observer)
     observer.message(f"prepared {len(dataset.cases) - len(failed)} cases in {cache_dir(config)}")
     return bool(failed)
@@ -58,6 +72,12 @@ def run_prepare(config: Config, observer: Observer) -> bool:
 def cache_dir(config: Config) -> Path:
     """Where prepared cases are kept; shared by all experiments of one output folder."""
     return config.output / "cache"
+
+
+def pictures_dir(config: Config, fold: Fold | None) -> Path:
+    """Where pictures of regions are written; a folder per fold where regions differ from it."""
+    folder = config.output / config.name / "regions"
+    return folder if fold is None else folder / f"fold-{fold.index}"
 
 
 def plan_for(dataset: Dataset, fold: Fold, config: Config) -> PreparePlan:
@@ -87,17 +107,23 @@ def prepare_cases(
     config: Config,
     observer: Observer,
     priors: Mapping[str, Volume] | None = None,
+    *,
+    pictures: Path | None = None,
 ) -> Prepared:
     """Prepare cases side by side; one that fails does not stop the others.
 
-    ``priors`` are the fold's (:func:`~segpipe.pipeline.priors.fold_priors`).
+    ``priors`` are the fold's (:func:`~segpipe.pipeline.priors.fold_priors`). ``pictures`` is a
+    folder for a picture of each case's regions.
 
     Raises
     ------
     SegpipeError
-        The first error, with ``predict.strict``.
+        The first error, with ``predict.strict``; or if no case could be registered as configured.
     """
-    work = partial(_prepare_one, dataset=dataset, plan=plan, config=config, priors=priors)
+    check_registration(config.anatomy, dataset.channels, dataset.root)
+    work = partial(
+        _prepare_one, dataset=dataset, plan=plan, config=config, priors=priors, pictures=pictures
+    )
     ready: dict[str, PreparedCase] = {}
     failed: dict[str, SegpipeError] = {}
     outcomes = map_cases(work, cases, workers=config.prepare.workers, scheduler=config.scheduler)
@@ -112,28 +138,45 @@ def prepare_cases(
     return Prepared(ready, failed)
 
 
-def dataset_regions(
-    case: Case,
-    image: Volume,
-    dataset: Dataset,
-    config: Config,
-    priors: Mapping[str, Volume] | None = None,
-) -> tuple[dict[str, Volume], tuple[str, ...]]:
-    """Region maps of one of a dataset's cases, and flags; see :func:`region_maps`."""
-    tolerance = config.data.grid_tolerance_mm
-    return region_maps(
-        case.id, image, config.anatomy, dataset.root, priors=priors, tolerance_mm=tolerance
-    )
-
-
 def tell_failures(failed: dict[str, SegpipeError], observer: Observer) -> None:
     """One line per failed case."""
     for case, error in failed.items():
         observer.message(f"failed: {case}: {error}")
 
 
-def _prepare_one(case: Case, *, dataset: Dataset, plan: PreparePlan, config: Config, priors):
+def tell_regions(prepared: Prepared, observer: Observer) -> None:
+    """How each case was registered, and the regions that it goes on without."""
+    for case in prepared.cases.values():
+        facts = case.registration
+        if facts is not None and not facts["problem"]:
+            observer.message(f"{case.id}: {placement_words(facts)}")
+        for flag in case.flags:
+            if flag.startswith("region "):
+                observer.message(f"{case.id}: {flag}")
+
+
+def _prepare_one(
+    case: Case,
+    *,
+    dataset: Dataset,
+    plan: PreparePlan,
+    config: Config,
+    priors: Mapping[str, Volume] | None,
+    pictures: Path | None,
+) -> PreparedCase:
     loaded = read_case(case, dataset.labels, config.data)
-    maps, flags = dataset_regions(case, loaded.image, dataset, config, priors)
-    noted = replace(loaded, flags=loaded.flags + flags)
-    return prepare_case(noted, maps, plan, cache_dir(config))
+    found = dataset_regions(case, loaded.image, dataset, config, priors)
+    noted = replace(loaded, flags=loaded.flags + found.flags)
+    prepared = prepare_case(noted, found.maps, plan, cache_dir(config), found.registration)
+    if pictures is not None:
+        _draw(case.id, loaded.image, found, pictures / f"{case.id}.png")
+    return prepared
+
+
+def _draw(case_id: str, image: Volume, found: CaseRegions, path: Path) -> None:
+    from segpipe.report.regions import region_picture
+
+    facts = found.registration
+    notes = [] if facts is None or facts["problem"] else [placement_words(facts)]
+    first = image.with_array(image.array[..., 0])
+    write_bytes(path, region_picture(first, found.maps, case_id, [*notes, *found.flags]))

@@ -1,6 +1,12 @@
 """From scans to the grid and the intensities that the network sees, kept in a cache."""
 
-from segpipe.prepare.case import PreparedCase, cache_key, open_case, prepare_case
+from segpipe.prepare.case import (
+    PreparedCase,
+    cache_key,
+    open_case,
+    prepare_case,
+    volume_digest,
+)
 from segpipe.prepare.fingerprint import CaseGrid, Fingerprint, fingerprint, measure_grids
 from segpipe.prepare.image import PreparedImage, prepare_volume
 from segpipe.prepare.intensity import ChannelIntensities
@@ -22,4 +28,5 @@ __all__ = [
     "open_case",
     "prepare_case",
     "prepare_volume",
+    "volume_digest",
 ]

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from segpipe.data.layouts import Case
     from segpipe.data.read import LoadedCase
 
-FORMAT = 1
+FORMAT = 2
 """Part of every key: raise it whenever the same plan would give other voxels or other files."""
 
 MAX_FOREGROUND = 10_000
@@ -62,6 +62,8 @@ class PreparedCase:
         The way back to the scan's own grid.
     flags : tuple of str
         What was unusual when the case was read.
+    registration : dict or None
+        Where template space lies in it, in figures and words; None where no region needs it.
     """
 
     id: str
@@ -76,6 +78,7 @@ class PreparedCase:
     foreground: dict[int, np.ndarray]
     transform: GridTransform
     flags: tuple[str, ...]
+    registration: dict[str, Any] | None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -91,8 +94,13 @@ class PreparedCase:
         return _read_entry, (self.folder,)
 
 
-def cache_key(case: Case, region_maps: Mapping[str, Volume], plan: PreparePlan) -> str:
-    """SHA-256 of all that decides a prepared case: its files, its regions, the plan."""
+def cache_key(
+    case: Case,
+    region_maps: Mapping[str, Volume],
+    plan: PreparePlan,
+    registration: dict[str, Any] | None = None,
+) -> str:
+    """SHA-256 of all that decides a prepared case: files, regions, registration, plan."""
     content = {
         "format": FORMAT,
         "plan": plan.model_dump(mode="json"),
@@ -101,14 +109,19 @@ def cache_key(case: Case, region_maps: Mapping[str, Volume], plan: PreparePlan) 
         "channels": [[file_sha256(file.path), file.index] for file in case.channels],
         "reference": None if case.reference is None else file_sha256(case.reference),
         "regions": [
-            [name, _volume_digest(region_maps[name])] for name in _present(region_maps, plan)
+            [name, volume_digest(region_maps[name])] for name in _present(region_maps, plan)
         ],
+        "registration": registration,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def open_case(
-    case: Case, region_maps: Mapping[str, Volume], plan: PreparePlan, cache_dir: Path
+    case: Case,
+    region_maps: Mapping[str, Volume],
+    plan: PreparePlan,
+    cache_dir: Path,
+    registration: dict[str, Any] | None = None,
 ) -> PreparedCase | None:
     """Open a case that was prepared before, without reading the scan's voxels.
 
@@ -117,12 +130,16 @@ def open_case(
     PreparedCase or None
         None if it is not in the cache, or its entry is damaged.
     """
-    folder = store.find(cache_dir, cache_key(case, region_maps, plan))
+    folder = store.find(cache_dir, cache_key(case, region_maps, plan, registration))
     return None if folder is None else _read_entry(folder)
 
 
 def prepare_case(
-    loaded: LoadedCase, region_maps: Mapping[str, Volume], plan: PreparePlan, cache_dir: Path
+    loaded: LoadedCase,
+    region_maps: Mapping[str, Volume],
+    plan: PreparePlan,
+    cache_dir: Path,
+    registration: dict[str, Any] | None = None,
 ) -> PreparedCase:
     """Open a case from the cache, or prepare it and store it there.
 
@@ -135,17 +152,19 @@ def prepare_case(
     plan : PreparePlan
     cache_dir : Path
         Several processes may use it at once.
+    registration : dict, optional
+        Where template space lies in the case; kept with it.
 
     Raises
     ------
     DataError
         If the case does not fit the plan (the case is named), or the cache cannot be written.
     """
-    key = cache_key(loaded.case, region_maps, plan)
+    key = cache_key(loaded.case, region_maps, plan, registration)
     folder = store.find(cache_dir, key)
     if folder is None:
         try:
-            files = _make_files(loaded, region_maps, plan)
+            files = _make_files(loaded, region_maps, plan, registration)
         except DataError as error:
             raise DataError(
                 f"case {loaded.case.id}, {error.where}",
@@ -194,7 +213,10 @@ def _present(region_maps: Mapping[str, Volume], plan: PreparePlan) -> tuple[str,
 
 
 def _make_files(
-    loaded: LoadedCase, region_maps: Mapping[str, Volume], plan: PreparePlan
+    loaded: LoadedCase,
+    region_maps: Mapping[str, Volume],
+    plan: PreparePlan,
+    registration: dict[str, Any] | None,
 ) -> dict[str, bytes]:
     prepared = prepare_volume(loaded.image, plan)
     names = _present(region_maps, plan)
@@ -210,7 +232,8 @@ def _make_files(
     stream = io.BytesIO()
     np.savez_compressed(stream, **arrays)
     files["foreground.npz"] = stream.getvalue()
-    files["case.json"] = json.dumps(_describe(loaded, prepared, names)).encode()
+    described = {**_describe(loaded, prepared, names), "registration": registration}
+    files["case.json"] = json.dumps(described).encode()
     return files
 
 
@@ -246,10 +269,12 @@ def _read_entry(folder: Path) -> PreparedCase:
         foreground=foreground,
         transform=GridTransform.from_dict(described["transform"]),
         flags=tuple(described["flags"]),
+        registration=described["registration"],
     )
 
 
-def _volume_digest(volume: Volume) -> str:
+def volume_digest(volume: Volume) -> str:
+    """SHA-256 of voxels, their type and their affine."""
     array = np.ascontiguousarray(volume.array)
     head = json.dumps([array.dtype.str, array.shape, volume.affine.tolist()])
     return hashlib.sha256(head.encode() + array.data.cast("B")).hexdigest()

@@ -161,6 +161,7 @@ def written(folder: Path, case, volume, *, with_probabilities=False, regions=Non
         made,
         with_probabilities=with_probabilities,
         region_names=tuple(regions or {}),
+        registration=None,
         flags=flags,
         seconds=1.2345,
     )
@@ -201,6 +202,7 @@ def test_probabilities_of_several_labels_are_kept_and_left_out_unless_asked_for(
         entry = write_case(
             tmp_path / str(wanted), case, volume, made, with_probabilities=wanted,
             region_names=(), flags=(), seconds=0.0,
+            registration=None,
         )  # fmt: skip
         assert (entry["files"]["probability"] is not None) is wanted
         assert (tmp_path / str(wanted) / "probabilities").exists() is wanted
