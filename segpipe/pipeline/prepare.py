@@ -13,12 +13,11 @@ from segpipe.data.layouts import Case, Dataset, open_dataset
 from segpipe.data.read import read_case
 from segpipe.data.splits import Fold, make_folds
 from segpipe.errors import ConfigError, SegpipeError
-from segpipe.files import write_bytes
 from segpipe.observer import Observer
 from segpipe.parallel import map_cases
 from segpipe.pipeline.placements import check_registration
 from segpipe.pipeline.priors import fold_priors
-from segpipe.pipeline.regions import CaseRegions, dataset_regions
+from segpipe.pipeline.regions import dataset_regions
 from segpipe.prepare import PreparedCase, PreparePlan, make_plan, prepare_case
 from segpipe.volume import Volume
 
@@ -33,9 +32,6 @@ class Prepared:
 
 def run_prepare(config: Config, observer: Observer) -> bool:
     """Prepare every case for every fold; folds that share a plan share the work.
-
-    Where there are regions, a picture of each case's is drawn for review: once, or for every fold
-    where they come from lesion frequency.
 
     Returns
     -------
@@ -54,16 +50,9 @@ def run_prepare(config: Config, observer: Observer) -> bool:
         priors = fold_priors(dataset, fold, config, observer)
         spacing = " × ".join(f"{s:.3g}" for s in plan.spacing_mm)
         observer.message(f"fold {fold.index}: {len(dataset.cases)} cases at {spacing} mm")
-        pictures = None
-        if config.anatomy.regions and (by_fold or fold.index == 0):
-            pictures = pictures_dir(config, fold if by_fold else None)
-        prepared = prepare_cases(
-            dataset.cases, dataset, plan, config, observer, priors, pictures=pictures
-        )
+        prepared = prepare_cases(dataset.cases, dataset, plan, config, observer, priors)
         failed |= prepared.failed
         tell_regions(prepared, observer)
-        if pictures is not None:
-            observer.message(f"pictures of the regions in {pictures}")
     tell_failures(failed, observer)
     observer.message(f"prepared {len(dataset.cases) - len(failed)} cases in {cache_dir(config)}")
     return bool(failed)
@@ -72,12 +61,6 @@ def run_prepare(config: Config, observer: Observer) -> bool:
 def cache_dir(config: Config) -> Path:
     """Where prepared cases are kept; shared by all experiments of one output folder."""
     return config.output / "cache"
-
-
-def pictures_dir(config: Config, fold: Fold | None) -> Path:
-    """Where pictures of regions are written; a folder per fold where regions differ from it."""
-    folder = config.output / config.name / "regions"
-    return folder if fold is None else folder / f"fold-{fold.index}"
 
 
 def plan_for(dataset: Dataset, fold: Fold, config: Config) -> PreparePlan:
@@ -107,13 +90,10 @@ def prepare_cases(
     config: Config,
     observer: Observer,
     priors: Mapping[str, Volume] | None = None,
-    *,
-    pictures: Path | None = None,
 ) -> Prepared:
     """Prepare cases side by side; one that fails does not stop the others.
 
-    ``priors`` are the fold's (:func:`~segpipe.pipeline.priors.fold_priors`). ``pictures`` is a
-    folder for a picture of each case's regions.
+    ``priors`` are the fold's (:func:`~segpipe.pipeline.priors.fold_priors`).
 
     Raises
     ------
@@ -121,9 +101,7 @@ def prepare_cases(
         The first error, with ``predict.strict``; or if no case could be registered as configured.
     """
     check_registration(config.anatomy, dataset.channels, dataset.root)
-    work = partial(
-        _prepare_one, dataset=dataset, plan=plan, config=config, priors=priors, pictures=pictures
-    )
+    work = partial(_prepare_one, dataset=dataset, plan=plan, config=config, priors=priors)
     ready: dict[str, PreparedCase] = {}
     failed: dict[str, SegpipeError] = {}
     outcomes = map_cases(work, cases, workers=config.prepare.workers, scheduler=config.scheduler)
@@ -155,28 +133,8 @@ def tell_regions(prepared: Prepared, observer: Observer) -> None:
                 observer.message(f"{case.id}: {flag}")
 
 
-def _prepare_one(
-    case: Case,
-    *,
-    dataset: Dataset,
-    plan: PreparePlan,
-    config: Config,
-    priors: Mapping[str, Volume] | None,
-    pictures: Path | None,
-) -> PreparedCase:
+def _prepare_one(case: Case, *, dataset: Dataset, plan: PreparePlan, config: Config, priors):
     loaded = read_case(case, dataset.labels, config.data)
     found = dataset_regions(case, loaded.image, dataset, config, priors)
     noted = replace(loaded, flags=loaded.flags + found.flags)
-    prepared = prepare_case(noted, found.maps, plan, cache_dir(config), found.registration)
-    if pictures is not None:
-        _draw(case.id, loaded.image, found, pictures / f"{case.id}.png")
-    return prepared
-
-
-def _draw(case_id: str, image: Volume, found: CaseRegions, path: Path) -> None:
-    from segpipe.report.regions import region_picture
-
-    facts = found.registration
-    notes = [] if facts is None or facts["problem"] else [placement_words(facts)]
-    first = image.with_array(image.array[..., 0])
-    write_bytes(path, region_picture(first, found.maps, case_id, [*notes, *found.flags]))
+    return prepare_case(noted, found.maps, plan, cache_dir(config), found.registration)

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from segpipe.anatomy import Placement, mni152_map
 from segpipe.anatomy.template import sample_at, template_lattice
@@ -206,19 +205,13 @@ def dataset(tmp_path):
     )
 
 
-def test_prepare_tells_and_draws_how_each_case_was_placed(dataset):
+def test_prepare_tells_how_each_case_was_placed(dataset):
     listener = Listener()
     assert run_prepare(dataset, listener) is False
     told = "\n".join(listener.lines)
     assert "inside: lies in MNI152 space (overlap 0.9" in told
     assert "noise: region brain: left out, T1 could not be registered to the template: " in told
     assert "noise: region outside: left out, as it is what brain leave over" in told
-    pictures = dataset.output / "x" / "regions"
-    assert f"pictures of the regions in {pictures}" in told
-    assert sorted(p.name for p in pictures.iterdir()) == ["inside.png", "noise.png"]
-    for path in pictures.iterdir():
-        with Image.open(path) as picture:
-            assert picture.width == 1100
 
 
 def test_a_scan_to_predict_keeps_the_record_of_its_placement(dataset):
