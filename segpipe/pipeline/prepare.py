@@ -16,6 +16,7 @@ from segpipe.errors import ConfigError, SegpipeError
 from segpipe.observer import Observer
 from segpipe.parallel import map_cases
 from segpipe.pipeline.priors import fold_priors
+from segpipe.pipeline.review import write_review
 from segpipe.prepare import PreparedCase, PreparePlan, make_plan, prepare_case
 from segpipe.volume import Volume
 
@@ -31,6 +32,8 @@ class Prepared:
 def run_prepare(config: Config, observer: Observer) -> bool:
     """Prepare every case for every fold; folds that share a plan share the work.
 
+    Overlays of the cases, as the first fold prepares them, lie in ``OUTPUT/NAME/prepare``.
+
     Returns
     -------
     bool
@@ -39,20 +42,46 @@ def run_prepare(config: Config, observer: Observer) -> bool:
     dataset = open_dataset(config.data)
     failed: dict[str, SegpipeError] = {}
     done: list[PreparePlan] = []
+    first: dict[str, PreparedCase] = {}
     by_fold = any(region.source == "frequency" for region in config.anatomy.regions)
     for fold in make_folds(dataset.cases, config.split):
         plan = plan_for(dataset, fold, config)
         if plan in done and not by_fold:
             continue
-        done.append(plan)
         priors = fold_priors(dataset, fold, config, observer)
-        spacing = " × ".join(f"{s:.3g}" for s in plan.spacing_mm)
-        observer.message(f"fold {fold.index}: {len(dataset.cases)} cases at {spacing} mm")
+        observer.message(f"fold {fold.index}: {len(dataset.cases)} cases at {_spacing(plan)}")
         prepared = prepare_cases(dataset.cases, dataset, plan, config, observer, priors)
         failed |= prepared.failed
+        first = first if done else prepared.cases
+        done.append(plan)
     tell_failures(failed, observer)
     observer.message(f"prepared {len(dataset.cases) - len(failed)} cases in {cache_dir(config)}")
+    page = write_review(
+        [case.id for case in dataset.cases],
+        first,
+        failed,
+        config,
+        cache_dir(config),
+        channel=done[0].channels[0],
+        shown=_shown(done, by_fold),
+        observer=observer,
+    )
+    observer.message(f"look at the regions: {page}")
     return bool(failed)
+
+
+def _shown(plans: Sequence[PreparePlan], by_fold: bool) -> str:
+    """Which of the folds' preparations is shown, in a sentence."""
+    at = f"at {_spacing(plans[0])}"
+    if by_fold:
+        return f"As prepared for fold 0, {at}; lesion frequency differs from fold to fold."
+    if len(plans) > 1:
+        return f"As prepared for fold 0, {at}; the plans of other folds differ."
+    return f"As prepared for all folds, {at}."
+
+
+def _spacing(plan: PreparePlan) -> str:
+    return " × ".join(f"{s:.3g}" for s in plan.spacing_mm) + " mm"
 
 
 def cache_dir(config: Config) -> Path:
