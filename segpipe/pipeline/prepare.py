@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -164,5 +164,4 @@ def tell_failures(failed: dict[str, SegpipeError], observer: Observer) -> None:
 def _prepare_one(case: Case, *, dataset: Dataset, plan: PreparePlan, config: Config, priors):
     loaded = read_case(case, dataset.labels, config.data)
     maps, flags = dataset_regions(case, loaded.image, dataset, config, priors)
-    noted = replace(loaded, flags=loaded.flags + flags)
-    return prepare_case(noted, maps, plan, cache_dir(config))
+    return prepare_case(loaded, maps, plan, cache_dir(config), flags)

@@ -91,7 +91,7 @@ def _reviewed(
 ) -> ReviewedCase:
     """A case with its picture, from the cache or drawn now."""
     mine = [looks[name] for name in case.region_names]
-    content = [FORMAT, case.folder.name, channel, [asdict(look) for look in mine]]
+    content = [FORMAT, case.regions_folder.name, channel, [asdict(look) for look in mine]]
     key = hashlib.sha256(json.dumps(content).encode()).hexdigest()
     entry = store.find(cache, key)
     if entry is None:
