@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from segpipe.anatomy import region_maps
+from segpipe.anatomy.placement import AS_IS, placement_words
 from segpipe.config import AnatomyConfig, Config
 from segpipe.data.layouts import Case, Dataset
 from segpipe.model.bundle import Bundle
@@ -39,6 +40,14 @@ class CaseRegions:
     def arrays(self) -> dict[str, np.ndarray]:
         """The maps without their grid."""
         return {name: volume.array for name, volume in self.maps.items()}
+
+    @property
+    def noted(self) -> tuple[str, ...]:
+        """The flags after how the template was registered, if it was."""
+        facts = self.registration
+        if facts is None or facts["problem"] or facts["method"] == AS_IS:
+            return self.flags
+        return (f"template: {placement_words(facts)}", *self.flags)
 
 
 def dataset_regions(

@@ -2,9 +2,10 @@
 
 from segpipe.prepare.case import (
     PreparedCase,
-    cache_key,
+    image_key,
     open_case,
     prepare_case,
+    regions_key,
     volume_digest,
 )
 from segpipe.prepare.fingerprint import CaseGrid, Fingerprint, fingerprint, measure_grids
@@ -21,12 +22,13 @@ __all__ = [
     "PreparedCase",
     "PreparedImage",
     "StoredArray",
-    "cache_key",
     "fingerprint",
+    "image_key",
     "make_plan",
     "measure_grids",
     "open_case",
     "prepare_case",
     "prepare_volume",
+    "regions_key",
     "volume_digest",
 ]
