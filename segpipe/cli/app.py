@@ -94,11 +94,14 @@ def plan(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="CONFIG", help="Write it here.")
     ] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="Time for fitting, such as 30min or 2h: train.budget.")
+    ] = None,
 ) -> None:
     """Write a complete configuration from the data, each choice with its reason."""
     from segpipe.pipeline.plan import run_plan
 
-    text = run_plan(data_config(dataset, overrides or ()), output, _observer())
+    text = run_plan(data_config(dataset, overrides or ()), output, _observer(), budget)
     if output is None:
         print(text, end="")
 
@@ -134,16 +137,25 @@ def train(
 
 @app.command()
 def predict(
-    bundle: Annotated[
+    scans: Annotated[
         list[str],
-        typer.Option("--bundle", help="Bundle folder or models:/NAME@alias; several: ensemble."),
+        typer.Argument(
+            metavar="SCANS...",
+            help="Files or folders. An argument models:/NAME@alias is a bundle, as by --bundle.",
+        ),
     ],
-    scans: Annotated[list[Path], typer.Argument(metavar="SCANS...", help="Files or folders.")],
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for all that is written.")
     ],
+    bundle: Annotated[
+        list[str] | None,
+        typer.Option("--bundle", help="Bundle folder or models:/NAME@alias; several: ensemble."),
+    ] = None,
     engine: Annotated[str, typer.Option(help="auto, keras or openvino.")] = "auto",
     probabilities: Annotated[bool, typer.Option(help="Write probability maps too.")] = False,
+    uncertainty: Annotated[
+        bool, typer.Option(help="Write maps of what networks or mirrored copies disagree about.")
+    ] = False,
     threshold: Annotated[
         float | None, typer.Option(help="Instead of the bundle's operating point.")
     ] = None,
@@ -154,11 +166,25 @@ def predict(
         float | None,
         typer.Option(help="Hysteresis: remove regions without a probability above it."),
     ] = None,
+    largest_only: Annotated[
+        bool | None,
+        typer.Option(
+            "--largest-only/--no-largest-only",
+            help="Keep the largest region of each label, or all; otherwise as the bundle says.",
+        ),
+    ] = None,
     regions: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
             help="Where the region files lie that the bundle's configuration names.",
+        ),
+    ] = None,
+    mirror: Annotated[
+        bool | None,
+        typer.Option(
+            "--mirror/--no-mirror",
+            help="Average over mirrored copies, or not; otherwise as the bundle was validated.",
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Redo cases whose outputs exist.")] = False,
@@ -169,20 +195,47 @@ def predict(
     """Masks on each scan's own grid, with a component label map and predict.json."""
     from segpipe.pipeline.predict import PredictRequest, run_predict
 
+    models = [text for text in scans if text.startswith("models:/")]
+    bundles = (*(bundle or ()), *models)
+    if not bundles:
+        raise ConfigError(
+            "--bundle: expected a bundle folder or models:/NAME@alias; received none."
+        )
+    if len(models) == len(scans):
+        raise ConfigError("SCANS: expected files or folders; received none.")
     request = PredictRequest(
-        bundles=tuple(bundle),
-        scans=tuple(scans),
+        bundles=bundles,
+        scans=tuple(Path(text) for text in scans if text not in models),
         output=output,
         engine=engine,
         probabilities=probabilities,
+        uncertainty=uncertainty,
         threshold=threshold,
         min_size_mm3=min_size_mm3,
         core_threshold=core_threshold,
+        largest_only=largest_only,
         regions=regions,
+        mirror=mirror,
         overwrite=overwrite,
         store=store,
     )
     _exit(run_predict(request, _observer()))
+
+
+@app.command()
+def ensemble(
+    bundles: Annotated[
+        list[str], typer.Argument(metavar="BUNDLE...", help="Folders or models:/NAME@alias.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="A new folder.")],
+    store: Annotated[
+        Path, typer.Option(help="Output folder with the MLflow store, for models:/…")
+    ] = Path("runs"),
+) -> None:
+    """One bundle of several: folds, seeds, or other networks for the same task."""
+    from segpipe.pipeline.ensemble import run_ensemble
+
+    run_ensemble(bundles, output, store, _observer())
 
 
 @app.command()
@@ -194,6 +247,10 @@ def evaluate(
     split: Annotated[
         str, typer.Option(help="validation: the fold's own cases; test: the test cases.")
     ] = "validation",
+    baseline: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help="Compare with these scores: file, folder, or run id."),
+    ] = None,
 ) -> None:
     """Predict, score, pick the operating point, paint TP/FP/FN, write the cohort report."""
     from segpipe.pipeline.evaluate import run_evaluate
@@ -202,7 +259,13 @@ def evaluate(
     if split not in ("validation", "test"):
         raise ConfigError(f"--split: expected validation or test; received {split!r}.")
     failed = run_evaluate(
-        settings, bundle or [], _fold(fold, settings), split, _output(), _observer()
+        settings,
+        bundle or [],
+        _fold(fold, settings),
+        split,
+        _output(),
+        _observer(),
+        baseline=baseline,
     )
     _exit(failed)
 
@@ -286,12 +349,13 @@ def compare(
     run_a: Annotated[str, typer.Argument(metavar="RUN_A", help="Scores file or folder, or run.")],
     run_b: Annotated[str, typer.Argument(metavar="RUN_B", help="Likewise.")],
     json: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Write a page here.")] = None,
     store: Annotated[Path, typer.Option(help="Output folder with the runs.")] = Path("runs"),
 ) -> None:
     """Paired differences (B minus A) with bootstrap intervals."""
     from segpipe.pipeline.compare import run_compare
 
-    run_compare(run_a, run_b, store, json, _output())
+    run_compare(run_a, run_b, store, _output(), json=json, html=html)
 
 
 @app.command()
@@ -309,11 +373,14 @@ def report(
         Path | None,
         typer.Option("-o", "--output", metavar="DIR", help="Instead of PREDICTIONS_DIR/reports."),
     ] = None,
+    viewer: Annotated[
+        bool, typer.Option(help="Inline the scan for the interactive viewer, some MB per report.")
+    ] = True,
 ) -> None:
     """Patient reports, HTML and PDF."""
     from segpipe.pipeline.report import run_report
 
-    _exit(run_report(predictions, cases or [], prior, output, _observer()))
+    _exit(run_report(predictions, cases or [], prior, output, _observer(), with_viewer=viewer))
 
 
 @app.command("config")

@@ -4,16 +4,13 @@ from segpipe.config.anatomy import AnatomyConfig, RegionConfig, RegistrationConf
 from segpipe.config.load import data_config, describe, digest, dump, load, parse
 from segpipe.config.schema import (
     AugmentConfig,
-    CertifyConfig,
     Config,
     DataConfig,
-    EvaluateConfig,
-    OperatingPoint,
-    PredictConfig,
     PrepareConfig,
     SplitConfig,
-    TrackingConfig,
 )
+from segpipe.config.scoring import CertifyConfig, EvaluateConfig, OperatingPoint, PredictConfig
+from segpipe.config.tracking import CardConfig, TrackingConfig
 from segpipe.config.training import (
     LossConfig,
     MissedConfig,
@@ -26,6 +23,7 @@ from segpipe.config.training import (
 __all__ = [
     "AnatomyConfig",
     "AugmentConfig",
+    "CardConfig",
     "CertifyConfig",
     "Config",
     "DataConfig",

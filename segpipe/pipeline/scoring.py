@@ -33,7 +33,8 @@ from segpipe.pipeline.evaluation import (
 )
 from segpipe.pipeline.models import Loaded
 from segpipe.pipeline.outputs import midline_x_mm, segment, write_case
-from segpipe.pipeline.predict import PredictDocument, unusual_spacing
+from segpipe.pipeline.predict import unusual_spacing
+from segpipe.pipeline.predict_document import PredictDocument
 from segpipe.pipeline.regions import dataset_regions
 from segpipe.predict.case import predict_scan
 
