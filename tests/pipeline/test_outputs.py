@@ -239,6 +239,7 @@ def test_maps_of_disagreement_lie_beside_the_mask_and_regions_tell_of_it(tmp_pat
         with_probabilities=False,
         uncertainty=uncertainty,
         region_names=(),
+        registration=None,
         flags=(),
         seconds=0.0,
     )

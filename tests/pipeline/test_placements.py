@@ -16,7 +16,7 @@ from segpipe.pipeline.placements import (
     registered_channel,
 )
 from segpipe.pipeline.prepare import run_prepare
-from segpipe.pipeline.regions import scan_regions
+from segpipe.pipeline.regions import CaseRegions, scan_regions
 from segpipe.volume import Volume
 
 
@@ -224,3 +224,12 @@ def test_a_scan_to_predict_keeps_the_record_of_its_placement(dataset):
     assert found.registration["method"] == "affine"
     assert found.registration["problem"]
     assert len(found.flags) == 2
+
+
+def test_a_prepared_case_is_flagged_where_its_template_was_registered():
+    facts = Placement("affine", np.eye(4), "T1", 0.211, 3.2, 0.951).describe()
+    told = "template: T1 registered to the template (affine): similarity 0.21, contrast 3.2, "
+    assert CaseRegions({}, ("a",), facts).noted == (told + "overlap 0.95", "a")
+    assert CaseRegions({}, ("a",), {**facts, "method": "as is"}).noted == ("a",)
+    assert CaseRegions({}, ("a",), {**facts, "problem": "no brain"}).noted == ("a",)
+    assert CaseRegions({}, (), None).noted == ()
