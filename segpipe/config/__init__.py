@@ -1,6 +1,6 @@
 """The configuration: frozen pydantic models, and how they are read."""
 
-from segpipe.config.load import data_config, describe, digest, dump, load, parse
+from segpipe.config.load import data_config, describe, digest, digest_values, dump, load, parse
 from segpipe.config.schema import (
     AnatomyConfig,
     AugmentConfig,
@@ -46,6 +46,7 @@ __all__ = [
     "data_config",
     "describe",
     "digest",
+    "digest_values",
     "dump",
     "load",
     "parse",
