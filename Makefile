@@ -20,7 +20,7 @@ JUDGES := .venv-oracle
 JUDGES_INSTALLED := $(JUDGES)/.installed
 
 .PHONY: help setup samples train evaluate report ui test test-jax lint imports bench oracle study \
-  clean
+  ablation clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ oracle: setup $(JUDGES_INSTALLED) ## our scores beside those of other programs, 
 
 study: setup samples ## train what the study of the penalties lacks, then its tables
 	$(BIN)/python -m benchmarks.study $(ARGS)
+
+ablation: setup samples ## train what the ablation of the defaults lacks, then its tables
+	$(BIN)/python -m benchmarks.ablation $(ARGS)
 
 clean: ## remove the virtual environments, caches and build files; runs and data stay
 	rm -rf $(VENV) $(JUDGES) $(JAX_VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache \

@@ -78,12 +78,10 @@ def test_jobs_are_told_apart_and_their_configurations_are_valid(dataset):
     assert job.result.name == "seed2-fold1-all-shifted-10-mm.json"
     for arm in jobs.ARMS:
         config = load(jobs.DATASETS[dataset][0], jobs.Job(dataset, 0, 2, arm).overrides())
-        on = config.loss.voxel_count.weight, config.loss.region_count.weight
-        on = (*on, config.loss.missed_weight)
-        wanted = jobs.ARMS[arm]
-        assert [bool(weight) for weight in on] == [
-            t in wanted for t in ("voxel", "region", "missed")
-        ]
+        loss = config.loss
+        on = loss.voxel_count.weight, loss.region_count.weight, loss.missed_weight
+        names = ("voxel_count", "region_count", "missed")
+        assert on == tuple(jobs.ARMS[arm].get(f"loss.{name}.weight", 0.0) for name in names)
         assert bool(config.anatomy.regions) == (not arm.endswith("no anatomy"))
         assert config.train.seed == 2
 

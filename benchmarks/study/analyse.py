@@ -181,8 +181,8 @@ def _picture(dataset: str) -> None:
 
     curves, cases, seeds = load_curves(dataset)
     figure, axes = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
-    styles = ("-", "-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
-    colours = ("#000000", "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00")
+    styles = ("-", "-", "-", "--", "--", ":", (0, (5, 1, 1, 1, 1, 1)))
+    colours = ("#000000", "#d55e00", "#009e73", "#009e73", "#0072b2", "#cc79a7", "#e69f00")
     for (arm, own), style, colour in zip(curves.items(), styles, colours, strict=False):
         regions, _ = envelope(own, np.ones(len(cases)))
         axes.plot(regions, GRID, linestyle=style, color=colour, label=arm, linewidth=1.8)

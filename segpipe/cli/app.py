@@ -94,11 +94,14 @@ def plan(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="CONFIG", help="Write it here.")
     ] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="Time for fitting, such as 30min or 2h: train.budget.")
+    ] = None,
 ) -> None:
     """Write a complete configuration from the data, each choice with its reason."""
     from segpipe.pipeline.plan import run_plan
 
-    text = run_plan(data_config(dataset, overrides or ()), output, _observer())
+    text = run_plan(data_config(dataset, overrides or ()), output, _observer(), budget)
     if output is None:
         print(text, end="")
 
@@ -309,11 +312,14 @@ def report(
         Path | None,
         typer.Option("-o", "--output", metavar="DIR", help="Instead of PREDICTIONS_DIR/reports."),
     ] = None,
+    viewer: Annotated[
+        bool, typer.Option(help="Inline the scan for the interactive viewer, some MB per report.")
+    ] = True,
 ) -> None:
     """Patient reports, HTML and PDF."""
     from segpipe.pipeline.report import run_report
 
-    _exit(run_report(predictions, cases or [], prior, output, _observer()))
+    _exit(run_report(predictions, cases or [], prior, output, _observer(), with_viewer=viewer))
 
 
 @app.command("config")

@@ -73,7 +73,12 @@ def publish_evaluation(
         chosen = _extremes(evaluation)[:PATIENT_REPORTS]
         if chosen:
             make_reports(
-                evaluation.folder, chosen, now=datetime.now(UTC), with_pdf=False, observer=observer
+                evaluation.folder,
+                chosen,
+                now=datetime.now(UTC),
+                with_pdf=False,
+                with_viewer=False,
+                observer=observer,
             )
     observer.message(f"report: {page}")
     return page

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +52,7 @@ def train_fold(
     observer: Observer,
     *,
     resume: bool,
-) -> tuple[Evaluation | None, dict[str, SegpipeError]]:
+) -> tuple[Evaluation | None, dict[str, SegpipeError], dict[str, Any]]:
     """Train a fold and write its bundle, scores and report.
 
     Returns
@@ -60,6 +61,8 @@ def train_fold(
         On the validation cases; None where the fold has none.
     failed : dict of str to SegpipeError
         Cases that could not be used.
+    fitting : dict of str to JSON-able
+        Steps taken; of a training with a budget also seconds and whether it was shortened.
     """
     plan = plan_for(dataset, fold, config)
     wanted = {*fold.train, *fold.validation}
@@ -77,7 +80,7 @@ def train_fold(
     if not training:
         raise DataError(dataset.root, "no training case could be prepared", fix="See above.")
     write_text(folder / "split.json", json.dumps({"train": fold.train, "val": fold.validation}))
-    network = _train(
+    network, fitting = _train(
         config, plan, digest_of_data, training, prepared, fold, device, folder, observer, resume
     )
     bundle = _save(config, plan, digest_of_data, dataset, training, fold, network, folder, priors)
@@ -106,7 +109,7 @@ def train_fold(
         )
     observer.artifact(folder / "bundle")
     observer.artifact(folder / "split.json")
-    return evaluation, failed
+    return evaluation, failed, fitting
 
 
 def store_validation(folder: Path, evaluation: Evaluation, config: Config, cases) -> None:
@@ -129,7 +132,7 @@ def _train(
 
     from segpipe.batches import PatchSampler, keep_in_memory
     from segpipe.train.fit import fit
-    from segpipe.train.validation import make_validate
+    from segpipe.train.validation import Validation
 
     across = slice_axis(config, plan)
     sampler = PatchSampler(
@@ -148,14 +151,14 @@ def _train(
     validation = [c for c in _usable(prepared, fold.validation) if c.reference is not None]
     validate = None
     if validation:
-        validate = make_validate(
+        validate = Validation(
             validation,
             config,
             len(plan.labels),
             across,
             lambda net: make_engine("keras", inference_network(net), config.predict.batch),
         )
-    fit(
+    progress = fit(
         network,
         sampler,
         config=config,
@@ -166,7 +169,10 @@ def _train(
         observer=observer,
         resume=resume,
     )
-    return network
+    fitting: dict[str, Any] = {"steps": progress.steps}
+    if progress.seconds is not None:
+        fitting |= {"seconds": round(progress.seconds, 1), "shortened": progress.shortened}
+    return network, fitting
 
 
 def _initialise(network, config: Config, plan: PreparePlan, fold: Fold, dataset: str) -> None:

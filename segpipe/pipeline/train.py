@@ -99,7 +99,7 @@ def _train_and_track(
     with tracking.fold(fold, run) as (listener, fold_run):
         _note(run, fold, {"status": "started", "run_id": fold_run})
         everyone = Together([observer, *listener])
-        evaluation, failed = train_fold(
+        evaluation, failed, fitting = train_fold(
             experiment.config,
             experiment.dataset,
             experiment.dataset_digest,
@@ -110,7 +110,12 @@ def _train_and_track(
             resume=started,
         )
         figures = {} if evaluation is None else evaluation.figures()
-        entry = {"run_id": fold_run, "figures": figures, "failed": sorted(failed)}
+        entry = {
+            "run_id": fold_run,
+            "figures": figures,
+            "failed": sorted(failed),
+            "fitting": fitting,
+        }
         _note(run, fold, {"status": "scored", **entry})
         tracking.finish(fold, run, fold_run, evaluation, observer)
         _note(run, fold, {"status": "finished", **entry})

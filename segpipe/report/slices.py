@@ -10,7 +10,9 @@ from dataclasses import dataclass
 import nibabel as nib
 import numpy as np
 from PIL import Image
+from scipy.ndimage import find_objects
 
+from segpipe.lesions.shape import in_plane_diameter_mm
 from segpipe.report.outlines import Outline, outline_path
 from segpipe.volume import Volume
 
@@ -84,6 +86,29 @@ def viewing_axis(volume: Volume) -> int:
     spacing = np.array(volume.spacing_mm)
     coarsest = int(spacing.argmax())
     return coarsest if spacing[coarsest] > 2 * np.median(spacing) else 2
+
+
+def viewing_plane(volume: Volume) -> str:
+    """Plane of the slices of a scan in any orientation, one of :data:`PLANES`."""
+    return PLANES[viewing_axis(to_ras(volume))]
+
+
+def in_plane_diameters(components: Volume) -> dict[int, float]:
+    """Longest diameter in mm within one slice of the viewing plane, by component.
+
+    Parameters
+    ----------
+    components : Volume
+        (X, Y, Z) integer ids.
+    """
+    ids = to_ras(components)
+    axis = viewing_axis(ids)
+    boxes = enumerate(find_objects(ids.array), start=1)
+    return {
+        number: in_plane_diameter_mm(ids.array[box] == number, ids.affine, axis)
+        for number, box in boxes
+        if box is not None
+    }
 
 
 def grey_window(array: np.ndarray, components: np.ndarray) -> tuple[float, float]:

@@ -79,6 +79,82 @@ class Validation:
     not_certified: str | None = None
 
 
+@dataclass(frozen=True)
+class SizeRow:
+    """Lesion sensitivity in one bin of sizes; ``interval`` is Wilson's 95 % over lesions.
+
+    ``sensitivity`` and ``interval`` are None where validation held no such lesion.
+    """
+
+    label: str | None
+    low_mm3: float | None
+    high_mm3: float | None
+    lesions: int
+    detected: int
+    sensitivity: float | None
+    interval: tuple[float, float] | None
+
+
+def sensitivity_by_size(validation: Validation) -> tuple[SizeRow, ...]:
+    """The bins of sizes with what was found in each."""
+    return tuple(
+        SizeRow(
+            label=row.get("label"),
+            low_mm3=row.get("low_mm3"),
+            high_mm3=row.get("high_mm3"),
+            lesions=row["lesions"],
+            detected=row["detected"],
+            sensitivity=row["detected"] / row["lesions"] if row["lesions"] else None,
+            interval=wilson(row["detected"], row["lesions"]),
+        )
+        for row in validation.by_size
+    )
+
+
+@dataclass(frozen=True)
+class VolumeError:
+    """By how much the total volume was wrong on validation scans: predicted minus reference.
+
+    Parameters
+    ----------
+    scans : int
+    median_ml : float
+    middle_half_ml : (float, float)
+        First and third quartile.
+    median_relative : float or None
+        Of the reference volume; None where no scan has any.
+    """
+
+    scans: int
+    median_ml: float
+    middle_half_ml: tuple[float, float]
+    median_relative: float | None
+
+    @property
+    def enough(self) -> bool:
+        """Whether it was measured on at least :data:`ENOUGH` scans."""
+        return self.scans >= ENOUGH
+
+
+def volume_error(validation: Validation | None) -> VolumeError | None:
+    """Error of the total volume; None where it was not measured.
+
+    With several labels too: the error of a sum is not the sum of errors that are known apart.
+    """
+    if validation is None or len(validation.summary) != 1:
+        return None
+    (summary,) = validation.summary.values()
+    error, relative = summary.get("volume_error_ml") or {}, summary.get("relative_volume_error")
+    if error.get("median") is None or error.get("iqr") is None:
+        return None
+    return VolumeError(
+        scans=int(error.get("defined") or 0),
+        median_ml=error["median"],
+        middle_half_ml=(error["iqr"][0], error["iqr"][1]),
+        median_relative=(relative or {}).get("median"),
+    )
+
+
 def read_validation(
     bundle: Mapping[str, Any] | None, settings: Mapping[str, Any], weights_sha256: str | None
 ) -> tuple[Validation | None, str]:

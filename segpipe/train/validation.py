@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -26,14 +27,8 @@ COUNTS = ("false_positive_regions", "false_positive_voxels")
 Figures = dict[str, float]
 
 
-def make_validate(
-    cases: Sequence[PreparedCase],
-    config: Config,
-    classes: int,
-    slice_axis: int | None,
-    make_engine: Callable[[Any], Engine],
-) -> Callable[[Any], Figures]:
-    """A function from a network to its mean figures on prepared cases.
+class Validation:
+    """From a network to its mean figures on prepared cases.
 
     The figures guide training: they are taken on the prepared grid, at the configured operating
     point. What is reported is measured afterwards on each scan's own grid.
@@ -41,7 +36,7 @@ def make_validate(
     Parameters
     ----------
     cases : sequence of PreparedCase
-        With references.
+        With references; at least one.
     config : Config
     classes : int
         Foreground classes.
@@ -49,40 +44,68 @@ def make_validate(
         2-D networks: the axis across the slices.
     make_engine : callable
         Network to engine; called once for a network that is validated again and again.
-
-    Returns
-    -------
-    callable
-        To ``dice``, ``lesion_sensitivity``, ``lesion_f1``: means over cases and classes where
-        defined, else nan. To ``false_positive_regions`` and ``false_positive_voxels``: means per
-        case. To both of every anatomical region, as ``false_positive_regions/NAME``: means over
-        the cases that have the region, else nan.
     """
-    known: list[tuple[Any, Engine]] = []
-    places = [region.name for region in config.anatomy.regions]
 
-    def validate(network: Any) -> Figures:
-        if not known or known[0][0] is not network:
-            known[:] = [(network, make_engine(network))]
+    def __init__(
+        self,
+        cases: Sequence[PreparedCase],
+        config: Config,
+        classes: int,
+        slice_axis: int | None,
+        make_engine: Callable[[Any], Engine],
+    ) -> None:
+        self.cases = cases
+        self.config = config
+        self.classes = classes
+        self.slice_axis = slice_axis
+        self.make_engine = make_engine
+        self._known: list[tuple[Any, Engine]] = []
+
+    def __call__(self, network: Any) -> Figures:
+        """Mean figures over all cases.
+
+        Returns
+        -------
+        dict of str to float
+            ``dice``, ``lesion_sensitivity``, ``lesion_f1``: means over cases and classes where
+            defined, else nan. ``false_positive_regions`` and ``false_positive_voxels``: means per
+            case. Both of every anatomical region, as ``false_positive_regions/NAME``: means over
+            the cases that have the region, else nan.
+        """
+        return self.figures(network, self.cases)
+
+    def figures(self, network: Any, cases: Sequence[PreparedCase]) -> Figures:
+        """The same over the given cases."""
         scores: list[Figures] = []
         counts: list[Figures] = []
         for case in cases:
-            image = (np.asarray(case.image) - case.shift) / case.scale
-            probabilities = predict_volume(
-                image,
-                known[0][1],
-                patch=config.train.patch,
-                overlap=config.predict.overlap,
-                batch=config.predict.batch,
-                slice_axis=slice_axis,
+            of_classes, of_case = _figures(
+                case, self._predict(network, case), self.config, self.classes
             )
-            of_classes, of_case = _figures(case, probabilities, config, classes)
             scores += of_classes
             counts.append(of_case)
+        places = [region.name for region in self.config.anatomy.regions]
         by_place = [f"{count}/{place}" for place in places for count in COUNTS]
         return _means(SCORES, scores) | _means([*COUNTS, *by_place], counts)
 
-    return validate
+    def sample(self, network: Any) -> float:
+        """Validate on the case of median size; returns its share of all voxels."""
+        voxels = [math.prod(case.shape) for case in self.cases]
+        middle = int(np.argsort(voxels)[len(voxels) // 2])
+        self.figures(network, [self.cases[middle]])
+        return voxels[middle] / sum(voxels)
+
+    def _predict(self, network: Any, case: PreparedCase) -> np.ndarray:
+        if not self._known or self._known[0][0] is not network:
+            self._known[:] = [(network, self.make_engine(network))]
+        return predict_volume(
+            (np.asarray(case.image) - case.shift) / case.scale,
+            self._known[0][1],
+            patch=self.config.train.patch,
+            overlap=self.config.predict.overlap,
+            batch=self.config.predict.batch,
+            slice_axis=self.slice_axis,
+        )
 
 
 def _figures(

@@ -88,11 +88,15 @@ def test_a_plan_is_a_configuration_whose_choices_say_why(tmp_path):
     assert config.split.folds == 4
     assert config.augment.mirror_axes == ("A", "S")
     lines = [line for line in text.splitlines() if "# chosen: " in line]
-    assert len(lines) == 8
+    assert len(lines) == 16
     assert any("mirror_axes" in line and "left spot" in line for line in lines)
     assert all("#" in line for line in text.splitlines() if line)
     with pytest.raises(ConfigError, match=r"p\.yaml: exists already"):
         run_plan(DataConfig(root=root), path, listener)
+    timed = parse(yaml.safe_load(run_plan(DataConfig(root=root), None, Silent(), "1h30min")))
+    assert timed.train.budget_seconds == 5400
+    with pytest.raises(ConfigError, match=r"train\.budget.*length of time"):
+        run_plan(DataConfig(root=root), None, Silent(), "soon")
 
 
 @pytest.mark.usefixtures("no_gpu")
