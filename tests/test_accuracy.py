@@ -216,11 +216,11 @@ def test_a_sensitivity_that_is_not_reached_has_no_ratio():
     assert found["ratio"] is None
 
 
-def test_counts_of_folds_are_pooled_case_by_case():
-    tallies = pooled([one["predictions"]["not mirrored"]["sweep"] for one in OURS])
-    assert tallies.cases == ("a", "b")
-    assert tallies.lesions.tolist() == np.full((2, 1, 3, 1), 4).tolist()
-    assert tallies.false_positives[:, 0, :, 0].tolist() == [[8, 3, 0], [3, 0, 0]]
+def test_counts_of_folds_are_pooled_over_their_cases():
+    points = pooled([one["predictions"]["not mirrored"]["sweep"] for one in OURS])
+    assert [point["threshold"] for point in points] == [0.25, 0.5, 0.75]
+    assert [point["sensitivity"] for point in points] == [6 / 8, 4 / 8, 2 / 8]
+    assert [point["false_positive_regions"] for point in points] == [5.5, 1.5, 0]
 
 
 def test_tables_compare_the_folds_that_every_arm_has(tmp_path, capsys):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from segpipe.data.nifti import align, read_labels, read_probability
 from segpipe.evaluate.score import tabulate
 from segpipe.evaluate.settings import ScoreSettings
 from segpipe.evaluate.table import THRESHOLDS, component_table
-from segpipe.evaluate.tallies import Tallies, count_table
+from segpipe.evaluate.tallies import count_table
 from segpipe.pipeline.score import run_score
 
 FIGURES = (
@@ -83,22 +83,28 @@ def sweep(
     }
 
 
-def pooled(sweeps: list[Mapping[str, Any]]) -> Tallies:
-    """The counts of several folds as segpipe tallies them."""
-    cases = {case: counts for one in sweeps for case, counts in one["cases"].items()}
+def pooled(sweeps: Sequence[Mapping[str, Any]]) -> list[dict[str, float | None]]:
+    """The curve over the cases of several folds: a point for each threshold and minimum size.
 
-    def stack(name: str) -> np.ndarray:
-        return np.array([counts[name] for counts in cases.values()], np.int64)[:, None]
+    Returns
+    -------
+    list of dict
+        ``threshold``, ``min_size_mm3``, ``sensitivity`` (detected over all lesions; None without
+        any) and ``false_positive_regions`` (per case).
+    """
+    cases = [counts for one in sweeps for counts in one["cases"].values()]
 
-    detected = stack("detected")
-    return Tallies(
-        cases=tuple(cases),
-        labels=("lesion",),
-        thresholds=np.array(sweeps[0]["thresholds"]),
-        min_sizes_mm3=np.array(sweeps[0]["min_sizes_mm3"]),
-        detected=detected,
-        missed=stack("lesions") - detected,
-        true_positives=np.zeros_like(detected),
-        false_positives=stack("false_positives"),
-        f1=np.full(detected.shape, np.nan),
-    )
+    def total(name: str) -> np.ndarray:
+        return np.sum([counts[name] for counts in cases], axis=0)
+
+    detected, lesions, wrong = map(total, ("detected", "lesions", "false_positives"))
+    return [
+        {
+            "threshold": threshold,
+            "min_size_mm3": size,
+            "sensitivity": float(detected[t, s] / lesions[t, s]) if lesions[t, s] else None,
+            "false_positive_regions": float(wrong[t, s] / len(cases)),
+        }
+        for t, threshold in enumerate(sweeps[0]["thresholds"])
+        for s, size in enumerate(sweeps[0]["min_sizes_mm3"])
+    ]

@@ -11,7 +11,6 @@ from typing import Any
 from benchmarks.accuracy.jobs import COMPARISONS, RESULTS, SEGPIPE, Job
 from benchmarks.accuracy.judge import pooled
 from benchmarks.report import table
-from segpipe.evaluate.froc import froc
 
 Result = Mapping[str, Any]
 
@@ -89,7 +88,7 @@ def sensitivity_row(
     row = summary_row(arm, name, peer)
     (own,) = ours[0]["predictions"]
     curves = [
-        froc(pooled([one["predictions"][key]["sweep"] for one in side]), draws=0)["points"]
+        pooled([one["predictions"][key]["sweep"] for one in side])
         for side, key in ((peer, name), (ours, own))
     ]
     swept, mine = (fewest(points, row["sensitivity"]) for points in curves)
