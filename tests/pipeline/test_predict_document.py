@@ -89,6 +89,7 @@ def test_the_document_is_whole_after_every_case_and_sorted(tmp_path):
         "threshold": 0.3,
         "min_size_mm3": 5.0,
         "core_threshold": None,
+        "largest_only": False,
         "connectivity": 26,
         "overlap": 0.5,
         "mirror_axes": [],
