@@ -108,7 +108,7 @@ def plan(
 
 @app.command()
 def prepare(config: ConfigFile, overrides: Overrides = None) -> None:
-    """Fingerprint, region masks and cache of every case."""
+    """Fingerprint, region masks and cache of every case, and a page to look at them."""
     from segpipe.pipeline.prepare import run_prepare
 
     _exit(run_prepare(load(config, overrides or ()), _observer()))

@@ -1,13 +1,12 @@
 """The configuration: frozen pydantic models, and how they are read."""
 
-from segpipe.config.load import data_config, describe, digest, dump, load, parse
+from segpipe.config.anatomy import AnatomyConfig, RegionConfig, RegistrationConfig
+from segpipe.config.load import data_config, describe, digest, digest_values, dump, load, parse
 from segpipe.config.schema import (
-    AnatomyConfig,
     AugmentConfig,
     Config,
     DataConfig,
     PrepareConfig,
-    RegionConfig,
     SplitConfig,
 )
 from segpipe.config.scoring import CertifyConfig, EvaluateConfig, OperatingPoint, PredictConfig
@@ -37,6 +36,7 @@ __all__ = [
     "PrepareConfig",
     "RegionConfig",
     "RegionCountConfig",
+    "RegistrationConfig",
     "SplitConfig",
     "TrackingConfig",
     "TrainConfig",
@@ -44,6 +44,7 @@ __all__ = [
     "data_config",
     "describe",
     "digest",
+    "digest_values",
     "dump",
     "load",
     "parse",

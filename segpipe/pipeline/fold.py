@@ -34,7 +34,13 @@ from segpipe.pipeline.card import write_card
 from segpipe.pipeline.cohort import publish_evaluation
 from segpipe.pipeline.evaluation import Evaluation
 from segpipe.pipeline.models import Loaded, bundle_folder, inference_network
-from segpipe.pipeline.prepare import Prepared, plan_for, prepare_cases, tell_failures
+from segpipe.pipeline.prepare import (
+    Prepared,
+    plan_for,
+    prepare_cases,
+    tell_failures,
+    tell_regions,
+)
 from segpipe.pipeline.priors import fold_priors
 from segpipe.pipeline.provenance import now, source
 from segpipe.pipeline.scoring import evaluate_cases
@@ -77,6 +83,7 @@ def train_fold(
                 case_id, "no reference", fix="Add the expert's mask, or leave the case out."
             )
     tell_failures(prepared.failed, observer)
+    tell_regions(prepared, observer)
     training = _usable(prepared, fold.train)
     if not training:
         raise DataError(dataset.root, "no training case could be prepared", fix="See above.")

@@ -127,6 +127,7 @@ def write_case(
     with_probabilities: bool,
     uncertainty: Uncertainty | None = None,
     region_names: tuple[str, ...],
+    registration: dict[str, Any] | None,
     flags: tuple[str, ...],
     seconds: float,
 ) -> dict[str, Any]:
@@ -173,6 +174,7 @@ def write_case(
         "counts": segmented.counts,
         "components": segmented.facts,
         "regions": _burden(segmented.facts, region_names),
+        "registration": registration,
         "flags": list(flags),
         "seconds": round(seconds, 2),
         "error": None,

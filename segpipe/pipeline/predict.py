@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from segpipe.anatomy import region_maps
 from segpipe.data.layouts import Case, find_scans
 from segpipe.data.read import read_case
 from segpipe.errors import ConfigError, SegpipeError
@@ -20,6 +18,7 @@ from segpipe.pipeline.outputs import midline_x_mm, segment, with_agreement, writ
 from segpipe.pipeline.points import operating_point, used_in_words
 from segpipe.pipeline.predict_document import PredictDocument
 from segpipe.pipeline.prepare import tell_failures
+from segpipe.pipeline.regions import scan_regions
 from segpipe.predict.case import predict_scan
 from segpipe.predict.uncertainty import Spread
 from segpipe.volume import Volume
@@ -119,34 +118,6 @@ def _protect(cases: list[Case], document: PredictDocument, request: PredictReque
             )
 
 
-def find_regions(
-    case_id: str,
-    image: Volume,
-    bundle: Bundle,
-    root: Path | None,
-    priors: Mapping[str, Volume] | None = None,
-) -> tuple[Mapping[str, np.ndarray], tuple[str, ...]]:
-    """Region maps for naming where components lie; what is missing is flagged, never an error."""
-    config = bundle.config
-    anatomy = config.anatomy.model_copy(
-        update={
-            "regions": tuple(
-                region.model_copy(update={"optional": True}) for region in config.anatomy.regions
-            )
-        }
-    )
-    folder = root if root is not None else Path("no-regions-given")
-    maps, flags = region_maps(
-        case_id,
-        image,
-        anatomy,
-        folder,
-        priors=priors,
-        tolerance_mm=config.data.grid_tolerance_mm,
-    )
-    return {name: volume.array for name, volume in maps.items()}, flags
-
-
 def unusual_spacing(image: Volume, bundle: Bundle) -> tuple[str, ...]:
     """A flag when the scan's spacing lies outside what the model was trained on."""
     low, high = (np.sort(np.array(limits)) for limits in bundle.spacing_range_mm)
@@ -165,13 +136,13 @@ def _predict_one(case, loaded, point, request, document) -> SegpipeError | None:
         scan = read_case(case, bundle.plan.labels, bundle.config.data)
         spread = Spread(point.threshold) if request.uncertainty else None
         probabilities = predict_scan(scan.image, loaded.models, spread)
-        regions, notes = find_regions(case.id, scan.image, bundle, request.regions, loaded.priors)
+        found = scan_regions(case.id, scan.image, bundle, request.regions, loaded.priors)
         segmented = segment(
             probabilities,
             bundle.plan.labels,
             point,
             connectivity=bundle.config.evaluate.connectivity,
-            regions=regions,
+            regions=found.arrays,
             midline_x_mm=midline_x_mm(scan.image),
         )
         uncertainty = None if spread is None else spread.uncertainty(probabilities.array)
@@ -184,8 +155,9 @@ def _predict_one(case, loaded, point, request, document) -> SegpipeError | None:
             segmented,
             with_probabilities=request.probabilities,
             uncertainty=uncertainty,
-            region_names=tuple(regions),
-            flags=scan.flags + unusual_spacing(scan.image, bundle) + notes,
+            region_names=tuple(found.maps),
+            registration=found.registration,
+            flags=scan.flags + unusual_spacing(scan.image, bundle) + found.flags,
             seconds=time.perf_counter() - started,
         )
     except SegpipeError as error:

@@ -109,7 +109,7 @@ def make_gallery(
     ids = slices.to_ras(components)
     first = next(iter(images.values()))
     axis = slices.viewing_axis(first)
-    spacing = _pixel_mm(first, axis)
+    spacing = pixel_mm(first, axis)
     windows = {name: slices.grey_window(volume.array, ids.array) for name, volume in images.items()}
     box = slices.content_box(first.array, axis, spacing)
     drawn = []
@@ -138,7 +138,7 @@ def _overview(name: str, image: Volume, axis: int, box: tuple[slice, ...]) -> Pi
     return slices.draw(
         cut,
         np.zeros(cut.shape, np.uint8),
-        _pixel_mm(image, axis),
+        pixel_mm(image, axis),
         plane=plane,
         kinds={},
         tagged=(),
@@ -149,7 +149,7 @@ def _overview(name: str, image: Volume, axis: int, box: tuple[slice, ...]) -> Pi
     )
 
 
-def _pixel_mm(volume: Volume, axis: int) -> tuple[float, float]:
+def pixel_mm(volume: Volume, axis: int) -> tuple[float, float]:
     """Height and width of a pixel of the slices across ``axis``."""
     columns, rows = (volume.spacing_mm[a] for a in range(3) if a != axis)
     return rows, columns
@@ -159,7 +159,7 @@ def _pictures(cut, marks, lesion, place, spacing, windows, box) -> tuple[Picture
     """The whole slice of the first channel, then the close-up of each."""
     axis, index = place
     plane = slices.PLANES[axis]
-    box = _grown(box, marks == lesion.id)
+    box = grown_box(box, marks == lesion.id)
     diameter = lesion.longest_diameter_mm or 0.0
     extent = max(slices.CLOSE_UP_MM, 1.5 * diameter)
     near = slices.close_up_box(marks == lesion.id, spacing, extent)
@@ -188,7 +188,7 @@ def _pictures(cut, marks, lesion, place, spacing, windows, box) -> tuple[Picture
     )
 
 
-def _grown(box: tuple[slice, ...], mask: np.ndarray) -> tuple[slice, ...]:
+def grown_box(box: tuple[slice, ...], mask: np.ndarray) -> tuple[slice, ...]:
     """The box, made to hold the whole mask."""
     grown = []
     for axis, part in enumerate(box):
@@ -223,11 +223,11 @@ def paint_picture(scan: Volume, painted: Volume, name: str) -> Picture:
     errors, found = (m.sum(axis=others) for m in (marks >= 2, marks == 1))
     shown = errors if errors.any() else found
     index = int(shown.argmax()) if shown.any() else marks.shape[axis] // 2
-    spacing, plane = _pixel_mm(image, axis), slices.PLANES[axis]
+    spacing, plane = pixel_mm(image, axis), slices.PLANES[axis]
     box = slices.content_box(image.array, axis, spacing)
     cut = slices.to_screen(marks, axis, index)
     if cut.any():
-        box = _grown(box, cut > 0)
+        box = grown_box(box, cut > 0)
     return slices.draw(
         slices.to_screen(image.array, axis, index)[box],
         cut[box],

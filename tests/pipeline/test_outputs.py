@@ -178,6 +178,7 @@ def written(folder: Path, case, volume, *, with_probabilities=False, regions=Non
         made,
         with_probabilities=with_probabilities,
         region_names=tuple(regions or {}),
+        registration=None,
         flags=flags,
         seconds=1.2345,
     )
@@ -238,6 +239,7 @@ def test_maps_of_disagreement_lie_beside_the_mask_and_regions_tell_of_it(tmp_pat
         with_probabilities=False,
         uncertainty=uncertainty,
         region_names=(),
+        registration=None,
         flags=(),
         seconds=0.0,
     )
@@ -257,6 +259,7 @@ def test_probabilities_of_several_labels_are_kept_and_left_out_unless_asked_for(
         entry = write_case(
             tmp_path / str(wanted), case, volume, made, with_probabilities=wanted,
             region_names=(), flags=(), seconds=0.0,
+            registration=None,
         )  # fmt: skip
         assert (entry["files"]["probability"] is not None) is wanted
         assert (tmp_path / str(wanted) / "probabilities").exists() is wanted

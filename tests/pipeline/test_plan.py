@@ -136,8 +136,9 @@ def test_every_case_is_prepared_once_for_folds_that_share_a_plan(config):
     assert listener.lines == [
         "fold 0: 4 cases at 1 × 1 × 1 mm",
         f"prepared 4 cases in {config.output / 'cache'}",
+        f"look at the regions: {config.output / 'x' / 'prepare' / 'index.html'}",
     ]
-    assert listener.steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert listener.steps == [(1, 4), (2, 4), (3, 4), (4, 4)] * 2  # prepared, then drawn
     assert len(list((config.output / "cache").glob("*/*/case.json"))) == 4
 
 
@@ -176,7 +177,7 @@ def test_a_broken_case_is_told_at_the_end_and_the_others_are_prepared(broken):
     assert len(told) == 1
     assert told[0].startswith("failed: c1: ")
     assert "c1_0000.nii.gz" in told[0]
-    assert listener.lines[-1].startswith("prepared 3 cases in ")
+    assert listener.lines[-2].startswith("prepared 3 cases in ")
 
 
 def test_strict_stops_at_the_first_broken_case(broken):

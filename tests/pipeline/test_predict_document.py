@@ -18,10 +18,10 @@ from segpipe.pipeline.points import operating_point, used_in_words
 from segpipe.pipeline.predict import (
     PredictRequest,
     _protect,
-    find_regions,
     unusual_spacing,
 )
 from segpipe.pipeline.predict_document import PredictDocument
+from segpipe.pipeline.regions import scan_regions
 from segpipe.volume import Volume
 
 CONFIG = parse(
@@ -228,9 +228,9 @@ def test_spacings_unlike_those_of_training_are_flagged(spacing, flagged):
 def test_regions_that_are_missing_are_flagged_and_never_an_error(tmp_path):
     image = Volume(np.ones((4, 4, 4, 1), np.float32), np.eye(4))
     for root in (None, tmp_path):
-        maps, flags = find_regions("a", image, BUNDLE, root)
-        assert "wm" not in maps
-        assert any("wm" in flag for flag in flags)
+        found = scan_regions("a", image, BUNDLE, root)
+        assert "wm" not in found.maps
+        assert any("wm" in flag for flag in found.flags)
 
 
 def test_regions_that_are_there_are_read(tmp_path):
@@ -240,7 +240,7 @@ def test_regions_that_are_there_are_read(tmp_path):
     wm[:2] = 1
     write_volume(tmp_path / "wm" / "a.nii.gz", Volume(wm, np.eye(4)))
     image = Volume(np.ones((4, 4, 4, 1), np.float32), np.eye(4))
-    maps, flags = find_regions("a", image, BUNDLE, tmp_path)
-    assert flags == ()
-    np.testing.assert_array_equal(maps["wm"], wm)
-    np.testing.assert_array_equal(maps["elsewhere"], 1 - wm)
+    found = scan_regions("a", image, BUNDLE, tmp_path)
+    assert found.flags == ()
+    np.testing.assert_array_equal(found.arrays["wm"], wm)
+    np.testing.assert_array_equal(found.arrays["elsewhere"], 1 - wm)

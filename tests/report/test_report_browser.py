@@ -316,6 +316,34 @@ def test_a_long_table_unfolds(browser, tmp_path, many):
     assert sum(row.is_displayed() for row in rows) == 150
 
 
+def test_overlays_of_prepared_cases_are_shown_and_switched_off(browser, tmp_path, scan):
+    import numpy as np
+
+    from segpipe.config import RegionConfig
+    from segpipe.report.overlay import overlay_pictures, overlay_svg, region_looks
+    from segpipe.report.review import ReviewedCase, review_page
+
+    looks = region_looks([RegionConfig(name="head", source="mask", file="m", weight=2.0)])
+    image, components = scan
+    maps = np.where(image.array[..., None] > 0, 255, 0).astype(np.uint8)
+    pictures = overlay_pictures(image, components.array, maps, [looks["head"]], "FLAIR")
+    svg = overlay_svg("a", pictures, [looks["head"]])
+    (tmp_path / "a.svg").write_text(svg, encoding="utf-8")
+    browser.get((tmp_path / "a.svg").as_uri())
+    assert browser.get_log("browser") == []
+    cases = [ReviewedCase("a", svg), ReviewedCase("b", error="File missing.")]
+    open_page(browser, tmp_path, review_page("<script>x</script>", "Here.", looks, cases))
+    assert find(browser, "script") == []
+    (picture,) = find(browser, ".overlay")
+    assert picture.size["width"] > 800
+    contours = find(browser, ".overlay .contour")
+    assert len(contours) == 4 * 3  # tint, outlines, numbers
+    shown = picture.screenshot_as_png
+    find(browser, "#contour")[0].send_keys(" ")
+    assert not any(contour.is_displayed() for contour in contours)
+    assert picture.screenshot_as_png != shown
+
+
 def test_a_cohort_page_draws_its_charts(browser, tmp_path):
     from segpipe.report import figures
     from segpipe.report.page import render
