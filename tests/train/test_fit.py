@@ -54,7 +54,7 @@ class Validate:
         self.clock = clock
         self.seen = []
 
-    def __call__(self, network):
+    def __call__(self, network, epoch):
         self.clock.now += 3.0
         self.seen.append(arrays(network))
         return {"dice": 0.1 * len(self.seen)}
@@ -67,8 +67,8 @@ class Validate:
 class Falling(Validate):
     """Finds every network worse than the one before."""
 
-    def __call__(self, network):
-        return {"dice": 1.0 - super().__call__(network)["dice"]}
+    def __call__(self, network, epoch):
+        return {"dice": 1.0 - super().__call__(network, epoch)["dice"]}
 
 
 def arrays(network):
