@@ -255,6 +255,8 @@ def test_paper_shows_no_viewer_and_no_controls(browser, tmp_path, with_viewer):
         assert one(browser, ".banner").is_displayed()
     finally:
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+        browser.get("about:blank")
+        browser.get_log("browser")  # NiiVue's warnings on drawing into the hidden canvas
 
 
 def test_wcag_aa_with_the_viewer_open(browser, tmp_path, with_viewer):
