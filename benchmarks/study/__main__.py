@@ -33,9 +33,10 @@ def main() -> None:
             result = _apart(job, options.work)
             name = f"{job.dataset}, seed {job.seed}, fold {job.fold}, {job.arm}"
             print(f"{left} left: {name}: {result['seconds']} s", flush=True)
-    from benchmarks.study.analyse import report
+    from benchmarks.study import analyse, shifted
 
-    report()
+    analyse.report()
+    shifted.report()
 
 
 def _apart(job: Job, work: Path) -> dict[str, Any]:

@@ -25,6 +25,9 @@ ARMS: dict[str, dict[str, float]] = {
 """Weights that each arm switches on, in the order of their worth: an interrupted study has the
 first ones."""
 
+SHIFTED = "all, shifted 10 mm"
+"""The arm "all" with its regions moved on purpose; trained after all others, read by itself."""
+
 _SCHEDULE = ("loss.ramp_start=0.4", "loss.ramp_end=0.6", "train.validate_every=0")
 _SMALL = (
     *("model.features=[16, 32, 64]", "train.patch=[48, 48, 32]", "train.batch=2"),
@@ -59,7 +62,7 @@ class Job:
 
     def overrides(self) -> list[str]:
         """What makes the configuration that of this job."""
-        weights = dict.fromkeys(ARMS["all"], 0.0) | ARMS[self.arm]
+        weights = dict.fromkeys(ARMS["all"], 0.0) | ARMS["all" if self.arm == SHIFTED else self.arm]
         switches = [f"{name}={weight:g}" for name, weight in weights.items()]
         anatomy = ["anatomy.regions=[]"] if self.arm.endswith("no anatomy") else []
         own = [f"train.seed={self.seed}", "tracking.enabled=false", "evaluate.choose=fixed"]
@@ -67,9 +70,16 @@ class Job:
 
 
 def all_jobs(datasets: tuple[str, ...] = tuple(DATASETS), seeds: int = SEEDS) -> Iterator[Job]:
-    """Every job, seed by seed and arm by arm: the first arms are whole before the last begin."""
+    """Every job, seed by seed and arm by arm: the first arms are whole before the last begin.
+
+    The check with shifted regions comes after everything else.
+    """
     for seed in range(seeds):
         for dataset in datasets:
             for arm in ARMS:
                 for fold in range(DATASETS[dataset][2]):
                     yield Job(dataset, fold, seed, arm)
+    for seed in range(seeds):
+        for dataset in datasets:
+            for fold in range(DATASETS[dataset][2]):
+                yield Job(dataset, fold, seed, SHIFTED)

@@ -1,7 +1,7 @@
 """The configuration: frozen pydantic models, and how they are read."""
 
 from segpipe.config.anatomy import AnatomyConfig, RegionConfig, RegistrationConfig
-from segpipe.config.load import data_config, describe, digest, dump, load, parse
+from segpipe.config.load import data_config, describe, digest, digest_values, dump, load, parse
 from segpipe.config.schema import (
     AugmentConfig,
     Config,
@@ -44,6 +44,7 @@ __all__ = [
     "data_config",
     "describe",
     "digest",
+    "digest_values",
     "dump",
     "load",
     "parse",

@@ -65,7 +65,7 @@ class Trial:
         """
         if not np.isclose(value, getattr(self.present.point, name), rtol=0, atol=1e-9):
             after = tallied(self.tallies, self._with(name, value))
-            self._enter(name, after, adopted=True)
+            self._enter(name, after, adopted=True, note="; threshold and size were chosen together")
             return
         tried = [
             tallied(self.tallies, self._with(name, other))
@@ -114,7 +114,13 @@ class Trial:
         return fit[int(np.nanargmax(means))] if fit else None
 
     def _enter(
-        self, name: str, after: Outcome | None, *, adopted: bool, obstacle: str = ""
+        self,
+        name: str,
+        after: Outcome | None,
+        *,
+        adopted: bool,
+        obstacle: str = "",
+        note: str = "",
     ) -> None:
         before = self.present
         if after is None:
@@ -125,7 +131,7 @@ class Trial:
                 "from": getattr(before.point, name),
                 "to": getattr(after.point, name),
                 "adopted": adopted,
-                "reason": obstacle or self._reason(before, after),
+                "reason": obstacle or self._reason(before, after) + note,
                 "labels": compare_outcomes([before], [after], self.patients, self.config.bootstrap),
             }
         )

@@ -19,8 +19,9 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
+import segpipe
 from segpipe import geometry
-from segpipe.config import Config, OperatingPoint, digest
+from segpipe.config import Config, OperatingPoint, digest_values
 from segpipe.config.fields import Axis, Section
 from segpipe.data.nifti import read_probability, write_volume
 from segpipe.errors import ModelError
@@ -225,31 +226,71 @@ def save_bundle(folder: Path, bundle: Bundle) -> None:
 def load_bundle(folder: Path) -> Bundle:
     """Read and validate ``bundle.json``.
 
+    Settings that are newer than the bundle take their defaults. The digest of the configuration is
+    that of what the file says, so new settings do not break old bundles, and changed ones are seen.
+
     Raises
     ------
     ModelError
-        If the folder is no bundle, or its JSON does not validate.
+        If the folder is no bundle, its JSON does not validate, or its configuration is not that
+        which it was written with.
     """
     path = Path(folder) / _JSON
     try:
-        bundle = Bundle.model_validate_json(path.read_text(encoding="utf-8"))
+        stored = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ModelError(
             f"{folder}: expected a bundle with {_JSON} and {_WEIGHTS}; received {error}. Give the "
             "bundle folder of a finished training, or models:/NAME@champion."
         ) from error
-    except ValidationError as error:
-        first = error.errors()[0]
+    except ValueError as error:
         raise ModelError(
-            f"{path}: expected a valid bundle; received {first['msg']} at "
-            f"{'.'.join(str(part) for part in first['loc'])}. It is damaged or of another version."
+            f"{path}: expected a valid bundle; received no JSON: {error}. It is damaged; take an "
+            "intact copy."
         ) from error
-    if bundle.config_digest != digest(bundle.config):
+    intact = _unchanged(stored)
+    try:
+        bundle = Bundle.model_validate_json(json.dumps(stored))
+    except ValidationError as error:
+        raise ModelError(f"{path}: {_refusal(error.errors()[0], stored, intact)}") from error
+    if not intact:
         raise ModelError(
-            f"{path}: expected configuration digest {bundle.config_digest}; received another. "
-            "The file was changed after training; take an intact copy."
+            f"{path}: expected configuration digest {bundle.config_digest}; received "
+            f"{digest_values(stored['config'])}. The configuration was changed after training; "
+            "take an intact copy."
         )
     return bundle
+
+
+def _unchanged(stored: Any) -> bool:
+    """Whether the configuration is as it was written, over what the file says and no defaults."""
+    return (
+        isinstance(stored, dict)
+        and "config" in stored
+        and stored.get("config_digest") == digest_values(stored["config"])
+    )
+
+
+def _refusal(problem: Any, stored: Any, intact: bool) -> str:
+    """What does not validate, and whether another version or a change of the file is to blame."""
+    place = problem["loc"]
+    told = f"{problem['msg']} at {'.'.join(str(part) for part in place)}"
+    another = place[:1] == ("config",) or problem["type"] in (
+        "extra_forbidden",
+        "missing",
+        "literal_error",
+    )
+    if intact and another:
+        source = stored.get("source_revision")
+        maker = f"{stored.get('segpipe')}" + (f" (source {source})" if source else "")
+        return (
+            f"expected a bundle as segpipe {segpipe.__version__} writes it; received {told}. It "
+            f"was made by segpipe {maker}, with other settings; use that version, or train again."
+        )
+    return (
+        f"expected a valid bundle; received {told}. It is damaged or was changed after training; "
+        "take an intact copy."
+    )
 
 
 def load_network(folder: Path, bundle: Bundle):
