@@ -57,16 +57,16 @@ def many_lesions_case(folder: Path) -> Path:
     """A brain with 150 lesions of 2 to 5 mm."""
     sample = make_sample(7, load=0.0)
     rng = np.random.default_rng(LESIONS)
-    spots = np.zeros(sample.flair.shape, bool)
-    white = ndimage.binary_erosion(sample.regions["wm"], iterations=2)
-    free, placed = white.copy(), 0
-    while placed < LESIONS:
-        centre = rng.choice(np.argwhere(free)) + rng.uniform(-0.5, 0.5, 3)
+    white = np.argwhere(ndimage.binary_erosion(sample.regions["wm"], iterations=2))
+    free, lesion = np.ones(len(white), bool), np.zeros(len(white), bool)
+    for _ in range(LESIONS):
+        centre = rng.choice(white[free]) + rng.uniform(-0.5, 0.5, 3)
         radius = rng.uniform(1.3, 3.2)
-        distance = np.sqrt(((np.indices(spots.shape).T - centre) ** 2).sum(-1)).T
-        spots |= distance <= radius
+        distance = np.linalg.norm(white - centre, axis=1)
+        lesion |= distance <= radius
         free &= distance > radius + 5.5
-        placed += 1
+    spots = np.zeros(sample.flair.shape, bool)
+    spots[tuple(white[lesion].T)] = True
     shining = ndimage.gaussian_filter(spots.astype(float), 0.6)
     sample.flair[...] = np.clip(sample.flair * (1 + 0.7 * shining), 0, 255).astype(np.uint8)
     return _write(folder, [_predicted(folder, "many-lesions", sample, spots)])

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:  # the command line shows its help without numpy
+    import numpy as np
 
 
 class Observer(Protocol):
@@ -19,6 +22,9 @@ class Observer(Protocol):
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         """Named figures at an epoch (training) or at 0 (evaluation). NaN means undefined."""
 
+    def image(self, name: str, pixels: np.ndarray, step: int) -> None:
+        """A picture at an epoch: (H, W, 3) uint8."""
+
     def progress(self, done: int, total: int, text: str = "") -> None:
         """How much of the present work is done."""
 
@@ -32,6 +38,7 @@ class Silent:
     def message(self, text: str) -> None: ...
     def params(self, values: Mapping[str, str | int | float | bool | None]) -> None: ...
     def metrics(self, values: Mapping[str, float], step: int) -> None: ...
+    def image(self, name: str, pixels: np.ndarray, step: int) -> None: ...
     def progress(self, done: int, total: int, text: str = "") -> None: ...
     def artifact(self, path: Path, folder: str = "") -> None: ...
 
@@ -53,6 +60,10 @@ class Together:
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         for observer in self.observers:
             observer.metrics(values, step)
+
+    def image(self, name: str, pixels: np.ndarray, step: int) -> None:
+        for observer in self.observers:
+            observer.image(name, pixels, step)
 
     def progress(self, done: int, total: int, text: str = "") -> None:
         for observer in self.observers:

@@ -184,10 +184,11 @@ def _device(extent: np.ndarray, cases: int, channels: int, machine: Machine) -> 
 def _target_spacing(spacings: np.ndarray) -> tuple[np.ndarray, str]:
     """Spacing that fits most of the cases, or the finer of two kinds of them, and why."""
     thick = spacings.max(axis=1) > _ANISOTROPIC * spacings.min(axis=1)
-    share = thick.mean()
-    if _MINORITY <= share <= 1 - _MINORITY:
-        fine = np.median(spacings[~thick], axis=0).round(4)
-        coarsest = spacings[thick].max(axis=1)
+    both = 0 < thick.sum() < len(thick)
+    coarsest = spacings[thick].max(axis=1)
+    fine = np.median(spacings[~thick], axis=0).round(4) if both else spacings[0]
+    two_kinds = both and np.median(coarsest) >= 2 * fine.max()
+    if two_kinds and _MINORITY <= thick.mean() <= 1 - _MINORITY:
         return fine, (
             f"{thick.sum()} of {len(thick)} cases have slices of {_range(coarsest)} mm, the others "
             f"{' x '.join(f'{s:.3g}' for s in fine)} mm: no median fits both, so the finer"
@@ -196,7 +197,7 @@ def _target_spacing(spacings: np.ndarray) -> tuple[np.ndarray, str]:
     reason = f"median of {len(spacings)} training cases"
     axis = int(spacing.argmax())
     if spacing[axis] > _ANISOTROPIC * spacing.min():
-        finest = np.percentile(spacings[thick, axis], 10)
+        finest = np.percentile(spacings[thick if two_kinds else slice(None), axis], 10)
         spacing[axis] = max(finest, np.delete(spacing, axis).max())
         reason += "; finest tenth along the coarse axis"
     return spacing.round(4), reason  # rounded before anything is decided by it
@@ -231,6 +232,9 @@ def _patch(extent: np.ndarray, spacing: np.ndarray, most: int) -> tuple[tuple[in
     patch = np.ceil(extent / step).astype(int) * step
     if np.prod(patch) > most * 1.15:
         patch = np.maximum(step, np.round(size / step).astype(int) * step)
+    while np.prod(patch) > most * 1.15 and (patch > 4 * step).any():
+        longest = int(np.where(patch > 4 * step, patch * spacing, 0).argmax())
+        patch[longest] -= step[longest]
     return tuple(int(p) for p in patch), max(levels, 2)
 
 

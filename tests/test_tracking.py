@@ -26,11 +26,14 @@ from segpipe.tracking import (
     find_run,
     flatten,
     register,
+    register_ensemble,
     resolve,
+    run_note,
     serve_ui,
     standard_tags,
     update_bundles,
 )
+from segpipe.tracking.view import first_page
 
 SHA = "0123456789abcdef" * 4
 
@@ -127,6 +130,59 @@ def test_nested_runs_and_tags(store):
     assert found["segpipe.dirty"] == "false"
     assert "mlflow.parentRunId" not in found
     assert "mlflow.source.git.commit" not in standard_tags("not a checkout")
+
+
+def test_an_experiment_opens_with_its_scores_and_keeps_a_persons_words(store):
+    home = store.experiment("view")
+    home = store.client.get_experiment(home.experiment_id)
+    kept_view = home.tags["mlflow.sharedViewState.segpipe"]
+    view = json.loads(kept_view)
+    assert view["name"] == "Scores"
+    columns = json.loads(view["state"])["selectedColumns"]
+    assert "metrics.`scores/lesion_f1`" in columns
+    assert "tags.`anatomy`" in columns
+    page = f"#/experiments/{home.experiment_id}/runs?"
+    assert page in home.tags["mlflow.note.content"]
+    store.client.set_experiment_tag(home.experiment_id, "mlflow.note.content", "mine")
+    again = store.client.get_experiment(store.experiment("view").experiment_id)
+    assert again.tags["mlflow.note.content"] == "mine"
+    assert (
+        again.tags["mlflow.sharedViewState.segpipe"] == home.tags["mlflow.sharedViewState.segpipe"]
+    )
+
+
+def test_ui_opens_at_the_newest_experiment(store):
+    with begin(store, "older"):
+        pass
+    with begin(store, "newer") as run:
+        pass
+    assert store.newest_experiment() == run.experiment_id
+    assert first_page(run.experiment_id).startswith(f"/#/experiments/{run.experiment_id}/runs?")
+    assert "viewStateShareKey=segpipe" in first_page(run.experiment_id)
+    assert first_page(None).startswith("/#/experiments?")
+
+
+def test_a_run_describes_what_made_it(store):
+    with begin(store) as run:
+        note = run_note("A run.", {"data": "a | b\nc"}, {"report": "cohort.html"}, run)
+    assert "| data | a \\| b c |" in note
+    root = f"#/experiments/{run.experiment_id}/runs/{run.run_id}/artifacts"
+    assert f"[report]({root}/cohort.html)" in note
+
+
+def test_pictures_are_kept_by_step_and_once_when_resumed(store):
+    store.identifiers.add(["patient_7"])
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    with begin(store) as run:
+        run.image("patient_7/1", pixels, 1)
+    with begin(store, run_id=run.run_id) as resumed:
+        resumed.image("patient_7/1", pixels, 1)
+        resumed.image("patient_7/1", pixels, 2)
+    names = sorted(path.name for path in (run.folder / "images").glob("*.png"))
+    assert len(names) == 2
+    assert "patient_7" not in " ".join(names)
+    assert [re.search(r"%step%(\d+)%", name)[1] for name in names] == ["1", "2"]
+    assert kept(store, run.run_id).data.tags["mlflow.loggedImages"] == "True"
 
 
 def test_undefined_metrics_are_named_and_not_zero(store):
@@ -370,6 +426,19 @@ def test_bundle_comes_back_as_it_was(store, bundle):
     assert list(model.flavors) == ["segpipe"]
     assert model.signature.inputs.inputs[0].shape == (-1, -1, -1, 2)
     assert model.signature.outputs.inputs[0].shape == (-1, -1, -1, 3)
+
+
+def test_an_ensemble_comes_back_with_its_members_and_is_no_champion(store, bundle):
+    member = bundle / "member-0"
+    member.mkdir()
+    (member / "weights.npz").write_bytes(b"w")
+    with begin(store) as run:
+        register(store, "folds", bundle, run.run_id, "f1", 0.1)
+        assert register_ensemble(store, "folds", bundle, run.run_id) == 2
+    folder = resolve("models:/folds@ensemble", store.output)
+    assert folder == resolve("models:/folds/2", store.output)
+    assert (folder / "member-0/weights.npz").read_bytes() == b"w"
+    assert resolve("models:/folds@champion", store.output) != folder
 
 
 @pytest.mark.parametrize(

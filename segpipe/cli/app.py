@@ -42,6 +42,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "prepare": training.prepare,
     "train": training.train,
     "predict": prediction.predict,
+    "ensemble": prediction.ensemble,
     "evaluate": scoring.evaluate,
     "score": scoring.score,
     "compare": scoring.compare,

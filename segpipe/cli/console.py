@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import (
@@ -15,6 +16,9 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _SECONDS_BETWEEN_LINES = 30.0
 
@@ -43,6 +47,9 @@ class ConsoleObserver:
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         """Not for the terminal: training says what matters as a message."""
+
+    def image(self, name: str, pixels: np.ndarray, step: int) -> None:
+        """Not for the terminal."""
 
     def artifact(self, path: Path, folder: str = "") -> None:
         """Not for the terminal."""

@@ -29,6 +29,10 @@ def evaluate(
     split: Annotated[
         str, typer.Option(help="validation: the fold's own cases; test: the test cases.")
     ] = "validation",
+    baseline: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help="Compare with these scores: file, folder, or run id."),
+    ] = None,
 ) -> None:
     """Predict, score, pick the operating point, paint TP/FP/FN, write the cohort report."""
     from segpipe.pipeline.evaluate import run_evaluate
@@ -37,7 +41,13 @@ def evaluate(
     if split not in ("validation", "test"):
         raise ConfigError(f"--split: expected validation or test; received {split!r}.")
     failed = run_evaluate(
-        settings, bundle or [], fold_number(fold, settings), split, output_console(), observer()
+        settings,
+        bundle or [],
+        fold_number(fold, settings),
+        split,
+        output_console(),
+        observer(),
+        baseline=baseline,
     )
     leave(failed)
 
@@ -119,9 +129,10 @@ def compare(
     run_a: Annotated[str, typer.Argument(metavar="RUN_A", help="Scores file or folder, or run.")],
     run_b: Annotated[str, typer.Argument(metavar="RUN_B", help="Likewise.")],
     json: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Write a page here.")] = None,
     store: Annotated[Path, typer.Option(help="Output folder with the runs.")] = Path("runs"),
 ) -> None:
     """Paired differences (B minus A) with bootstrap intervals."""
     from segpipe.pipeline.compare import run_compare
 
-    run_compare(run_a, run_b, store, json, output_console())
+    run_compare(run_a, run_b, store, output_console(), json=json, html=html)

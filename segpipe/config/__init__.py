@@ -1,20 +1,16 @@
 """The configuration: frozen pydantic models, and how they are read."""
 
+from segpipe.config.anatomy import AnatomyConfig, RegionConfig, RegistrationConfig
 from segpipe.config.load import data_config, describe, digest, digest_values, dump, load, parse
 from segpipe.config.schema import (
-    AnatomyConfig,
     AugmentConfig,
-    CertifyConfig,
     Config,
     DataConfig,
-    EvaluateConfig,
-    OperatingPoint,
-    PredictConfig,
     PrepareConfig,
-    RegionConfig,
     SplitConfig,
-    TrackingConfig,
 )
+from segpipe.config.scoring import CertifyConfig, EvaluateConfig, OperatingPoint, PredictConfig
+from segpipe.config.tracking import CardConfig, TrackingConfig
 from segpipe.config.training import (
     LossConfig,
     MissedConfig,
@@ -27,6 +23,7 @@ from segpipe.config.training import (
 __all__ = [
     "AnatomyConfig",
     "AugmentConfig",
+    "CardConfig",
     "CertifyConfig",
     "Config",
     "DataConfig",
@@ -39,6 +36,7 @@ __all__ = [
     "PrepareConfig",
     "RegionConfig",
     "RegionCountConfig",
+    "RegistrationConfig",
     "SplitConfig",
     "TrackingConfig",
     "TrainConfig",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -25,6 +25,7 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Rule = Annotated[str, AfterValidator(_known_rule)]
 Duration = Annotated[str, AfterValidator(known_duration)]
+Axis = Literal["R", "A", "S"]
 Count = Annotated[int, Field(gt=0)]
 Shape = Annotated[tuple[Count, ...], Field(min_length=2, max_length=3)]
 

@@ -64,10 +64,10 @@ def compare_rows(
     -------
     dict
         Per label: ``pairs`` (cases scored in both), ``unpaired`` (cases that only one run has, or
-        that failed in one), and per figure ``cases`` (defined in both), ``mean_a``, ``mean_b``,
-        ``difference`` (mean of b - a), ``median_difference``, ``ci95`` (of the mean difference),
-        ``better``: "a" or "b" where the interval excludes 0 and the figure has a direction, else
-        None.
+        that failed in one), ``patients`` (of the pairs), and per figure ``cases`` (defined in
+        both), ``mean_a``, ``mean_b``, ``difference`` (mean of b - a), ``median_difference``,
+        ``ci95`` (of the mean difference), ``better``: "a" or "b" where the interval excludes 0 and
+        the figure has a direction, else None.
     """
     result = {}
     for label in dict.fromkeys(row["label"] for row in (*rows_a, *rows_b)):
@@ -75,6 +75,7 @@ def compare_rows(
         both = [case for case in first if case in second]
         known = {row["case"] for row in (*rows_a, *rows_b) if row["label"] == label}
         block: dict[str, Any] = {"pairs": len(both), "unpaired": len(known) - len(both)}
+        block["patients"] = len({(patients or {}).get(case, case) for case in both})
         if both:
             common = [n for n in first[both[0]] if n in second[both[0]] and n not in NOT_SUMMARISED]
             for name in common:

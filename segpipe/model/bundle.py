@@ -1,8 +1,9 @@
 """A trained model on disk: weights plus JSON; no code, no pickle.
 
 The folder holds ``bundle.json`` and ``weights.npz``, and ``prior_REGION.nii.gz`` where a region
-comes from lesion frequency. The network is rebuilt from the validated configuration; weights and
-priors load only when their SHA-256 is the one that the JSON names.
+comes from lesion frequency; that of an ensemble holds ``bundle.json`` and a folder per member
+(:mod:`segpipe.model.ensemble`). The network is rebuilt from the validated configuration; weights
+and priors load only when their SHA-256 is the one that the JSON names.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 import segpipe
 from segpipe import geometry
 from segpipe.config import Config, OperatingPoint, digest_values
-from segpipe.config.fields import Section
+from segpipe.config.fields import Axis, Section
 from segpipe.data.nifti import read_probability, write_volume
 from segpipe.errors import ModelError
 from segpipe.files import file_sha256, write_bytes, write_text
@@ -41,8 +42,23 @@ class DatasetFacts(Section):
     fold: int | None = None
 
 
+class Member(Section):
+    """A network of an ensemble, and the SHA-256 of its two files."""
+
+    name: str
+    fold: int | None
+    seed: int
+    bundle_sha256: str
+    weights_sha256: str
+
+
 class Bundle(Section):
-    """Everything that prediction and reports need to know of a trained model."""
+    """Everything that prediction and reports need to know of a trained model.
+
+    An ensemble has ``members``; its ``weights_sha256`` are theirs, joined by ``+``, and its
+    ``config`` and ``plan`` are those of the first. ``mirror_axes`` is the test-time mirroring that
+    the operating point was chosen with; None: that of the configuration.
+    """
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, populate_by_name=True, protected_namespaces=()
@@ -63,6 +79,20 @@ class Bundle(Section):
     validation: dict[str, Any] | None = None
     weights_sha256: str
     priors_sha256: dict[str, str] = Field({})
+    mirror_axes: tuple[Axis, ...] | None = None
+    members: tuple[Member, ...] = ()
+
+    @model_validator(mode="after")
+    def _weights_are_those_of_the_members(self) -> Bundle:
+        joined = "+".join(member.weights_sha256 for member in self.members)
+        if self.members and self.weights_sha256 != joined:
+            raise ValueError("weights_sha256: expected those of the members, joined by +")
+        return self
+
+    @property
+    def mirrored(self) -> tuple[Axis, ...]:
+        """Axes of test-time mirroring that belong to the operating point."""
+        return self.config.predict.mirror_axes if self.mirror_axes is None else self.mirror_axes
 
     @property
     def outputs(self) -> int:
@@ -269,8 +299,14 @@ def load_network(folder: Path, bundle: Bundle):
     Raises
     ------
     ModelError
-        If the weights are missing, damaged, or belong to another network.
+        If the weights are missing, damaged, or belong to another network, or if the bundle is an
+        ensemble.
     """
+    if bundle.members:
+        raise ModelError(
+            f"{folder}: expected a bundle of one network; received an ensemble of "
+            f"{len(bundle.members)}. Give one of its members, such as {folder}/member-0."
+        )
     path = Path(folder) / _WEIGHTS
     try:
         content = path.read_bytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,23 +12,22 @@ from segpipe.data.layouts import Case, Dataset
 from segpipe.data.nifti import read_labels
 from segpipe.data.read import CaseReader
 from segpipe.errors import SegpipeError
-from segpipe.evaluate.operating_point import operating_curve, validation_tallies
 from segpipe.files import write_text
 from segpipe.model.bundle import Bundle, load_bundle
 from segpipe.observer import Observer
+from segpipe.pipeline.card import card_facts, write_card
 from segpipe.pipeline.evaluation import Evaluation
 from segpipe.pipeline.report import make_reports
+from segpipe.pipeline.scored_runs import ScoredRun, compare_runs, scored_run
+from segpipe.report.card import card_sections
 from segpipe.report.cohort import CasePicture, CohortInputs, cohort_report, pick_cases
+from segpipe.report.comparison import ComparisonInputs
 from segpipe.report.gallery import paint_picture
 
 PATIENT_REPORTS = 6
 """Patient reports that an evaluation brings along: its worst and best cases."""
 
-_LIMITS = (
-    "Trained on other cases than those counted here. The figures hold for cases like these; other "
-    "scanners, protocols and patients may give other results.",
-    "Sizes of regions depend on the operating point; regions below its minimum size are removed.",
-)
+_OPTIMISTIC = "The operating point was chosen on these cases, so their figures are optimistic."
 
 
 def publish_evaluation(
@@ -39,6 +39,7 @@ def publish_evaluation(
     observer: Observer,
     *,
     on_validation: bool,
+    baseline: ScoredRun | None = None,
 ) -> Path:
     """Write the cohort report and some patient reports; hand everything to the observer.
 
@@ -54,19 +55,24 @@ def publish_evaluation(
     observer : Observer
     on_validation : bool
         Whether the operating point was chosen on these very cases.
+    baseline : ScoredRun or None
+        A run on the same cases to compare with.
 
     Returns
     -------
     Path
         The cohort report.
     """
-    observer.metrics(evaluation.figures(), step=0)
+    figures = {f"scores/{name}": value for name, value in evaluation.figures().items()}
+    observer.metrics(figures, step=0)
     point = evaluation.choice.operating_point
     observer.metrics({"threshold": point.threshold, "min_size_mm3": point.min_size_mm3}, step=0)
     page = evaluation.folder / "cohort.html"
-    inputs = _inputs(evaluation, cases, dataset, config, load_bundle(bundle), on_validation)
+    described = load_bundle(bundle)
+    inputs = _inputs(evaluation, cases, dataset, config, described, on_validation, baseline)
     write_text(page, cohort_report(inputs))
     observer.artifact(page)
+    observer.artifact(write_card(bundle, evaluation.folder))
     for name in ("scores.json", "scores.csv", "components.parquet", "components.csv"):
         observer.artifact(evaluation.folder / name, "evaluation")
     if (evaluation.folder / "predict.json").is_file():
@@ -98,60 +104,62 @@ def _inputs(
     config: Config,
     bundle: Bundle,
     on_validation: bool,
+    baseline: ScoredRun | None,
 ) -> CohortInputs:
     choice = evaluation.choice
-    scored = [case.id for case in cases if case.id not in evaluation.failed]
     point = choice.operating_point
-    tallies = validation_tallies(evaluation.table, config.evaluate, scored, point)
-    curve = operating_curve(tallies) if scored else None
-    optimistic = (
-        "The operating point was chosen on these cases, so their figures are optimistic.",
-    )
+    found, excluded = _flow(dataset, cases)
+    validation = evaluation.validation_facts(config, len({case.patient for case in cases}))
+    facts = card_facts(bundle, {**validation, "which": _which(dataset, cases)})
+    optimistic = (_OPTIMISTIC,) if on_validation else ()
     return CohortInputs(
         name=config.name,
         reported=f"{datetime.now(UTC):%Y-%m-%d}",
-        found=len(cases),
-        excluded=(),
+        found=found,
+        excluded=excluded,
         document=evaluation.document,
-        curve=curve,
+        curve=evaluation.curve(config),
         threshold=point.threshold,
         min_size_mm3=point.min_size_mm3,
         chosen_by=choice.reason,
         certificate=choice.certificate_document,
+        steps=choice.steps,
+        gain=choice.gain,
         pictures=_pictures(evaluation, cases, config, dataset.channels[0]),
-        dataset=[
-            ("Dataset", dataset.name),
-            ("Channels", ", ".join(bundle.plan.channels)),
-            ("Labels", ", ".join(bundle.plan.labels)),
-            ("Training cases", str(bundle.dataset.training_cases)),
-            ("Evaluated", f"{len(scored)} cases of {len({c.patient for c in cases})} patients"),
-            ("SHA-256", bundle.dataset.digest),
-        ],
-        model=[
-            ("Network", f"{config.model.dimensions}-D {config.model.block} U-Net"),
-            ("Features", " – ".join(str(f) for f in config.model.features)),
-            ("Patch", " × ".join(str(p) for p in config.train.patch)),
-            ("Spacing", " × ".join(f"{s:.3g}" for s in bundle.plan.spacing_mm) + " mm"),
-            ("Steps", str(config.train.epochs * config.train.steps_per_epoch)),
-            ("Penalty on false-positive voxels", f"λ = {config.loss.voxel_count.weight:g}"),
-            ("Regions", ", ".join(bundle.plan.regions) or "none"),
-        ],
-        provenance=[
-            ("Bundle", bundle.name),
-            ("Weights, SHA-256", bundle.weights_sha256),
-            ("Configuration digest", bundle.config_digest),
-            ("Source revision", _revision(bundle)),
-            ("segpipe", bundle.segpipe),
-            ("Trained", bundle.created),
-        ],
-        limits=(*(optimistic if on_validation else ()), *_LIMITS),
+        card=card_sections(replace(facts, caveats=(*optimistic, *facts.caveats))),
+        baseline=None if baseline is None else _against(baseline, evaluation),
     )
 
 
-def _revision(bundle: Bundle) -> str:
-    if bundle.source_revision is None:
-        return "not recorded"
-    return bundle.source_revision + (", with changes" if bundle.dirty else "")
+def _against(baseline: ScoredRun, evaluation: Evaluation) -> ComparisonInputs:
+    """This evaluation (B) against the baseline (A)."""
+    mine = scored_run("this evaluation", evaluation.document, evaluation.table)
+    return ComparisonInputs(
+        reported=f"{datetime.now(UTC):%Y-%m-%d}",
+        document=compare_runs(baseline, mine),
+        rows_a=baseline.all_rows(),
+        rows_b=mine.all_rows(),
+    )
+
+
+def _flow(dataset: Dataset, cases: Sequence[Case]) -> tuple[int, list[tuple[str, str]]]:
+    """How many cases the dataset has, and who of them was not to be evaluated, with why."""
+    chosen = {case.id for case in cases}
+    known = {case.id for case in dataset.cases}
+    rest = len(known - chosen)
+    bare = [c.id for c in dataset.test_cases if c.id not in chosen and c.reference is None]
+    kept = sum(c.id not in chosen and c.reference is not None for c in dataset.test_cases)
+    why = "trained the model, or held out by another fold" if known & chosen else "not test cases"
+    excluded = [(f"{rest} cases", why)] if rest else []
+    if kept:
+        excluded.append((f"{kept} cases", "kept for testing"))
+    excluded += [(case, "test case without a reference") for case in bare]
+    return len(known) + len(dataset.test_cases), excluded
+
+
+def _which(dataset: Dataset, cases: Sequence[Case]) -> str:
+    test = {case.id for case in dataset.test_cases}
+    return "test cases" if test & {case.id for case in cases} else "held out from training"
 
 
 def _pictures(

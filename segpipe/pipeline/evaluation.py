@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,17 @@ from segpipe.config import Config, OperatingPoint
 from segpipe.data.layouts import Case
 from segpipe.errors import SegpipeError
 from segpipe.evaluate.froc import froc_by_label
-from segpipe.evaluate.operating_point import Choice, false_positive_chance
+from segpipe.evaluate.operating_point import (
+    Choice,
+    false_positive_chance,
+    operating_curve,
+    validation_tallies,
+)
 from segpipe.evaluate.settings import ScoreSettings
 from segpipe.evaluate.summary import score_document
 from segpipe.files import write_text
 from segpipe.pipeline.score_output import score_csv, write_table
+from segpipe.report.failures import failure_analysis, robustness
 
 FIGURES = (
     "dice",
@@ -58,8 +64,17 @@ class Evaluation:
     choice: Choice
     failed: dict[str, SegpipeError]
 
+    def curve(self, config: Config) -> pd.DataFrame | None:
+        """What other operating points would have given; None where no case was scored."""
+        rows = self.document["rows"]
+        scored = list(dict.fromkeys(row["case"] for row in rows if row["status"] == "scored"))
+        if not scored:
+            return None
+        point = self.choice.operating_point
+        return operating_curve(validation_tallies(self.table, config.evaluate, scored, point))
+
     def validation_facts(self, config: Config, patients: int) -> dict[str, Any]:
-        """What a bundle keeps of its validation."""
+        """What a bundle keeps of its validation; no case is named."""
         summary = self.document["summary"]
         point = self.choice.operating_point
         return {
@@ -74,6 +89,17 @@ class Evaluation:
                 for label, part in summary.items()
                 for row in part.get("by_size") or ()
             ],
+            "by_region": [
+                {"label": label, "region": region, **figures}
+                for label, part in summary.items()
+                for region, figures in (part.get("regions") or {}).items()
+            ],
+            "failure_analysis": self._failures(),
+            "robustness": robustness(
+                self.curve(config),
+                (point.threshold, point.min_size_mm3),
+                _groups(summary),
+            ),
             "false_positive_chance": [
                 {"label": label, **row}
                 for label in summary
@@ -82,8 +108,19 @@ class Evaluation:
                 )
             ],
             "operating_point": self.choice.reason,
+            "steps": list(self.choice.steps),
+            "gain": self.choice.gain,
             "certificate": self.choice.certificate_document,
         }
+
+    def _failures(self) -> list[str]:
+        rows, details = self.document["rows"], self.document["details"]
+        labels = list(self.document["summary"])
+        return [
+            f"{label}: {line}" if len(labels) > 1 else line
+            for label in labels
+            for line in failure_analysis(rows, details, label)
+        ]
 
     def figures(self) -> dict[str, float]:
         """Mean figures of every label for tracking, and the means over labels."""
@@ -98,6 +135,15 @@ class Evaluation:
                     value = part[name]["mean"] if part.get(name) else None
                     found[f"{label}.{name}"] = float("nan") if value is None else value
         return found
+
+
+def _groups(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Groups of every label; with several labels, their columns name them."""
+    return {
+        column if len(summary) == 1 else f"{column}, {label}": values
+        for label, part in summary.items()
+        for column, values in (part.get("groups") or {}).items()
+    }
 
 
 def pool(
@@ -129,7 +175,13 @@ def pool(
     details = [detail for part in parts for detail in part.document["details"]]
     table = pd.concat([part.table for part in parts], ignore_index=True)
     document = make_document(rows, details, cases, config, choice, table)
-    document["folds"] = [_point(part.choice) for part in parts]
+    document["folds"] = [
+        {
+            **_point(part.choice),
+            "cases": list(dict.fromkeys(r["case"] for r in part.document["rows"])),
+        }
+        for part in parts
+    ]
     failed = {case: error for part in parts for case, error in part.failed.items()}
     write_scores(folder, document, table)
     return Evaluation(folder, document, table, choice, failed)
@@ -166,6 +218,8 @@ def _point(choice: Choice) -> dict[str, Any]:
         **choice.operating_point.model_dump(),
         "reason": choice.reason,
         "figures": choice.figures,
+        "steps": list(choice.steps),
+        "gain": choice.gain,
         "certificate": choice.certificate_document,
     }
 

@@ -30,10 +30,17 @@ from segpipe.model.bundle import (
     slice_axis,
 )
 from segpipe.observer import Observer
+from segpipe.pipeline.card import write_card
 from segpipe.pipeline.cohort import publish_evaluation
 from segpipe.pipeline.evaluation import Evaluation
 from segpipe.pipeline.models import Loaded, bundle_folder, inference_network
-from segpipe.pipeline.prepare import Prepared, plan_for, prepare_cases, tell_failures
+from segpipe.pipeline.prepare import (
+    Prepared,
+    plan_for,
+    prepare_cases,
+    tell_failures,
+    tell_regions,
+)
 from segpipe.pipeline.priors import fold_priors
 from segpipe.pipeline.provenance import now, source
 from segpipe.pipeline.scoring import evaluate_cases
@@ -76,6 +83,7 @@ def train_fold(
                 case_id, "no reference", fix="Add the expert's mask, or leave the case out."
             )
     tell_failures(prepared.failed, observer)
+    tell_regions(prepared, observer)
     training = _usable(prepared, fold.train)
     if not training:
         raise DataError(dataset.root, "no training case could be prepared", fix="See above.")
@@ -91,8 +99,9 @@ def train_fold(
     if validation:
         chosen = choose_engine(config.predict.engine, device.kind, device.backend)
         run = make_engine(chosen, inference_network(network), config.predict.batch)
-        model = Model(bundle, run, config.predict.overlap, config.predict.batch)
-        loaded = Loaded((folder / "bundle",), (model,), device, chosen, priors)
+        settings = config.predict
+        model = Model(bundle, run, settings.overlap, settings.batch, settings.mirror_axes)
+        loaded = Loaded((folder / "bundle",), (bundle,), (model,), device, chosen, priors)
         evaluation = evaluate_cases(
             validation, dataset, config, loaded, folder / "validation", observer, given=None
         )
@@ -113,12 +122,14 @@ def train_fold(
 
 
 def store_validation(folder: Path, evaluation: Evaluation, config: Config, cases) -> None:
-    """Put the operating point and the validation figures into a bundle."""
+    """Put operating point, its choice and validation figures into a bundle, and write its card."""
     patients = len({case.patient for case in cases})
     bundle = load_bundle(folder)
     facts = evaluation.validation_facts(config, patients)
     point = evaluation.choice.operating_point
-    save_bundle(folder, bundle.model_copy(update={"operating_point": point, "validation": facts}))
+    chosen = {"operating_point": point, "mirror_axes": config.predict.mirror_axes}
+    save_bundle(folder, bundle.model_copy(update={**chosen, "validation": facts}))
+    write_card(folder)
 
 
 def _usable(prepared: Prepared, ids: tuple[str, ...]) -> list[PreparedCase]:
@@ -157,6 +168,7 @@ def _train(
             len(plan.labels),
             across,
             lambda net: make_engine("keras", inference_network(net), config.predict.batch),
+            observer.image,
         )
     progress = fit(
         network,
@@ -220,6 +232,7 @@ def _save(config, plan, digest_of_data, dataset, training, fold, network, folder
         priors_sha256=save_priors(folder / "bundle", priors),
     )
     save_bundle(folder / "bundle", bundle)
+    write_card(folder / "bundle")
     return bundle
 
 

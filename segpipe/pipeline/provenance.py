@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import platform
 import subprocess
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 
 import segpipe
@@ -32,6 +34,14 @@ def source() -> Source:
 def now() -> str:
     """Time of the day in UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def environment() -> str:
+    """Python, operating system and every installed package with its version; a line for each."""
+    packages = {(d.name or "").lower(): d.version for d in metadata.distributions()}
+    lines = [f"{name}=={version}" for name, version in sorted(packages.items()) if name]
+    system = f"{platform.system()} {platform.release()} {platform.machine()}"
+    return "\n".join([f"# Python {platform.python_version()}, {system}", *lines, ""])
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

@@ -64,6 +64,8 @@ def case_facts(record: CaseRecord, folder: Folder, now: str) -> dict[str, Any]:
     point = f"threshold {settings.threshold:g}, minimum size {settings.min_size_mm3:g} mm³"
     if settings.core_threshold is not None:
         point += f", core {settings.core_threshold:g}"
+    if settings.largest_only:
+        point += ", largest region only"
     validation, missing = _validation(folder)
     unknown = "not recorded"
     provenance = (
@@ -74,6 +76,8 @@ def case_facts(record: CaseRecord, folder: Folder, now: str) -> dict[str, Any]:
         ("Weights, SHA-256", bundle.weights_sha256 or unknown),
         ("Configuration digest", bundle.config_digest or unknown),
         ("Operating point", f"{point}, {settings.connectivity}-connected"),
+        ("Point chosen by", _reason(folder.bundle) or unknown),
+        ("Networks, axes mirrored", _networks(bundle.networks, settings.mirror_axes)),
         ("Engine, device", ", ".join(filter(None, (document.engine, document.device))) or unknown),
         ("Predicted", document.created),
     )
@@ -91,6 +95,14 @@ def case_facts(record: CaseRecord, folder: Folder, now: str) -> dict[str, Any]:
             for name, channel in zip(names, record.channels, strict=False)
         ),
     }
+
+
+def _reason(bundle: dict[str, Any] | None) -> str | None:
+    return ((bundle or {}).get("validation") or {}).get("operating_point")
+
+
+def _networks(count: int | None, mirrored: Sequence[str]) -> str:
+    return f"{'not recorded' if count is None else count}; {', '.join(mirrored) or 'none'}"
 
 
 def _validation(folder: Folder) -> tuple[Validation | None, str]:
@@ -185,6 +197,8 @@ def _lesions(
             ),
             in_plane_diameter_mm=diameters[part.id],
             implausible=part.region in astray,
+            probability_std=part.probability_std,
+            member_share=part.member_share,
         )
         for part in record.components or ()
     )

@@ -20,9 +20,11 @@ from segpipe.files import write_text
 from segpipe.observer import Observer, Together
 from segpipe.pipeline.evaluation import Evaluation
 from segpipe.pipeline.fold import train_fold
+from segpipe.pipeline.folds import conclude_folds
 from segpipe.pipeline.prepare import chosen_fold
 from segpipe.pipeline.provenance import now, source
 from segpipe.pipeline.runs import RunFolder, find_run
+from segpipe.pipeline.tracked import FOLD_LINKS, Origin, settings_of
 
 
 @dataclass(frozen=True)
@@ -34,11 +36,20 @@ class Experiment:
     dataset_digest: str
     device: Device
 
+    @property
+    def origin(self) -> Origin:
+        """What its numbers come from."""
+        return Origin.here(self.config, self.dataset, self.dataset_digest, self.device.describe())
+
+    def params(self) -> dict[str, Any]:
+        """Parameters of every run of it."""
+        return {**settings_of(self.config), **self.device.to_params()}
+
 
 def run_train(
     config: Config, fold: int | Literal["all"] | None, resume: str | None, observer: Observer
 ) -> bool:
-    """Train one fold, or all of them.
+    """Train one fold, or all of them; all of them are then cross-validated and put together.
 
     Parameters
     ----------
@@ -89,6 +100,8 @@ def run_train(
                 failed |= bool(entry["failed"])
                 continue
             failed |= _train_and_track(experiment, one, run, tracking, observer)
+    if len(wanted) == len(folds) > 1:
+        failed |= conclude_folds(config, len(folds), run, observer)
     return failed
 
 
@@ -167,7 +180,7 @@ def _same_configuration(config: Config, run: RunFolder) -> None:
     """Refuse to resume with settings that would give other weights."""
     path = run.path / "config.yaml"
     before = parse(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
-    unimportant = {"output": config.output, "tracking": config.tracking}
+    unimportant = {"output": config.output, "tracking": config.tracking, "card": config.card}
     before = before.model_copy(update=unimportant)
     loading = {"workers": config.train.workers, "memory_mb": config.train.memory_mb}
     before = before.model_copy(update={"train": before.train.model_copy(update=loading)})
@@ -227,12 +240,13 @@ class _MlflowTracking(_Tracking):
         config = self.experiment.config
         earlier = run.record()["folds"].get(str(fold.index), {}).get("run_id")
         name = f"fold {fold.index}, seed {config.train.seed}"
-        tags = _tags(self.experiment, f"Fold {fold.index} of {config.name}.")
+        note = f"Fold {fold.index} of {config.name}, seed {config.train.seed}: one network."
+        origin = self.experiment.origin
         with self.store.run(
-            config.name, name, run_id=earlier, parent=self.run_id, tags=tags
+            config.name, name, run_id=earlier, parent=self.run_id, tags=origin.tags(note)
         ) as nested:
-            _describe_run(nested, self.experiment)
-            nested.params({"fold": fold.index})
+            nested.params({**self.experiment.params(), "fold": fold.index})
+            origin.describe(nested, note, FOLD_LINKS)
             yield [nested], nested.run_id
 
     def finish(
@@ -247,8 +261,11 @@ class _MlflowTracking(_Tracking):
         folds = [entry.get("figures", {}) for entry in run.record()["folds"].values()]
         done = [figures for figures in folds if figures]
         if done:
-            means = {key: float(np.mean([f[key] for f in done])) for key in done[0]}
+            means = {f"scores/{key}": float(np.mean([f[key] for f in done])) for key in done[0]}
             self.parent.metrics(means, step=len(done))
+        page = run.fold(fold.index) / "validation" / "cohort.html"
+        if page.is_file():
+            self.parent.artifact(page, f"fold-{fold.index}")
         if not config.tracking.register_model:
             return
         from segpipe.tracking import register
@@ -271,29 +288,15 @@ def _tracking(experiment: Experiment, run: RunFolder | None) -> Iterator[_Tracki
     store = Store(config.output)
     cases = (*experiment.dataset.cases, *experiment.dataset.test_cases)
     store.identifiers.add([case.id for case in cases] + [case.patient for case in cases])
-    tags = _tags(experiment, f"Training of {config.name} on {experiment.dataset.name}.")
-    earlier = None if run is None else run.id
-    with store.run(config.name, f"{config.name} training", run_id=earlier, tags=tags) as parent:
-        _describe_run(parent, experiment)
-        yield _MlflowTracking(experiment, store, parent)
-
-
-def _describe_run(tracked: Any, experiment: Experiment) -> None:
-    from segpipe.tracking import flatten
-
-    config, dataset = experiment.config, experiment.dataset
-    unimportant = ("output", "tracking.", "train.workers", "train.memory_mb")
-    params = {k: v for k, v in flatten(config).items() if not k.startswith(unimportant)}
-    tracked.params({**params, **experiment.device.to_params()})
-    tracked.dataset(dataset.name, experiment.dataset_digest, len(dataset.cases))
-    tracked.log_text(dump(config), "config.yaml")
-
-
-def _tags(experiment: Experiment, note: str) -> dict[str, str]:
-    from segpipe.tracking import standard_tags
-
-    code = source()
-    tags = standard_tags(
-        note, revision=code.revision, dirty=code.dirty, device=experiment.device.describe()
+    origin = experiment.origin
+    note = (
+        f"Training of {config.name} on {experiment.dataset.name}. Its folds are nested runs; "
+        "`scores/…` are means over the folds that are done."
     )
-    return {**tags, "config.sha256": digest(experiment.config)}
+    earlier = None if run is None else run.id
+    with store.run(
+        config.name, f"{config.name} training", run_id=earlier, tags=origin.tags(note)
+    ) as parent:
+        parent.params(experiment.params())
+        origin.describe(parent, note, {"cohort reports of the folds": ""})
+        yield _MlflowTracking(experiment, store, parent)

@@ -1,6 +1,13 @@
 """From scans to the grid and the intensities that the network sees, kept in a cache."""
 
-from segpipe.prepare.case import PreparedCase, image_key, open_case, prepare_case, regions_key
+from segpipe.prepare.case import (
+    PreparedCase,
+    image_key,
+    open_case,
+    prepare_case,
+    regions_key,
+    volume_digest,
+)
 from segpipe.prepare.fingerprint import CaseGrid, Fingerprint, fingerprint, measure_grids
 from segpipe.prepare.image import PreparedImage, prepare_volume
 from segpipe.prepare.intensity import ChannelIntensities
@@ -23,4 +30,5 @@ __all__ = [
     "prepare_case",
     "prepare_volume",
     "regions_key",
+    "volume_digest",
 ]

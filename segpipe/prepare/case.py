@@ -117,7 +117,7 @@ def regions_key(
         If a region is not the plan's.
     """
     names = _present(region_maps, plan)
-    maps = [[name, _volume_digest(region_maps[name])] for name in names]
+    maps = [[name, volume_digest(region_maps[name])] for name in names]
     return _digest({"image": image, "regions": maps, "flags": list(flags)})
 
 
@@ -302,7 +302,8 @@ def _digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _volume_digest(volume: Volume) -> str:
+def volume_digest(volume: Volume) -> str:
+    """SHA-256 of voxels, their type and their affine."""
     array = np.ascontiguousarray(volume.array)
     head = json.dumps([array.dtype.str, array.shape, volume.affine.tolist()])
     return hashlib.sha256(head.encode() + array.data.cast("B")).hexdigest()

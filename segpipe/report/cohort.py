@@ -9,9 +9,18 @@ from typing import Any
 import pandas as pd
 
 from segpipe.report import figures
+from segpipe.report.card import NOT_RECORDED, Section
 from segpipe.report.cohort_label import FIGURES, GROUPED, cpm_at, label_view
+from segpipe.report.comparison import (
+    MOST_LESIONS,
+    ComparisonInputs,
+    LabelComparison,
+    comparison_views,
+)
 from segpipe.report.page import render
 from segpipe.report.slices import Picture
+from segpipe.report.steps import FIGURES as STEP_FIGURES
+from segpipe.report.steps import gain_rows, step_rows
 
 EXTREMES = 3
 
@@ -48,7 +57,8 @@ class CohortInputs:
         Date, as it is to be printed.
     found : int
         Cases of the dataset before exclusion.
-    excluded : sequence of (case, reason)
+    excluded : sequence of (who, reason)
+        A case, or how many.
     document : mapping
         Of :func:`segpipe.evaluate.score.score_document`: settings, rows, summary, details.
     curve : DataFrame or None
@@ -59,11 +69,15 @@ class CohortInputs:
         Why that point, in a sentence.
     certificate : mapping or None
         What was, or could be, certified; ``adopted`` says which.
+    steps : sequence of mapping
+        Of post-processing, with gain and cost of each (:mod:`segpipe.evaluate.steps`).
+    gain : mapping or None
+        Of all of them together, by label, in cases that had no say in them.
     pictures : sequence of CasePicture
-    dataset, model, provenance : sequence of (str, str)
-        Facts to print.
-    limits : sequence of str
-        Known failure modes and what was not tested.
+    card : sequence of Section
+        Of the dataset and the model.
+    baseline : ComparisonInputs or None
+        A baseline (A) against what is reported (B).
     """
 
     name: str
@@ -76,11 +90,11 @@ class CohortInputs:
     min_size_mm3: float
     chosen_by: str = ""
     certificate: Mapping[str, Any] | None = None
+    steps: Sequence[Mapping[str, Any]] = ()
+    gain: Mapping[str, Mapping[str, Any]] | None = None
     pictures: Sequence[CasePicture] = ()
-    dataset: Sequence[tuple[str, str]] = ()
-    model: Sequence[tuple[str, str]] = ()
-    provenance: Sequence[tuple[str, str]] = ()
-    limits: Sequence[str] = ()
+    card: Sequence[Section] = ()
+    baseline: ComparisonInputs | None = None
 
 
 def pick_cases(
@@ -148,12 +162,24 @@ def cohort_report(inputs: CohortInputs) -> str:
                 for name, block in inputs.document["summary"].items()
             ],
             "grouped": [FIGURES[name][0] for name in GROUPED],
+            "steps": step_rows(inputs.steps),
+            "gain": gain_rows(inputs.gain),
+            "step_figures": list(STEP_FIGURES.values()),
             "froc": figures.froc(points, chosen) if points else None,
+            "compared": _compared(inputs.baseline),
+            "few": MOST_LESIONS,
+            "missing": NOT_RECORDED,
             "scores": {(row["case"], row["label"]): row for row in rows},
             "rule": inputs.document["settings"]["rule"],
             "connectivity": inputs.document["settings"]["connectivity"],
         },
     )
+
+
+def _compared(baseline: ComparisonInputs | None) -> list[LabelComparison]:
+    if baseline is None:
+        return []
+    return comparison_views(baseline.document, baseline.rows_a, baseline.rows_b)
 
 
 def _curve(

@@ -46,7 +46,8 @@ class Chart:
     alt: str
 
 
-def _chart(draw: Callable[[Axes], None], alt: str, height: float = 3.1) -> Chart:
+def draw_chart(draw: Callable[[Axes], None], alt: str, height: float = 3.1) -> Chart:
+    """Draw on axes of 4.9 inches by ``height``; ``alt`` says in words what is to be seen."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.9, height), layout="constrained")
         draw(figure.add_subplot())
@@ -115,7 +116,7 @@ def froc(
             f" The operating point, threshold {chosen[0]:g}, has {number(chosen[2])} sensitivity "
             f"with {number(chosen[1], 1)} false-positive regions per scan."
         )
-    return _chart(draw, alt)
+    return draw_chart(draw, alt)
 
 
 def sensitivity_by_size(bins: Sequence[Mapping[str, Any]]) -> Chart | None:
@@ -141,7 +142,7 @@ def sensitivity_by_size(bins: Sequence[Mapping[str, Any]]) -> Chart | None:
         + (f"{c['detected']} of {c['lesions']}" if c["lesions"] else "no lesion")
         for c in bins
     ]
-    return _chart(draw, f"Lesions found by size. {'; '.join(parts)}.")
+    return draw_chart(draw, f"Lesions found by size. {'; '.join(parts)}.")
 
 
 def _bin(cell: Mapping[str, Any]) -> str:
@@ -172,7 +173,7 @@ def false_positives(
 
     parts = [f"{n}: {number(m)}" for n, m in zip(names, means, strict=True)]
     height = max(2.0, 0.9 + 0.36 * len(names))
-    return _chart(draw, f"Mean false-positive regions per scan. {'; '.join(parts)}.", height)
+    return draw_chart(draw, f"Mean false-positive regions per scan. {'; '.join(parts)}.", height)
 
 
 def bland_altman(pairs: Sequence[tuple[float, float]]) -> Chart | None:
@@ -220,7 +221,7 @@ def bland_altman(pairs: Sequence[tuple[float, float]]) -> Chart | None:
         f"Bland–Altman plot of {count(len(pairs), 'scan')}: bias {volume(bias)}, 95 % limits of "
         f"agreement {volume(bias - spread)} to {volume(bias + spread)}."
     )
-    return _chart(draw, alt)
+    return draw_chart(draw, alt)
 
 
 def share(part: int, of: int) -> str:

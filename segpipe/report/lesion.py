@@ -31,6 +31,11 @@ class Lesion:
         Longest diameter within one slice.
     implausible : bool
         It lies mainly outside the named anatomical regions.
+    probability_std : float or None
+        Standard deviation of its probability over the members of the ensemble, mean over its
+        voxels; None where the members were not compared.
+    member_share : float or None
+        Share of the members that find it by themselves.
     """
 
     id: int
@@ -44,6 +49,8 @@ class Lesion:
     chance: Chance | None = None
     in_plane_diameter_mm: float | None = None
     implausible: bool = False
+    probability_std: float | None = None
+    member_share: float | None = None
 
 
 def implausible_regions(

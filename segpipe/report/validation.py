@@ -165,7 +165,8 @@ def read_validation(
     bundle : mapping or None
         Content of ``bundle.json``; None when it was not found.
     settings : mapping
-        Of the predictions: threshold and min_size_mm3.
+        Of the predictions: threshold, min_size_mm3 and, where they are used, core_threshold,
+        largest_only and mirror_axes.
     weights_sha256 : str or None
         Of the weights that made the predictions.
 
@@ -182,15 +183,17 @@ def read_validation(
     if not part:
         return None, "this bundle was not validated"
     point = bundle.get("operating_point") or {}
-    for name in ("threshold", "min_size_mm3", "core_threshold"):
-        measured, used = point.get(name), settings.get(name)
-        if measured is None and used is None and name == "core_threshold":
-            continue
-        if measured is None or used is None or not math.isclose(measured, used, abs_tol=1e-9):
-            return None, (
-                f"validation was measured at {_point(point)}; "
-                f"this prediction was made at {_point(settings)}"
-            )
+    if not _same_point(point, settings):
+        return None, (
+            f"validation was measured at {_point(point)}; "
+            f"this prediction was made at {_point(settings)}"
+        )
+    axes, used_axes = bundle.get("mirror_axes"), settings.get("mirror_axes")
+    if axes is not None and set(axes) != set(used_axes or ()):
+        return None, (
+            f"validation was measured with {_mirroring(axes)}; "
+            f"this prediction was made with {_mirroring(used_axes or ())}"
+        )
     certificate = part.get("certificate") or {}
     return (
         Validation(
@@ -208,6 +211,18 @@ def read_validation(
     )
 
 
+def _same_point(measured: Mapping[str, Any], used: Mapping[str, Any]) -> bool:
+    if bool(measured.get("largest_only")) != bool(used.get("largest_only")):
+        return False
+    for name in ("threshold", "min_size_mm3", "core_threshold"):
+        mine, theirs = measured.get(name), used.get(name)
+        if mine is None and theirs is None and name == "core_threshold":
+            continue
+        if mine is None or theirs is None or not math.isclose(mine, theirs, abs_tol=1e-9):
+            return False
+    return True
+
+
 def _refusal(certificate: Mapping[str, Any]) -> str | None:
     if not certificate or certificate.get("threshold") is not None:
         return None
@@ -220,7 +235,13 @@ def _point(point: Mapping[str, Any]) -> str:
         return "an operating point that is not recorded"
     core = point.get("core_threshold")
     also = "" if core is None else f", core {core:g}"
+    if point.get("largest_only"):
+        also += ", largest region only"
     return f"threshold {threshold:g} and minimum size {size:g} mm³{also}"
+
+
+def _mirroring(axes: Sequence[str]) -> str:
+    return f"mirroring along {', '.join(sorted(axes))}" if axes else "no mirroring"
 
 
 def _within(value: float, low: float | None, high: float | None, *, closed: bool = False) -> bool:

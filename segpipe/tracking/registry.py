@@ -33,6 +33,7 @@ with quiet():
     from mlflow.types import Schema, TensorSpec
 
 CHAMPION = "champion"
+ENSEMBLE = "ensemble"
 _METRIC_TAG = "metric."
 _URI = re.compile(r"models:/(?P<name>[A-Za-z0-9_-]+)(?:@(?P<alias>[\w-]+)|/(?P<version>\d+))")
 
@@ -97,8 +98,30 @@ def register(
     return Registered(number, champion, reason)
 
 
+def register_ensemble(store: Store, name: str, bundle: Path, run_id: str) -> int:
+    """Copy an ensemble into the registry and give it the alias ``ensemble``.
+
+    It never is the champion by itself: no case of its dataset was held out from all members, so it
+    has no figure to be compared by.
+
+    Parameters
+    ----------
+    store, name, bundle, run_id
+        As in :func:`register`.
+
+    Returns
+    -------
+    int
+        The version.
+    """
+    made = register(store, name, bundle, run_id, "out_of_fold", math.nan)
+    with store.lock(), quiet():
+        store.client.set_registered_model_alias(name, ENSEMBLE, str(made.version))
+    return made.version
+
+
 def update_bundles(store: Store, name: str, bundle: Path) -> list[int]:
-    """Give the registered versions of the same weights the description of a bundle.
+    """Give the registered versions of the same weights the description of a bundle, and its card.
 
     An evaluation chooses the operating point anew; without this, ``models:/NAME@champion`` would
     go on predicting at the old one.
@@ -118,6 +141,7 @@ def update_bundles(store: Store, name: str, bundle: Path) -> list[int]:
     """
     text = (Path(bundle) / "bundle.json").read_text(encoding="utf-8")
     weights = json.loads(text)["weights_sha256"]
+    card = Path(bundle) / "model-card.html"
     updated = []
     with store.lock(), quiet():
         for version in store.client.search_model_versions(f"name = '{name}'"):
@@ -126,6 +150,8 @@ def update_bundles(store: Store, name: str, bundle: Path) -> list[int]:
                 continue
             if json.loads(path.read_text(encoding="utf-8"))["weights_sha256"] == weights:
                 write_text(path, text)
+                if card.is_file():
+                    write_text(path.with_name(card.name), card.read_text(encoding="utf-8"))
                 updated.append(int(version.version))
     return sorted(updated)
 

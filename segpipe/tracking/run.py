@@ -13,6 +13,7 @@ from typing import TypeVar
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
+import numpy as np
 from pydantic import BaseModel
 
 import segpipe
@@ -42,7 +43,7 @@ class Run:
 
     Attributes
     ----------
-    run_id : str
+    run_id, experiment_id : str
     folder : Path
         The run's artifacts on disk.
     """
@@ -51,6 +52,7 @@ class Run:
         self, client: MlflowClient, run: MlflowRun, identifiers: Identifiers, *, resumed: bool
     ) -> None:
         self.run_id: str = run.info.run_id
+        self.experiment_id: str = run.info.experiment_id
         self.folder = local_path(run.info.artifact_uri)
         self._client = client
         self._identifiers = identifiers
@@ -118,6 +120,16 @@ class Run:
         ]
         for batch in _batches(new, _METRICS_PER_BATCH):
             self._client.log_batch(self.run_id, metrics=batch)
+
+    def image(self, name: str, pixels: np.ndarray, step: int) -> None:
+        """A picture at a step, beside the curves of the same step: (H, W, 3) uint8.
+
+        A resumed run leaves out the pictures that it has already.
+        """
+        key = _name(self._identifiers.hide(name)).replace("/", "_")
+        if self._resumed and any((self.folder / "images").glob(f"{key}%step%{step}%*")):
+            return
+        self._client.log_image(self.run_id, pixels, key=key, step=step)
 
     def progress(self, done: int, total: int, text: str = "") -> None:
         """Nothing: progress is for terminals."""

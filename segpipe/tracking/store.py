@@ -14,6 +14,7 @@ from segpipe.errors import ConfigError, ModelError
 from segpipe.tracking.privacy import Identifiers
 from segpipe.tracking.quiet import quiet
 from segpipe.tracking.run import Run
+from segpipe.tracking.view import describe_experiment
 
 with quiet():
     from mlflow import MlflowClient
@@ -97,9 +98,8 @@ class Store:
             if found is None:
                 location = (self.artifacts / name).as_uri()
                 tags = {"mlflow.experimentKind": "custom_model_development"}
-                return self.client.get_experiment(
-                    self.client.create_experiment(name, location, tags)
-                )
+                made = self.client.create_experiment(name, location, tags)
+                found = self.client.get_experiment(made)
         if found.lifecycle_stage == "deleted":
             raise ConfigError(
                 f"experiment {name}: expected an active one; received one that was deleted in "
@@ -110,6 +110,7 @@ class Store:
                 f"{self.output}: expected the store where it was made; its experiment {name} keeps "
                 f"artifacts in {found.artifact_location}. Move it back, or set another output."
             )
+        describe_experiment(self.client, found)
         return found
 
     @contextmanager
@@ -203,6 +204,14 @@ class Store:
         self.client.set_tag(run.run_id, "error", text)
         run.log_text("".join(traceback.format_exception(error)), "error.txt")
         self.client.set_terminated(run.run_id, "KILLED" if interrupted else "FAILED")
+
+    def newest_experiment(self) -> str | None:
+        """Id of the experiment whose run began last; None where there is no run."""
+        homes = [found.experiment_id for found in self.client.search_experiments()]
+        newest = self.client.search_runs(
+            homes, max_results=1, order_by=["attributes.start_time DESC"]
+        )
+        return newest[0].info.experiment_id if newest else None
 
     def runs(self, prefix: str = "", limit: int = 50) -> list[FoundRun]:
         """Runs of all experiments whose id begins with ``prefix``, newest first."""

@@ -18,9 +18,9 @@ from typing import IO
 
 from segpipe.errors import ConfigError, ModelError
 from segpipe.tracking.store import Store, existing_store
+from segpipe.tracking.view import first_page
 
-_READY_SECONDS = 60.0
-_FIRST_PAGE = "/#/experiments?workflowType=machine_learning"  # else MLflow opens for chat bots
+_READY_SECONDS = 180.0  # a busy machine imports MLflow for a minute
 
 
 def serve_ui(output: Path, port: int = 5000, host: str = "127.0.0.1") -> None:
@@ -38,9 +38,8 @@ def serve_ui(output: Path, port: int = 5000, host: str = "127.0.0.1") -> None:
     with tempfile.TemporaryFile("w+") as log, _server(store, port, host, log) as server:
         try:
             _wait_until_ready(server, host, port, log)
-            print(
-                f"MLflow: http://{_address(host)}:{port}{_FIRST_PAGE} (Ctrl-C ends it)", flush=True
-            )
+            page = first_page(store.newest_experiment())
+            print(f"MLflow: http://{_address(host)}:{port}{page} (Ctrl-C ends it)", flush=True)
             server.wait()
         except KeyboardInterrupt:
             return

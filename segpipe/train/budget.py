@@ -27,7 +27,6 @@ MEASURED = (4, 20)
 MEASURING = 0.02
 """Share of the budget after which no further step is measured beyond the fewest."""
 
-
 _LATEST = 10  # looks at the clock that make the latest speed
 
 

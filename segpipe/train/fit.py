@@ -34,8 +34,8 @@ from segpipe.train.trainer import Trainer
 class Validate(Protocol):
     """Whole volumes, predicted and scored."""
 
-    def __call__(self, network: Any) -> Mapping[str, float]:
-        """Figures; that which ``train.monitor`` names is among them."""
+    def __call__(self, network: Any, epoch: int) -> Mapping[str, float]:
+        """Figures after an epoch; that which ``train.monitor`` names is among them."""
 
     def sample(self, network: Any) -> float:
         """Do a part of the work; returns its share of the whole, in (0, 1]."""
@@ -116,7 +116,7 @@ def fit(
         last = fitting.done >= fitting.total
         due = bool(settings.validate_every) and epoch % settings.validate_every == 0
         if validate is not None and (due or last):
-            figures = _validate(fitting, validate)
+            figures = _validate(fitting, validate, epoch)
             logs |= {f"val_{name}": value for name, value in figures.items()}
             if _improved(progress, figures[settings.monitor], epoch) and settings.keep == "best":
                 with trainer.averaged():
@@ -207,10 +207,10 @@ def _keep_to_budget(fitting: Fitting, epoch: int | None) -> bool:
     return True
 
 
-def _validate(fitting: Fitting, validate: Validate) -> dict[str, float]:
+def _validate(fitting: Fitting, validate: Validate, epoch: int) -> dict[str, float]:
     started = None if fitting.budget is None else fitting.budget.clock()
     with fitting.trainer.averaged():
-        figures = dict(validate(fitting.trainer.network))
+        figures = dict(validate(fitting.trainer.network, epoch))
     if fitting.budget is not None and started is not None:
         fitting.budget.saw(validation=fitting.budget.clock() - started)
     return figures

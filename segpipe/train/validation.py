@@ -13,6 +13,7 @@ from segpipe.config import Config
 from segpipe.lesions.classes import class_map
 from segpipe.lesions.components import label_components
 from segpipe.lesions.limits import Limits
+from segpipe.lesions.paint import paint
 from segpipe.lesions.reference import find_lesions
 from segpipe.lesions.view import make_view
 from segpipe.metrics.detection import f1_of, lesion_sensitivity, tally_of
@@ -20,6 +21,7 @@ from segpipe.metrics.overlap import count_voxels, dice
 from segpipe.predict.engines import Engine
 from segpipe.predict.window import predict_volume
 from segpipe.prepare import PreparedCase
+from segpipe.train.overlays import overlay
 
 SCORES = ("dice", "lesion_sensitivity", "lesion_f1")
 COUNTS = ("false_positive_regions", "false_positive_voxels")
@@ -44,6 +46,8 @@ class Validation:
         2-D networks: the axis across the slices.
     make_engine : callable
         Network to engine; called once for a network that is validated again and again.
+    show : callable, optional
+        Gets a name, a picture and the epoch, for the first ``tracking.overlays`` cases.
     """
 
     def __init__(
@@ -53,16 +57,18 @@ class Validation:
         classes: int,
         slice_axis: int | None,
         make_engine: Callable[[Any], Engine],
+        show: Callable[[str, np.ndarray, int], None] | None = None,
     ) -> None:
         self.cases = cases
         self.config = config
         self.classes = classes
         self.slice_axis = slice_axis
         self.make_engine = make_engine
+        self.show = show
         self._known: list[tuple[Any, Engine]] = []
 
-    def __call__(self, network: Any) -> Figures:
-        """Mean figures over all cases.
+    def __call__(self, network: Any, epoch: int = 0) -> Figures:
+        """Mean figures over all cases, and pictures of the first ones.
 
         Returns
         -------
@@ -72,18 +78,22 @@ class Validation:
             case. Both of every anatomical region, as ``false_positive_regions/NAME``: means over
             the cases that have the region, else nan.
         """
-        return self.figures(network, self.cases)
+        return self.figures(network, self.cases, epoch)
 
-    def figures(self, network: Any, cases: Sequence[PreparedCase]) -> Figures:
-        """The same over the given cases."""
+    def figures(
+        self, network: Any, cases: Sequence[PreparedCase], epoch: int | None = None
+    ) -> Figures:
+        """The same over the given cases; pictures only with an epoch."""
         scores: list[Figures] = []
         counts: list[Figures] = []
-        for case in cases:
-            of_classes, of_case = _figures(
+        for number, case in enumerate(cases):
+            of_classes, of_case, painted = _figures(
                 case, self._predict(network, case), self.config, self.classes
             )
             scores += of_classes
             counts.append(of_case)
+            if epoch is not None and number < self.config.tracking.overlays:
+                self._picture(number, case, painted, epoch)
         places = [region.name for region in self.config.anatomy.regions]
         by_place = [f"{count}/{place}" for place in places for count in COUNTS]
         return _means(SCORES, scores) | _means([*COUNTS, *by_place], counts)
@@ -94,6 +104,14 @@ class Validation:
         middle = int(np.argsort(voxels)[len(voxels) // 2])
         self.figures(network, [self.cases[middle]])
         return voxels[middle] / sum(voxels)
+
+    def _picture(self, number: int, case: PreparedCase, painted: np.ndarray, epoch: int) -> None:
+        if self.show is None:
+            return
+        reference = _is_lesion(np.asarray(case.reference))
+        image = np.asarray(case.image[..., 0])
+        pixels = overlay(image, reference, painted, np.array(case.spacing_mm))
+        self.show(f"validation case {number + 1}", pixels, epoch)
 
     def _predict(self, network: Any, case: PreparedCase) -> np.ndarray:
         if not self._known or self._known[0][0] is not network:
@@ -108,10 +126,14 @@ class Validation:
         )
 
 
+def _is_lesion(reference: np.ndarray) -> np.ndarray:
+    return (reference > 0) & (reference != IGNORE)
+
+
 def _figures(
     case: PreparedCase, probabilities: np.ndarray, config: Config, classes: int
-) -> tuple[list[Figures], Figures]:
-    """Scores of every class of a case, and what was found wrongly in all of them together."""
+) -> tuple[list[Figures], Figures, np.ndarray]:
+    """Scores of every class of a case, what was found wrongly in all of them, and a painted map."""
     point = config.predict.operating_point
     limits = Limits.of(config.evaluate, point)
     reference = np.asarray(case.reference)
@@ -120,6 +142,7 @@ def _figures(
     regions = {name: maps[..., i] for i, name in enumerate(case.region_names)}
     scores: list[Figures] = []
     total: dict[str, float] = {}
+    painted = np.zeros(reference.shape, np.uint8)
     for k in range(1, classes + 1):
         truth = reference == k
         lesions = find_lesions(truth, limits)
@@ -143,10 +166,11 @@ def _figures(
                 "lesion_f1": f1_of(counts),
             }
         )
+        painted = np.maximum(painted, paint(lesions.labels, labels, counts.matching))
         homes = [view.prediction.region[i - 1] for i in counts.matching.false_positives]
         wrong = _wrong(homes, mask & ~truth, regions)
         total = {name: total.get(name, 0.0) + value for name, value in wrong.items()}
-    return scores, total
+    return scores, total, painted
 
 
 def _wrong(homes: Sequence[str], voxels: np.ndarray, regions: Mapping[str, np.ndarray]) -> Figures:

@@ -1,6 +1,9 @@
 """A synthetic scan with blobs, and the inputs of a report on it."""
 
+import shutil
 from dataclasses import replace
+from html.parser import HTMLParser
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -116,3 +119,99 @@ def many(inputs):
     """A case with 150 lesions."""
     lesions = tuple(lesion(n, 2.0 / n, label="ab"[n % 2]) for n in range(1, 151))
     return replace(inputs, lesions=lesions, gallery=None, gallery_missing="not asked for")
+
+
+CONTRAST = """
+const parse = c => (c.match(/[\\d.]+/g) || []).map(Number);
+const light = c => [0, 1, 2].map(i => c[i] / 255)
+  .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+  .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+const ground = e => {
+  for (; e; e = e.parentElement) {
+    const c = parse(getComputedStyle(e).backgroundColor);
+    if (c.length === 3 || c[3] > 0) return c;
+  }
+  return [255, 255, 255];
+};
+const poor = [];
+for (const e of document.querySelectorAll("main *, header *")) {
+  const own = [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim());
+  if (!own || e.closest("svg") || e.offsetParent === null) continue;
+  const pair = [light(parse(getComputedStyle(e).color)), light(ground(e))].sort((a, b) => b - a);
+  const ratio = (pair[0] + 0.05) / (pair[1] + 0.05);
+  if (ratio < 4.5) poor.push([e.textContent.trim().slice(0, 40), ratio]);
+}
+return poor;
+"""
+"""Texts whose contrast with their ground is below the 4.5 of WCAG 2.1 AA."""
+
+
+class _Structure(HTMLParser):
+    """What a screen reader needs: levels of headings, scopes, alternative texts, ids."""
+
+    def __init__(self):
+        super().__init__()
+        self.levels, self.faults, self.ids, self.named = [], [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        known = dict(attrs)
+        if tag in ("h1", "h2", "h3", "h4", "h5", "h6"):
+            self.levels.append(int(tag[1]))
+        if tag == "th" and known.get("scope") not in ("col", "row"):
+            self.faults.append("th without scope")
+        if tag == "img" and not known.get("alt"):
+            self.faults.append("img without alt")
+        if "id" in known:
+            self.ids.append(known["id"])
+        self.named += (known.get("aria-labelledby") or "").split()
+
+
+@pytest.fixture(scope="session")
+def check_structure():
+    def check(html):
+        found = _Structure()
+        found.feed(html)
+        jumps = [b for a, b in pairwise(found.levels) if b > a + 1]
+        assert found.levels[0] == 1
+        assert found.levels.count(1) == 1
+        assert jumps == []
+        assert found.faults == []
+        assert len(set(found.ids)) == len(found.ids)
+        assert set(found.named) <= set(found.ids)
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def check_in_browser(tmp_path_factory):
+    """Opens a page from disk: no error, no request, enough contrast, no sideways scrolling."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    program = next(filter(None, map(shutil.which, names)), None)
+    driver = shutil.which("chromedriver")
+    if not (program and driver):
+        pytest.skip("Chromium and chromedriver are missing")
+    webdriver = pytest.importorskip("selenium.webdriver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = program
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1200,1600"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    service = webdriver.ChromeService(executable_path=driver)
+    chrome = webdriver.Chrome(options=options, service=service)
+
+    def check(html):
+        page = tmp_path_factory.mktemp("page") / "page.html"
+        page.write_text(html, encoding="utf-8")
+        chrome.get_log("performance")
+        chrome.get(page.as_uri())
+        assert chrome.get_log("browser") == []
+        asked = [entry["message"] for entry in chrome.get_log("performance")]
+        assert not [m for m in asked if "requestWillBeSent" in m and '"url":"http' in m]
+        images = "return [...document.images].every(i => i.naturalWidth > 0)"
+        assert chrome.execute_script(images)
+        assert chrome.execute_script(CONTRAST) == []
+        wide = "return document.documentElement.scrollWidth - window.innerWidth"
+        assert chrome.execute_script(wide) <= 0
+
+    yield check
+    chrome.quit()

@@ -6,10 +6,13 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
+from segpipe.evaluate.compare import compare_rows
 from segpipe.evaluate.settings import ScoreSettings
 from segpipe.evaluate.summary import failed_row, score_document
 from segpipe.report import figures
+from segpipe.report.card import Entry, Section
 from segpipe.report.cohort import CasePicture, CohortInputs, cohort_report, pick_cases
+from segpipe.report.comparison import ComparisonInputs
 from segpipe.report.gallery import paint_picture
 
 SPACE = "\N{NO-BREAK SPACE}"
@@ -91,7 +94,12 @@ def inputs(scan):
             CasePicture("d", "lesion", "worst", paint_picture(image, components, "FLAIR")),
             CasePicture("c", "lesion", "best", None),
         ],
-        dataset=[("Name", "MS")],
+        card=[
+            Section(
+                "Training data",
+                (Entry("Data", facts=(("Name", "MS"),)), Entry("Reference standard")),
+            )
+        ],
     )
 
 
@@ -116,6 +124,25 @@ def test_flow_table_and_cases_in_words(inputs):
     assert "Threshold 0.5, minimum size 10 mm³: highest mean lesion F1." in words
     assert "d worst 4 false positive, 2 missed, 3 of 5 found; F1 0.40, Dice 0.30" in words
     assert "Picture not computed: the scan could not be read." in words
+    assert "Training data Data Name MS Reference standard Not recorded." in words
+    assert "Against the baseline" not in words
+
+
+def test_a_baseline_is_compared_case_by_case(inputs):
+    better = [row(c, w, 0, 0.9, 0.8) for c, w in zip("abcd", (0, 1, 0, 1), strict=True)]
+    document = {
+        "labels": compare_rows(ROWS, better),
+        "lesions": {"lesion": None},
+        "false_positives": {"lesion": {"by_size": [], "by_region": []}},
+    }
+    against = ComparisonInputs("2026-02-01", document, ROWS, better)
+    words = text(cohort_report(replace(inputs, baseline=against)))
+    assert "Against the baseline A is the baseline, B is this evaluation." in words
+    assert "False-positive regions per scan 4 2.25 0.50 -1.75" in words
+    assert (
+        "4 cases of 4 patients scored in both runs; 1 in one only, or failed in one, and left out."
+        in words
+    )
 
 
 def test_certificate_curve_and_groups_are_told(inputs):
@@ -137,6 +164,39 @@ def test_certificate_curve_and_groups_are_told(inputs):
     words = text(cohort_report(replace(inputs, certificate={**refused, "adopted": False})))
     assert "Certificate: not certified: 6 are too few." in words
     assert "CPM" not in words
+
+
+def test_steps_of_post_processing_tell_gain_cost_and_verdict(inputs):
+    figure = {"before": 0.5, "after": 0.75, "difference": 0.25, "ci95": [0.1, 0.4], "cases": 3}
+    undefined = {**dict.fromkeys(figure), "cases": 0}
+    effect = {
+        "lesion_f1": figure,
+        "lesion_sensitivity": {**figure, "ci95": None},
+        "false_positive_regions": figure,
+        "dice": undefined,
+        "lesions_lost": 2,
+        "lesions_gained": 1,
+        "false_positives_removed": 9,
+        "false_positives_added": 0,
+    }
+    step = {
+        "step": "core_threshold",
+        "from": None,
+        "to": 0.75,
+        "adopted": True,
+        "reason": "mean lesion F1 0.5 → 0.75",
+        "labels": {"<b>": effect},
+    }
+    other = {**step, "step": "largest_only", "from": False, "to": True, "adopted": False}
+    told = text(cohort_report(replace(inputs, steps=[step, other], gain={"<b>": effect})))
+    assert "Core threshold none → 0.75" in told
+    assert "Largest region only no → yes" in told
+    assert "not adopted: mean lesion F1 0.5 → 0.75" in told
+    assert told.count("0.50 → 0.75 (+0.10 to +0.40)") == 2 * 3
+    assert told.count("2 lost, 1 gained; 9 removed, 0 added") == 3
+    assert "no case had a say in its own" in told
+    assert "not computed" in told
+    assert "Post-processing" not in text(cohort_report(inputs))
 
 
 def test_charts_say_in_words_what_they_show(inputs):
@@ -198,3 +258,12 @@ def test_charts_are_well_formed_repeatable_and_hold_their_labels():
     assert figures.false_positives(["a"], [None], [None]) is None
     assert figures.froc([(0.5, 1.0, float("nan"))], None) is None
     assert figures.sensitivity_by_size([{"lesions": 0, "detected": 0}]) is None
+
+
+def test_structure_is_that_of_a_document(check_structure, inputs):
+    check_structure(cohort_report(inputs))
+
+
+@pytest.mark.browser
+def test_opens_quietly_and_is_legible(check_in_browser, inputs):
+    check_in_browser(cohort_report(inputs))

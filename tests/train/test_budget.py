@@ -90,7 +90,7 @@ def test_a_steady_machine_shortens_nothing_and_fills_the_time(step, epoch, every
     total = machine.plan()
     assert machine.run() == total
     assert machine.shortened == 0
-    assert machine.budget.elapsed <= AIM * 600
+    assert machine.budget.elapsed <= AIM * 600 * (1 + 1e-9)  # sums of steps are rounded
     assert machine.budget.elapsed > AIM * 600 - step - saving - (scoring if every else 0) - 1e-6
     assert progress(machine.budget, total) == 1
 

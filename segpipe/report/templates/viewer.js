@@ -47,7 +47,7 @@
     byId("viewer").classList.add("on"); // the canvas needs its size before it is drawn on
     viewer = new niivue.Niivue({
       logLevel: "error", isRadiologicalConvention: true, sliceType: PLANES.all, multiplanarLayout: 3,
-      multiplanarShowRender: 0, tileMargin: 12, crosshairWidth: 0.5, crosshairWidthUnit: "mm",
+      multiplanarShowRender: 0, tileMargin: 12, crosshairWidth: 1, crosshairWidthUnit: "mm",
       crosshairGap: 8, crosshairColor: [0.55, 0.85, 0.55, 0.9], showAllOrientationMarkers: true,
       fontColor: [1, 1, 1, 1], scrollRequiresFocus: true, dragAndDropEnabled: false,
       loadingText: "", viewModeHotKey: "", clipPlaneHotKey: "", cycleClipPlaneHotKey: "",

@@ -1,0 +1,274 @@
+"""Runs that were scored, read back to be compared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pydantic import ValidationError
+
+from segpipe.errors import DataError
+from segpipe.evaluate.compare import compare_rows
+from segpipe.evaluate.paired import (
+    Point,
+    false_positive_groups,
+    found_lesions,
+    lesion_groups,
+    pair_lesions,
+)
+from segpipe.evaluate.settings import ScoreSettings
+from segpipe.evaluate.summary import SCHEMA
+from segpipe.evaluate.table import component_table
+
+_SCORES = "scores.json"
+_SAME = ("rule", "connectivity", "min_size_mm3", "tolerance_mm")
+
+
+@dataclass(frozen=True)
+class ScoredRun:
+    """Scores of a set of cases.
+
+    Parameters
+    ----------
+    name : str
+        What the user calls it.
+    settings : mapping
+        Of the first document.
+    rows, details : mapping of (case, label) to mapping
+    patients : mapping of str to str
+        Case id to patient, as far as known.
+    points : mapping of str to Point
+        Case id to the point that it was scored at.
+    table : DataFrame
+        Of components; empty where none was written.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    rows: Mapping[tuple[str, str], Mapping[str, Any]]
+    details: Mapping[tuple[str, str], Mapping[str, Any]]
+    patients: Mapping[str, str]
+    points: Mapping[str, Point]
+    table: pd.DataFrame = field(repr=False)
+
+    def all_rows(self) -> list[dict[str, Any]]:
+        """Rows; scored ones with their details."""
+        return [
+            {**row, **(self.details.get(key, {}) if row["status"] == "scored" else {})}
+            for key, row in self.rows.items()
+        ]
+
+    def scored_details(self, label: str) -> list[Mapping[str, Any]]:
+        """Details of one label that have bins of size."""
+        return [d for (_, one), d in self.details.items() if one == label and d.get("by_size")]
+
+
+def scored_run(name: str, document: Mapping[str, Any], table: pd.DataFrame) -> ScoredRun:
+    """A run from one document of scores and its table of components."""
+    settings = document["settings"]
+    cases = [row["case"] for row in document["rows"]]
+    points = dict.fromkeys(cases, _point(settings))
+    for fold in document.get("folds") or ():
+        own = {**settings, **fold, "removal_size_mm3": fold["min_size_mm3"]}
+        points |= dict.fromkeys(fold.get("cases") or (), _point(own))
+    return ScoredRun(
+        name=name,
+        settings=settings,
+        rows={(row["case"], row["label"]): row for row in document["rows"]},
+        details={(d["case"], d["label"]): d for d in document.get("details") or () if "case" in d},
+        patients=document.get("patients") or {},
+        points=points,
+        table=table,
+    )
+
+
+def _point(settings: Mapping[str, Any]) -> Point:
+    return Point(
+        settings.get("threshold", 0.5),
+        settings.get("removal_size_mm3", 0.0),
+        settings.get("core_threshold"),
+    )
+
+
+def read_scored_run(name: str, store: Path) -> ScoredRun:
+    """Read a run.
+
+    Parameters
+    ----------
+    name : str
+        A scores.json (of evaluate or ``score --json``), a folder that holds one or several, or
+        the id of a run under ``store``.
+    store : Path
+
+    Raises
+    ------
+    DataError
+        If there are no scores, or a case is scored twice.
+    """
+    paths = _find(name, store)
+    parts = [scored_run(name, _document(path), _table(path)) for path in paths]
+    rows: dict[tuple[str, str], Mapping[str, Any]] = {}
+    for part in parts:
+        for key, row in part.rows.items():
+            if key in rows:
+                raise DataError(
+                    name,
+                    f"case {key[0]} is scored twice",
+                    expected="one row per case and label",
+                    fix=f"Name the {_SCORES} that you mean.",
+                )
+            rows[key] = row
+    return ScoredRun(
+        name=name,
+        settings=parts[0].settings,
+        rows=rows,
+        details={key: detail for part in parts for key, detail in part.details.items()},
+        patients={case: owner for part in parts for case, owner in part.patients.items()},
+        points={case: point for part in parts for case, point in part.points.items()},
+        table=pd.concat([part.table for part in parts], ignore_index=True),
+    )
+
+
+def compare_runs(a: ScoredRun, b: ScoredRun) -> dict[str, Any]:
+    """Everything that is known of the difference of two runs; ready for JSON.
+
+    Returns
+    -------
+    dict
+        ``a``, ``b`` (names and where they were scored), ``labels`` (of
+        :func:`segpipe.evaluate.compare.compare_rows`), and per label ``lesions`` (of
+        :func:`segpipe.evaluate.paired.lesion_groups`, with ``differing``: the lesions that only
+        one run found; None without tables of components) and ``false_positives``.
+
+    Raises
+    ------
+    DataError
+        If the two were counted by different rules, or against different references.
+    """
+    for key in _SAME:
+        if a.settings.get(key) != b.settings.get(key):
+            raise DataError(
+                b.name,
+                f"counted with another {key}",
+                expected=f"{a.settings.get(key)} as {a.name}",
+                received=str(b.settings.get(key)),
+                fix="Score both with the same settings.",
+            )
+    patients = {**a.patients, **b.patients}
+    labels = compare_rows(a.all_rows(), b.all_rows(), patients=patients)
+    lesions = _lesions(a, b)
+    return {
+        "schema": 1,
+        "a": a.name,
+        "b": b.name,
+        "points": {run: _points(one) for run, one in (("a", a), ("b", b))},
+        "labels": labels,
+        "lesions": {label: _label_lesions(lesions, label, patients) for label in labels},
+        "false_positives": {
+            label: false_positive_groups(a.scored_details(label), b.scored_details(label), patients)
+            for label in labels
+        },
+    }
+
+
+def _points(run: ScoredRun) -> list[dict[str, Any]]:
+    """The different points of a run."""
+    return [vars(point) for point in dict.fromkeys(run.points.values())]
+
+
+def _lesions(a: ScoredRun, b: ScoredRun) -> pd.DataFrame | None:
+    if a.table.empty or b.table.empty:
+        return None
+    found = [found_lesions(run.table, _settings(run), run.points) for run in (a, b)]
+    if any(one.empty for one in found):
+        return None
+    return pair_lesions(found[0], found[1], b.name)
+
+
+def _settings(run: ScoredRun) -> ScoreSettings:
+    try:
+        return ScoreSettings.model_validate(run.settings)
+    except ValidationError as error:
+        raise DataError(
+            run.name,
+            "unknown settings of scoring",
+            expected=f"those of schema {SCHEMA}",
+            received=f"{error.errors()[0]['msg']} at {error.errors()[0]['loc']}",
+            fix="Score again with this version.",
+        ) from error
+
+
+def _label_lesions(
+    lesions: pd.DataFrame | None, label: str, patients: Mapping[str, str]
+) -> dict[str, Any] | None:
+    if lesions is None or not (lesions["label"] == label).any():
+        return None
+    mine = lesions[lesions["label"] == label]
+    differing = mine[mine["outcome"].isin(["only_a", "only_b"])]
+    rows = differing.sort_values("size_mm3", ascending=False).drop(columns="label")
+    return {
+        **lesion_groups(mine, patients),
+        "differing": json.loads(rows.to_json(orient="records")),
+    }
+
+
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        rows = [(row["case"], row["label"], row["status"]) for row in document["rows"]]
+        if not rows or not isinstance(document["settings"], dict):
+            raise KeyError("rows")
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            path,
+            "no scores",
+            expected="what segpipe evaluate or segpipe score --json wrote",
+            received=repr(error),
+            fix="Give a scores.json.",
+        ) from error
+    return document
+
+
+def _table(path: Path) -> pd.DataFrame:
+    """The table of components beside scores.json; empty where there is none."""
+    file = path.parent / "components.parquet"
+    if not file.is_file():
+        return component_table(())
+    try:
+        return pd.read_parquet(file)
+    except (OSError, ValueError) as error:
+        raise DataError(
+            file,
+            "no table of components",
+            expected="what segpipe evaluate or segpipe score --components wrote",
+            received=str(error),
+            fix="Remove the file to compare without it, or score again.",
+        ) from error
+
+
+def _find(name: str, store: Path) -> list[Path]:
+    path = Path(name)
+    if path.is_file():
+        return [path]
+    folders = [path] if path.is_dir() else sorted(Path(store).glob(f"*/**/{name}*/"))
+    for folder in folders:
+        if (folder / _SCORES).is_file():
+            return [folder / _SCORES]
+        if (folder / "pooled" / _SCORES).is_file():
+            return [folder / "pooled" / _SCORES]
+        found = sorted(folder.glob(f"fold-*/validation/{_SCORES}")) or sorted(
+            folder.glob(f"*/{_SCORES}")
+        )
+        if found:
+            return found
+    raise DataError(
+        name,
+        "no scores",
+        expected=f"a {_SCORES}, a folder that holds one, or a run's id under {store}",
+        received="none",
+        fix="Run segpipe evaluate, or segpipe score --json.",
+    )

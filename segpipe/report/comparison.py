@@ -1,0 +1,314 @@
+"""Two runs on the same cases, as a page: what differs, how surely, in which lesions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+from segpipe.evaluate.compare import HIGHER_IS_BETTER, LOWER_IS_BETTER
+from segpipe.report import comparison_figures as figures
+from segpipe.report.cohort_label import FIGURES
+from segpipe.report.figures import Chart
+from segpipe.report.page import render
+from segpipe.report.wording import interval, number, region_name, size_range
+
+HEADLINES = ("false_positive_regions", "lesion_sensitivity", "lesion_f1", "dice")
+"""Figures that are told in words and drawn case by case."""
+
+MOST_LESIONS = 15
+MOST_CASES = 10
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class ComparisonInputs:
+    """All that a comparison tells.
+
+    Parameters
+    ----------
+    reported : str
+        Date, as it is to be printed.
+    document : mapping
+        What ``segpipe compare --json`` writes.
+    rows_a, rows_b : sequence of mapping
+        Rows of the two runs.
+    """
+
+    reported: str
+    document: Mapping[str, Any]
+    rows_a: Rows
+    rows_b: Rows
+
+
+@dataclass(frozen=True)
+class GroupRow:
+    """A group of lesions, or of false-positive regions, ready to print."""
+
+    name: str
+    cells: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LabelComparison:
+    """One label's part, ready to print.
+
+    Parameters
+    ----------
+    name : str
+    pairs, unpaired, patients : int
+    headlines : list of str
+    table : list of (title, cases, a, b, difference, interval, better)
+    charts : list of (title, caption, Chart or None)
+    lesions : list of GroupRow or None
+        All, by size and by region; None without tables of components.
+    differing : list of tuple of str
+        The largest lesions that only one run found.
+    differing_total : int
+    false_by_size, false_by_region : list of GroupRow
+    changed : list of (case, a, b, difference)
+        Cases whose false-positive regions differ most.
+    """
+
+    name: str
+    pairs: int
+    unpaired: int
+    patients: int
+    headlines: list[str]
+    table: list[tuple[str, str, str, str, str, str, str]]
+    charts: list[tuple[str, str, Chart | None]]
+    lesions: list[GroupRow] | None
+    differing: list[tuple[str, str, str, str, str]]
+    differing_total: int
+    false_by_size: list[GroupRow]
+    false_by_region: list[GroupRow]
+    changed: list[tuple[str, str, str, str]]
+
+
+def comparison_report(inputs: ComparisonInputs) -> str:
+    """The comparison as one self-contained HTML page.
+
+    Parameters
+    ----------
+    inputs : ComparisonInputs
+
+    Returns
+    -------
+    str
+    """
+    document = inputs.document
+    return render(
+        "comparison.html.j2",
+        {
+            "report": inputs,
+            "title": "Comparison of two runs",
+            "labels": comparison_views(document, inputs.rows_a, inputs.rows_b),
+            "runs": [
+                (f"Run {run.upper()}", _short(document[run]), _points(document["points"][run]))
+                for run in ("a", "b")
+            ],
+            "few": MOST_LESIONS,
+        },
+    )
+
+
+def comparison_views(
+    document: Mapping[str, Any], rows_a: Rows, rows_b: Rows
+) -> list[LabelComparison]:
+    """Every label of a comparison, ready to print; parameters as :class:`ComparisonInputs`."""
+    return [
+        _label_view(
+            label,
+            block,
+            document["lesions"][label],
+            document["false_positives"][label],
+            _paired(rows_a, rows_b, label),
+        )
+        for label, block in document["labels"].items()
+    ]
+
+
+def _paired(rows_a: Rows, rows_b: Rows, label: str) -> dict[str, tuple[Mapping, Mapping]]:
+    first, second = (
+        {r["case"]: r for r in rows if r["label"] == label and r["status"] == "scored"}
+        for rows in (rows_a, rows_b)
+    )
+    return {case: (first[case], second[case]) for case in first if case in second}
+
+
+def _label_view(
+    label: str,
+    block: Mapping[str, Any],
+    lesions: Mapping[str, Any] | None,
+    wrong: Mapping[str, Any],
+    pairs: Mapping[str, tuple[Mapping, Mapping]],
+) -> LabelComparison:
+    shown = {n: block[n] for n in FIGURES if (block.get(n) or {}).get("difference") is not None}
+    differing = lesions["differing"] if lesions else []
+    return LabelComparison(
+        name=label,
+        pairs=block["pairs"],
+        unpaired=block["unpaired"],
+        patients=block["patients"],
+        headlines=[_headline(name, shown[name]) for name in HEADLINES if name in shown],
+        table=[_row(name, figure) for name, figure in shown.items()],
+        charts=_charts(shown, pairs),
+        lesions=None if lesions is None else _lesion_rows(lesions),
+        differing=[_lesion(row) for row in differing[:MOST_LESIONS]],
+        differing_total=len(differing),
+        false_by_size=[_false_row(group) for group in wrong["by_size"]],
+        false_by_region=[_false_row(group) for group in wrong["by_region"]],
+        changed=_changed(pairs),
+    )
+
+
+def _signed(value: float | None, digits: int) -> str:
+    """A difference with its sign; one that is not 0 never reads as 0."""
+    text = number(value, digits)
+    return f"+{text}" if value is not None and value > 0 and text[0] not in "<>" else text
+
+
+def _headline(name: str, figure: Mapping[str, Any]) -> str:
+    title, digits = FIGURES[name]
+    difference = _signed(figure["difference"], digits)
+    if figure["ci95"] is None:
+        return f"{title}: {difference}. No interval: fewer than two patients."
+    limits = interval(figure["ci95"], digits)
+    verdict = {
+        "a": "Run A is better.",
+        "b": "Run B is better.",
+        None: "No difference shown: the interval includes 0.",
+    }[figure["better"]]
+    return f"{title}: {difference} (95 % interval {limits}). {verdict}"
+
+
+def _row(name: str, figure: Mapping[str, Any]) -> tuple[str, str, str, str, str, str, str]:
+    title, digits = FIGURES[name]
+    return (
+        title,
+        str(figure["cases"]),
+        number(figure["mean_a"], digits),
+        number(figure["mean_b"], digits),
+        _signed(figure["difference"], digits),
+        interval(figure["ci95"], digits) or "not computed",
+        {"a": "A", "b": "B", None: _undecided(name)}[figure["better"]],
+    )
+
+
+def _undecided(name: str) -> str:
+    return "undecided" if name in HIGHER_IS_BETTER | LOWER_IS_BETTER else "not judged"
+
+
+def _charts(
+    shown: Mapping[str, Mapping[str, Any]], pairs: Mapping[str, tuple[Mapping, Mapping]]
+) -> list[tuple[str, str, Chart | None]]:
+    shares = [name for name in shown if name in HIGHER_IS_BETTER]
+    lines = "Dots: mean difference. Lines: 95 % bootstrap intervals over patients."
+    charts: list[tuple[str, str, Chart | None]] = [
+        (
+            "Differences of the scores",
+            f"{lines} To the right of 0, B is better.",
+            figures.differences(
+                [FIGURES[name][0] for name in shares],
+                [shown[name]["difference"] for name in shares],
+                [shown[name]["ci95"] for name in shares],
+                "score",
+            ),
+        )
+    ]
+    for name in HEADLINES:
+        values = [(a.get(name), b.get(name)) for a, b in pairs.values()]
+        known = [(float(a), float(b)) for a, b in values if a is not None and b is not None]
+        lower = name in LOWER_IS_BETTER
+        where = "Below" if lower else "Above"
+        charts.append(
+            (
+                f"{FIGURES[name][0]}, case by case",
+                f"Each mark is a case. {where} the dashed line B is better (blue circles); orange "
+                "squares: A is better; grey diamonds: equal.",
+                figures.scatter(known, FIGURES[name][0], lower_is_better=lower),
+            )
+        )
+    return charts
+
+
+def _group_name(group: Mapping[str, Any]) -> str:
+    if "low_mm3" in group:
+        return size_range(group["low_mm3"], group["high_mm3"])
+    return region_name(group["name"]) or ""
+
+
+def _lesion_rows(lesions: Mapping[str, Any]) -> list[GroupRow]:
+    groups = [*lesions["all"], *lesions["by_size"]]
+    if [group["name"] for group in lesions["by_region"]] != ["none"]:
+        groups += lesions["by_region"]
+    return [
+        GroupRow(
+            "all lesions" if group.get("name") == "all" else _group_name(group),
+            (
+                *(str(group[k]) for k in ("lesions", "both", "only_a", "only_b", "neither")),
+                _signed(group["difference"], 3),
+                interval(group["ci95"], 3) or "not computed",
+            ),
+        )
+        for group in groups
+    ]
+
+
+def _lesion(row: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
+    return (
+        row["case"],
+        str(row["component"]),
+        region_name(row["region"]) or "",
+        number(row["size_mm3"], 0),
+        "A" if row["outcome"] == "only_a" else "B",
+    )
+
+
+def _false_row(group: Mapping[str, Any]) -> GroupRow:
+    return GroupRow(
+        _group_name(group),
+        (
+            number(group["mean_a"]),
+            number(group["mean_b"]),
+            _signed(group["difference"], 2),
+            interval(group["ci95"]) or "not computed",
+        ),
+    )
+
+
+def _changed(
+    pairs: Mapping[str, tuple[Mapping, Mapping]],
+) -> list[tuple[str, str, str, str]]:
+    counts = {
+        case: (a["false_positive_regions"], b["false_positive_regions"])
+        for case, (a, b) in pairs.items()
+    }
+    most = sorted(counts, key=lambda case: (-abs(counts[case][1] - counts[case][0]), case))
+    return [
+        (
+            case,
+            str(counts[case][0]),
+            str(counts[case][1]),
+            f"{counts[case][1] - counts[case][0]:+d}",
+        )
+        for case in most[:MOST_CASES]
+        if counts[case][0] != counts[case][1]
+    ]
+
+
+def _short(name: str) -> str:
+    """The end of a path: the folders above can name people."""
+    return "/".join(PurePath(name).parts[-4:])
+
+
+def _points(points: Sequence[Mapping[str, Any]]) -> str:
+    """The operating points of a run, in words."""
+    texts = [
+        f"threshold {point['threshold']:g}, {point['removal_size_mm3']:g} mm³" for point in points
+    ]
+    if len(texts) > 1:
+        return f"{len(texts)} operating points, one for each fold: {'; '.join(texts)}"
+    return texts[0] if texts else "operating point not recorded"

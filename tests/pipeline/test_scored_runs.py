@@ -1,0 +1,116 @@
+"""Runs read back from disk and compared: lesions, folds, pages, refusals."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from segpipe.errors import DataError
+from segpipe.evaluate.score import score_labels, tabulate
+from segpipe.evaluate.settings import ScoreSettings
+from segpipe.evaluate.summary import score_document
+from segpipe.evaluate.table import component_table
+from segpipe.pipeline.compare import run_compare
+from segpipe.pipeline.scored_runs import compare_runs, read_scored_run, scored_run
+from segpipe.volume import Volume
+
+
+def line(*values):
+    return Volume(np.array(values, np.float32).reshape(-1, 1, 1), np.eye(4))
+
+
+REFERENCE = Volume(line(1, 1, 0, 1, 0, 1, 0, 0).array.astype(np.uint8), np.eye(4))
+WEAK = (0.9, 0.9, 0, 0.3, 0, 0.3, 0, 0.9)  # finds one lesion above 0.5, three above 0.25
+STRONG = (0, 0.9, 0, 0.9, 0, 0.3, 0, 0)
+
+
+def run_folder(folder, maps, threshold=0.5, folds=None, table=True):
+    """What ``segpipe evaluate`` leaves of some cases."""
+    settings = ScoreSettings(threshold=threshold, bootstrap=20)
+    rows, details, views = [], [], []
+    for case, values in maps.items():
+        own = settings.model_copy(update={"threshold": (folds or {}).get(case, threshold)})
+        (scored,) = score_labels(case, REFERENCE, line(*values), {"lesion": 1}, own)
+        rows.append(scored.row)
+        details.append(scored.detail)
+        views += tabulate(case, REFERENCE, line(*values), {"lesion": 1}, own, (0.25, 0.5))
+    document = score_document(settings, rows, details)
+    document["folds"] = [
+        {"threshold": value, "min_size_mm3": 0.0, "core_threshold": None, "cases": [case]}
+        for case, value in (folds or {}).items()
+    ]
+    folder.mkdir(parents=True)
+    (folder / "scores.json").write_text(json.dumps(document))
+    if table:
+        component_table(views).to_parquet(folder / "components.parquet", index=False)
+    return folder
+
+
+def test_lesions_of_two_runs_are_paired(tmp_path):
+    a = run_folder(tmp_path / "a", {"p": WEAK, "q": WEAK})
+    b = run_folder(tmp_path / "b", {"p": STRONG, "q": WEAK})
+    page, figures = tmp_path / "page.html", tmp_path / "figures.json"
+    console = Console(file=io.StringIO(), width=160)
+    run_compare(str(a), str(b), tmp_path, console, json=figures, html=page)
+    document = json.loads(figures.read_text())
+    (all_lesions,) = document["lesions"]["lesion"]["all"]
+    assert [all_lesions[k] for k in ("lesions", "both", "only_a", "only_b", "neither")] == [
+        6, 2, 0, 1, 3
+    ]  # fmt: skip
+    (only,) = document["lesions"]["lesion"]["differing"]
+    assert (only["case"], only["component"], only["outcome"]) == ("p", 2, "only_b")
+    assert document["labels"]["lesion"]["false_positive_regions"]["difference"] == -0.5
+    smallest = document["false_positives"]["lesion"]["by_size"][0]
+    assert (smallest["mean_a"], smallest["mean_b"]) == (1.0, 0.5)
+    assert "Lesions that only one of them found" in page.read_text()
+    assert str(tmp_path.parent) not in page.read_text()
+
+
+def test_every_case_is_taken_at_the_point_of_its_fold(tmp_path):
+    a = run_folder(tmp_path / "a", {"p": WEAK, "q": WEAK})
+    b = run_folder(tmp_path / "b", {"p": WEAK, "q": WEAK}, folds={"q": 0.25})
+    compared = compare_runs(read_scored_run(str(a), tmp_path), read_scored_run(str(b), tmp_path))
+    differing = compared["lesions"]["lesion"]["differing"]
+    assert {(one["case"], one["outcome"]) for one in differing} == {("q", "only_b")}
+    assert len(differing) == 2
+    assert [point["threshold"] for point in compared["points"]["b"]] == [0.5, 0.25]
+    # the rows say the same
+    gained = compared["labels"]["lesion"]["detected_lesions"]["difference"]
+    assert gained == len(differing) / 2
+
+
+def test_without_a_table_lesions_are_not_paired(tmp_path):
+    a = run_folder(tmp_path / "a", {"p": WEAK})
+    b = run_folder(tmp_path / "b", {"p": WEAK}, table=False)
+    compared = compare_runs(read_scored_run(str(a), tmp_path), read_scored_run(str(b), tmp_path))
+    assert compared["lesions"] == {"lesion": None}
+    (b / "components.parquet").write_bytes(b"no parquet")
+    with pytest.raises(DataError, match="no table of components"):
+        read_scored_run(str(b), tmp_path)
+
+
+def test_other_references_and_other_rules_are_refused(tmp_path):
+    a = read_scored_run(str(run_folder(tmp_path / "a", {"p": WEAK})), tmp_path)
+    larger = a.table.assign(size_mm3=a.table["size_mm3"] * 2, voxels=a.table["voxels"] * 2)
+    document = json.loads((tmp_path / "a" / "scores.json").read_text())
+    with pytest.raises(DataError, match="against the same references"):
+        compare_runs(a, scored_run("b", document, larger))
+    other = {**document, "settings": {**document["settings"], "rule": "iou:0.5"}}
+    with pytest.raises(DataError, match="counted with another rule"):
+        compare_runs(a, scored_run("b", other, a.table))
+    unknown = {**document, "settings": {**document["settings"], "new": 1}}
+    with pytest.raises(DataError, match="unknown settings of scoring"):
+        compare_runs(a, scored_run("b", unknown, a.table))
+
+
+def test_folds_of_a_training_are_one_run_and_no_case_counts_twice(tmp_path):
+    for fold, case in enumerate("pq"):
+        run_folder(tmp_path / "run" / f"fold-{fold}" / "validation", {case: WEAK})
+    run = read_scored_run(str(tmp_path / "run"), tmp_path)
+    assert [case for case, _ in run.rows] == ["p", "q"]
+    assert set(run.table["case"]) == {"p", "q"}
+    run_folder(tmp_path / "run" / "fold-2" / "validation", {"p": WEAK})
+    with pytest.raises(DataError, match="case p is scored twice"):
+        read_scored_run(str(tmp_path / "run"), tmp_path)
