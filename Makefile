@@ -18,12 +18,14 @@ SAMPLES := data_samples/dataset.json
 PREDICTIONS := runs/predictions/samples
 JUDGES := .venv-oracle
 JUDGES_INSTALLED := $(JUDGES)/.installed
+PEERS := .venv-peers
+PEERS_INSTALLED := $(PEERS)/.installed
 
-.PHONY: help setup samples train evaluate report ui test test-jax lint imports bench oracle study \
-  gallery clean
+.PHONY: help setup samples train evaluate report ui test test-jax lint imports bench \
+  bench-accuracy oracle study ablation gallery clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo 'CONFIG=FILE (now $(CONFIG)) and ARGS="..." reach the command behind a target.'
 
 setup: $(INSTALLED) ## create .venv with the locked versions
@@ -63,17 +65,23 @@ lint: setup imports ## style, types and import layers
 bench: setup ## our benchmarks: a table, and JSON
 	$(BIN)/python -m benchmarks $(ARGS)
 
+bench-accuracy: setup $(PEERS_INSTALLED) ## train beside nnU-Net what is missing: hours; ARGS=--tables does not
+	$(BIN)/python -m benchmarks.accuracy $(ARGS)
+
 oracle: setup $(JUDGES_INSTALLED) ## our scores beside those of other programs, in their own environment
 	$(BIN)/python -m benchmarks.oracle $(ARGS)
 
 study: setup samples ## train what the study of the penalties lacks, then its tables
 	$(BIN)/python -m benchmarks.study $(ARGS)
 
+ablation: setup samples ## train what the ablation of the defaults lacks, then its tables
+	$(BIN)/python -m benchmarks.ablation $(ARGS)
+
 gallery: setup samples ## photograph reports and MLflow into docs/img; needs Chromium
 	$(BIN)/python -m benchmarks.gallery $(ARGS)
 
 clean: ## remove the virtual environments, caches and build files; runs and data stay
-	rm -rf $(VENV) $(JUDGES) $(JAX_VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache \
+	rm -rf $(VENV) $(JUDGES) $(PEERS) $(JAX_VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache \
 	  .import_linter_cache .hypothesis
 	find segpipe tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -119,6 +127,13 @@ $(JUDGES_INSTALLED): benchmarks/oracle/requirements.txt | $(INSTALLED)
 	@echo "Installing the judges into $(JUDGES): some minutes, 2 GB."
 	$(JUDGES)/bin/python -m pip install --disable-pip-version-check --no-compile -q \
 	  -r benchmarks/oracle/requirements.txt
+	@touch $@
+
+$(PEERS_INSTALLED): benchmarks/accuracy/requirements.txt | $(INSTALLED)
+	[ -x $(PEERS)/bin/python ] || $(BIN)/python -m venv $(PEERS)
+	@echo "Installing nnU-Net into $(PEERS): some minutes, 2 GB."
+	$(PEERS)/bin/python -m pip install --disable-pip-version-check --no-compile -q \
+	  -r benchmarks/accuracy/requirements.txt
 	@touch $@
 
 # What the losses and the training step need: neither TensorFlow nor the package's other parts.

@@ -10,8 +10,11 @@ from pathlib import Path
 
 from benchmarks.report import RESULTS, document, table, write
 
-NAMES = ("steps", "losses", "loading", "predict", "score", "gpu", "readers", "ranking")
-_UNASKED = NAMES[:5]  # an accelerator's sizes take hours on a processor; the last two need scans
+NAMES = (
+    *("steps", "losses", "loading", "predict", "score", "gpu"),
+    *("readers", "ranking", "registration"),
+)
+_UNASKED = NAMES[:5]  # an accelerator's sizes take hours on a processor; the last three need scans
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

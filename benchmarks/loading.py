@@ -108,7 +108,7 @@ def _waiting(config, cases, spacing_mm, repeat: int, jit: bool) -> list[dict[str
 
     def batches(workers: int):
         return PatchBatches(
-            sampler.draw, epoch=0, steps=steps, batch=settings.batch, workers=workers
+            sampler.draw, start=0, steps=steps, batch=settings.batch, workers=workers
         )
 
     def load(workers: int) -> float:

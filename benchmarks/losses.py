@@ -104,9 +104,9 @@ def measure_terms(patch, calls: int, repeat: int) -> list[Row]:
     logits = tf.constant(blobs(patch)[np.newaxis, ..., np.newaxis])
     chosen = choose_labelling("auto", device)
     losses = {
-        "penalties": CompoundLoss(PENALTIES, 1, 1.0, 1, chosen),
-        "penalties, labelled in the graph": CompoundLoss(PENALTIES, 1, 1.0, 1, "graph"),
-        "none": CompoundLoss(PLAIN, 1, 1.0, 1),
+        "penalties": CompoundLoss(PENALTIES, 1, 1.0, chosen),
+        "penalties, labelled in the graph": CompoundLoss(PENALTIES, 1, 1.0, "graph"),
+        "none": CompoundLoss(PLAIN, 1, 1.0),
     }
 
     def compiled(loss):
@@ -114,7 +114,7 @@ def measure_terms(patch, calls: int, repeat: int) -> list[Row]:
         def call(z):
             with tf.GradientTape() as tape:
                 tape.watch(z)
-                value = tf.reduce_sum(loss.terms(z, target, 5)["total"])
+                value = tf.reduce_sum(loss.terms(z, target, 1.0)["total"])
             return tf.reduce_sum(tape.gradient(value, z))
 
         return call

@@ -19,7 +19,7 @@ from segpipe.config import (
 )
 from segpipe.losses.compound import CompoundLoss
 from segpipe.model.unet import build_unet
-from segpipe.train.trainer import Trainer, make_optimizer
+from segpipe.train.trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,8 @@ def make_trainer(
     """A compiled trainer that minimises ``loss``."""
     model = ModelConfig(features=work.features, dimensions=len(work.patch))
     network = build_unet(model, work.patch, (1.0,) * len(work.patch), work.channels, 1)
-    trainer = Trainer(network, CompoundLoss(loss, 1, 1.0, 1, labelling))
-    trainer.compile(optimizer=make_optimizer(TrainConfig(), 1000), jit_compile=jit)
+    trainer = Trainer(network, CompoundLoss(loss, 1, 1.0, labelling), 1)
+    trainer.prepare(TrainConfig(), 1000, jit=jit)
     return trainer
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import keras
@@ -16,6 +18,8 @@ from segpipe.classes import BAND
 from segpipe.config import Config
 from segpipe.prepare import PreparedCase
 
+_AHEAD = 8  # batches that are loaded before they are asked for
+_BACK = 2  # batches that are kept: Keras looks at the first ones before it begins
 _ORDER, _SAMPLE = 11, 12  # purposes of random streams
 
 
@@ -184,32 +188,37 @@ def keep_in_memory(cases: Sequence[PreparedCase], limit_mb: float) -> list[Prepa
 
 
 class PatchBatches(keras.utils.PyDataset):
-    """The batches of one epoch; the loading threads change nothing but the speed.
+    """Some batches in a row; the loading threads change nothing but the speed.
+
+    The threads are its own, not those of Keras, which outlive an epoch that is stopped early.
 
     Parameters
     ----------
     draw : callable
         Number of the patch since the start of training to (image, target).
-    epoch, steps, batch : int
-        Epoch from 0, steps per epoch, patches per step.
+    start, steps, batch : int
+        Steps before these, these steps, patches per step.
     workers : int
-        Loading threads.
+        Loading threads; 0: whoever asks for a batch loads it.
     """
 
     def __init__(
         self,
         draw: Callable[[int], tuple[np.ndarray, np.ndarray]],
         *,
-        epoch: int,
+        start: int,
         steps: int,
         batch: int,
         workers: int,
     ) -> None:
-        super().__init__(workers=workers, use_multiprocessing=False, max_queue_size=8)
+        super().__init__()
         self.draw = draw
-        self.first = epoch * steps * batch
+        self.first = start * batch
         self.steps = steps
         self.batch = batch
+        self._threads = ThreadPoolExecutor(workers, "patches") if workers else None
+        self._ahead: dict[int, Future] = {}
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return self.steps
@@ -219,6 +228,33 @@ class PatchBatches(keras.utils.PyDataset):
         start = self.first + index * self.batch
         return range(start, start + self.batch)
 
+    def close(self) -> None:
+        """Stop the loading threads; what is asked for later is loaded without them."""
+        with self._lock:
+            threads, self._threads = self._threads, None
+            self._ahead.clear()
+        if threads is not None:
+            threads.shutdown(wait=True, cancel_futures=True)
+
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        with self._lock:  # whoever fills a queue may still ask while the epoch is left
+            asked = self._ask(index)
+        try:
+            return self._load(index) if asked is None else asked.result()
+        except CancelledError:
+            return self._load(index)
+
+    def _ask(self, index: int) -> Future | None:
+        """The batch that a thread loads, and those after it; None where there is no thread."""
+        if self._threads is None:
+            return None
+        for later in range(index, min(index + _AHEAD + 1, self.steps)):
+            if later not in self._ahead:
+                self._ahead[later] = self._threads.submit(self._load, later)
+        for past in [i for i in self._ahead if i < index - _BACK]:
+            del self._ahead[past]
+        return self._ahead[index]
+
+    def _load(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         patches = [self.draw(number) for number in self.numbers(index)]
         return np.stack([p[0] for p in patches]), np.stack([p[1] for p in patches])

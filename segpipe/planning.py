@@ -15,9 +15,58 @@ from segpipe.prepare import CaseGrid
 
 _ANISOTROPIC = 3.0  # spacing ratio from which the coarse axis is treated apart
 _FEW_SLICES = 12  # a coarse axis with fewer voxels than this holds no third dimension
-_CPU_VOXELS, _GPU_VOXELS = 48**3, 128**3
+_MINORITY = 0.2  # share of the cases from which another kind of grid is not passed over
+_CPU_PATCH, _GPU_PATCH = 56**3, 128**3  # voxels
+_PATCHES = 2  # of that size in a step
+_SMALL_CASE = 100_000  # voxels up to which a CPU has time for twice the features
 _WIDEST = 320
-_SIDED = re.compile(r"(^|[_\W])(left|right|l|r|lh|rh)([_\W]|$)", re.IGNORECASE)
+_BYTES = 60  # of a training step, per voxel and feature of the finest level, at 16 bits
+_USABLE = 0.6  # share of the memory that a training step may take
+_DIRECTIONS = {
+    "R": ("left", "right", "l", "r", "lh", "rh"),
+    "A": ("anterior", "posterior", "ant", "post"),
+    "S": ("superior", "inferior", "sup", "inf", "upper", "lower"),
+}
+_OPPOSITES = {"R": "left from right", "A": "front from back", "S": "above from below"}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What training will run on.
+
+    Parameters
+    ----------
+    gpu : bool
+    cores : int
+    memory_mb : float
+        Of the machine.
+    gpu_memory_mb : float or None
+        None: no GPU, or its memory is not known.
+    precision : str
+        What ``train.precision: auto`` gives here.
+    """
+
+    gpu: bool
+    cores: int
+    memory_mb: float
+    gpu_memory_mb: float | None
+    precision: str
+
+    @property
+    def name(self) -> str:
+        """GPU, or CPU and its cores."""
+        return "GPU" if self.gpu else f"CPU of {self.cores} cores"
+
+    def largest_patch(self, features: int) -> tuple[int, str]:
+        """Voxels that a patch may have at this many features, and why."""
+        most = _GPU_PATCH if self.gpu else _CPU_PATCH
+        memory = self.gpu_memory_mb if self.gpu else self.memory_mb
+        if memory is not None:
+            wide = 2 if self.precision == "float32" else 1
+            fitting = int(_USABLE * memory * 1e6 / (_BYTES * wide * features * _PATCHES))
+            if fitting < most:
+                return fitting, f"of which two fit into {memory / 1000:.1f} GB of memory"
+        return most, f"as a {self.name} computes in reasonable time"
 
 
 @dataclass(frozen=True)
@@ -30,7 +79,7 @@ class Choice:
 
 
 def make_choices(
-    dataset: Dataset, grids: Sequence[CaseGrid], *, gpu: bool, patients: int
+    dataset: Dataset, grids: Sequence[CaseGrid], *, machine: Machine, patients: int
 ) -> list[Choice]:
     """Choose every setting that depends on data or device.
 
@@ -39,8 +88,8 @@ def make_choices(
     dataset : Dataset
     grids : sequence of CaseGrid
         Of the training cases, at least one.
-    gpu : bool
-        Whether training will have a GPU.
+    machine : Machine
+        Where training will run.
     patients : int
         Different patients among the training cases.
 
@@ -50,64 +99,113 @@ def make_choices(
         Settings that are not among them keep their defaults.
     """
     spacings = np.array([grid.spacing_mm for grid in grids])
-    spacing = _target_spacing(spacings)
+    spacing, why_spacing = _target_spacing(spacings)
     sizes_mm = np.array([grid.shape for grid in grids]) * spacings
     extent = np.maximum(1, np.round(np.median(sizes_mm / spacing, axis=0))).astype(int)
-    across = slice_axis(spacing.tolist())
-    dimensions = _dimensions(spacing, extent, across)
-    budget = _GPU_VOXELS if gpu else _CPU_VOXELS
-    keep = [axis for axis in range(3) if dimensions == 3 or axis != across]
-    patch, levels = _patch(extent[keep], spacing[keep], budget)
-    features = _features(levels, gpu)
-    batch = int(np.clip(round(budget / math.prod(patch)), 2, 16)) * (1 if dimensions == 3 else 2)
-    normalise, why = _normalisation(dataset.channels)
-    mirror, mirror_why = _mirroring(dataset.labels)
-    folds = min(5, patients)
-    size = " × ".join(f"{n:.0f}" for n in extent)
-    place = "GPU" if gpu else "CPU"
+    normalise, why_normalise = _normalisation(dataset.channels)
+    mirror, why_mirror = _mirroring(dataset.labels)
     return [
-        Choice(
-            "prepare.spacing_mm",
-            tuple(spacing.tolist()),
-            f"median of {len(grids)} training cases"
-            + ("; finest tenth along the coarse axis" if _coarse(spacings) is not None else ""),
-        ),
-        Choice("prepare.normalise", normalise, why),
-        Choice(
-            "split.folds",
-            folds if folds > 1 else 1,
-            f"{patients} patients" + ("; too few to validate" if folds < 2 else ""),
-        ),
-        Choice(
-            "model.dimensions",
-            dimensions,
-            f"median case {size} voxels"
-            + ("" if dimensions == 3 else "; too few slices for a third dimension"),
-        ),
-        Choice(
-            "model.features",
-            features,
-            f"{levels} levels until 4 voxels are left; {features[0]} at the finest for a {place}",
-        ),
-        Choice("train.patch", patch, f"the case's shape, at most {budget:,} voxels on a {place}"),
-        Choice("train.batch", batch, "as many patches as the voxel budget holds"),
-        Choice("augment.mirror_axes", mirror, mirror_why),
+        Choice("prepare.spacing_mm", tuple(spacing.tolist()), why_spacing),
+        Choice("prepare.normalise", normalise, why_normalise),
+        _folds(patients),
+        *_network(spacing, extent, machine),
+        Choice("augment.mirror_axes", mirror, why_mirror),
+        *_device(extent, len(grids), len(dataset.channels), machine),
     ]
 
 
-def _coarse(spacings: np.ndarray) -> int | None:
-    median = np.median(spacings, axis=0)
-    axis = int(median.argmax())
-    return axis if median[axis] > _ANISOTROPIC * median.min() else None
+def _folds(patients: int) -> Choice:
+    few = "; too few to validate" if patients < 2 else ""
+    return Choice("split.folds", max(1, min(5, patients)), f"{patients} patients{few}")
 
 
-def _target_spacing(spacings: np.ndarray) -> np.ndarray:
+def _network(spacing: np.ndarray, extent: np.ndarray, machine: Machine) -> list[Choice]:
+    """Dimensions, features, patch and batch."""
+    across = slice_axis(spacing.tolist())
+    dimensions = _dimensions(spacing, extent, across)
+    keep = [axis for axis in range(3) if dimensions == 3 or axis != across]
+    whole = int(math.prod(extent[keep]))
+    first = 32 if machine.gpu or whole <= _SMALL_CASE else 16
+    most, why_most = machine.largest_patch(first)
+    patch, levels = _patch(extent[keep], spacing[keep], most)
+    features = tuple(min(_WIDEST, first * 2**level) for level in range(levels))
+    held = _PATCHES * most
+    batch = int(np.clip(round(held / math.prod(patch)), 2, 16)) * (1 if dimensions == 3 else 2)
+    size = " × ".join(f"{n:.0f}" for n in extent)
+    flat = "" if dimensions == 3 else "; too few slices for a third dimension"
+    kind = "small cases" if first == 32 and not machine.gpu else f"a {machine.name}"
+    part = "the whole case" if whole <= math.prod(patch) else "the case's shape"
+    return [
+        Choice("model.dimensions", dimensions, f"median case {size} voxels{flat}"),
+        Choice(
+            "model.features",
+            features,
+            f"{levels} levels until 4 voxels are left; {first} at the finest for {kind}",
+        ),
+        Choice("train.patch", patch, f"{part}, at most {most:,} voxels, {why_most}"),
+        Choice("train.batch", batch, f"about {held:,} voxels a step"),
+    ]
+
+
+def _device(extent: np.ndarray, cases: int, channels: int, machine: Machine) -> list[Choice]:
+    """Length, loading, memory, precision: what the machine decides."""
+    where = "a GPU" if machine.gpu else "this CPU"
+    case_mb = math.prod(extent.tolist()) * (4 * channels + 2) / 1e6
+    needed = case_mb * cases
+    held = min(math.ceil(1.2 * needed / 100) * 100, int(machine.memory_mb / 2))
+    fitting = max(1, int(machine.memory_mb / 2 / max(8 * case_mb, 1)))
+    epochs, steps, validate = (100, 250, 5) if machine.gpu else (20, 50, 0)
+    return [
+        Choice("prepare.workers", min(machine.cores, 8, fitting), f"{machine.cores} cores"),
+        Choice(
+            "train.epochs",
+            epochs,
+            f"{epochs * steps:,} steps, for {where}; train.budget gives a time instead",
+        ),
+        Choice("train.steps_per_epoch", steps, "a checkpoint after each epoch"),
+        Choice(
+            "train.validate_every",
+            validate,
+            "epochs between validations"
+            if validate
+            else "only after the last epoch: on a CPU the time goes into training",
+        ),
+        Choice(
+            "train.workers",
+            max(1, min(4, machine.cores // 2)),
+            f"half of {machine.cores} cores load, as far as that helps",
+        ),
+        Choice("train.memory_mb", held, f"{cases} prepared cases take about {needed:,.0f} MB"),
+        Choice("train.precision", "auto", f"{machine.precision} on {where}"),
+        Choice("train.device", "auto", f"planned for a {machine.name}"),
+    ]
+
+
+def _target_spacing(spacings: np.ndarray) -> tuple[np.ndarray, str]:
+    """Spacing that fits most of the cases, or the finer of two kinds of them, and why."""
+    thick = spacings.max(axis=1) > _ANISOTROPIC * spacings.min(axis=1)
+    both = 0 < thick.sum() < len(thick)
+    coarsest = spacings[thick].max(axis=1)
+    fine = np.median(spacings[~thick], axis=0).round(4) if both else spacings[0]
+    two_kinds = both and np.median(coarsest) >= 2 * fine.max()
+    if two_kinds and _MINORITY <= thick.mean() <= 1 - _MINORITY:
+        return fine, (
+            f"{thick.sum()} of {len(thick)} cases have slices of {_range(coarsest)} mm, the others "
+            f"{' x '.join(f'{s:.3g}' for s in fine)} mm: no median fits both, so the finer"
+        )
     spacing = np.median(spacings, axis=0)
-    axis = _coarse(spacings)
-    if axis is not None:
-        finest = np.percentile(spacings[:, axis], 10)
+    reason = f"median of {len(spacings)} training cases"
+    axis = int(spacing.argmax())
+    if spacing[axis] > _ANISOTROPIC * spacing.min():
+        finest = np.percentile(spacings[thick if two_kinds else slice(None), axis], 10)
         spacing[axis] = max(finest, np.delete(spacing, axis).max())
-    return spacing.round(4)  # before anything is decided by it
+        reason += "; finest tenth along the coarse axis"
+    return spacing.round(4), reason  # rounded before anything is decided by it
+
+
+def _range(values: np.ndarray) -> str:
+    low, high = f"{values.min():.3g}", f"{values.max():.3g}"
+    return low if low == high else f"{low} to {high}"
 
 
 def _dimensions(spacing: np.ndarray, extent: np.ndarray, across: int) -> int:
@@ -116,10 +214,10 @@ def _dimensions(spacing: np.ndarray, extent: np.ndarray, across: int) -> int:
     return 2 if flat or coarse else 3
 
 
-def _patch(extent: np.ndarray, spacing: np.ndarray, budget: int) -> tuple[tuple[int, ...], int]:
-    """The case's shape, shrunk along its longest axis in mm until it fits the budget."""
+def _patch(extent: np.ndarray, spacing: np.ndarray, most: int) -> tuple[tuple[int, ...], int]:
+    """The whole case; or its shape, shrunk along the longest axis in mm to few enough voxels."""
     size = extent.astype(float)
-    while np.prod(np.maximum(size, 4)) > budget * 1.15:
+    while np.prod(np.maximum(size, 4)) > most * 1.15:
         longest = int((size * spacing).argmax())
         size[longest] *= 0.95
     levels = 1
@@ -131,13 +229,13 @@ def _patch(extent: np.ndarray, spacing: np.ndarray, budget: int) -> tuple[tuple[
             break
         step *= halved
         levels += 1
-    patch = np.maximum(step, np.round(size / step).astype(int) * step)
+    patch = np.ceil(extent / step).astype(int) * step
+    if np.prod(patch) > most * 1.15:
+        patch = np.maximum(step, np.round(size / step).astype(int) * step)
+    while np.prod(patch) > most * 1.15 and (patch > 4 * step).any():
+        longest = int(np.where(patch > 4 * step, patch * spacing, 0).argmax())
+        patch[longest] -= step[longest]
     return tuple(int(p) for p in patch), max(levels, 2)
-
-
-def _features(levels: int, gpu: bool) -> tuple[int, ...]:
-    first = 32 if gpu else 16
-    return tuple(min(_WIDEST, first * 2**level) for level in range(levels))
 
 
 def _normalisation(channels: Sequence[str]) -> tuple[str, str]:
@@ -147,7 +245,13 @@ def _normalisation(channels: Sequence[str]) -> tuple[str, str]:
 
 
 def _mirroring(labels: dict[str, int]) -> tuple[tuple[str, ...], str]:
-    sided = [name for name in labels if _SIDED.search(name)]
-    if sided:
-        return ("A", "S"), f"not left-right: {', '.join(sided)} tell the sides apart"
-    return ("R", "A", "S"), "no label tells left from right"
+    """Axes along which no label has a direction, and why."""
+    kept, reasons = [], []
+    for axis, words in _DIRECTIONS.items():
+        pattern = re.compile(rf"(^|[_\W])({'|'.join(words)})([_\W]|$)", re.IGNORECASE)
+        directed = [name for name in labels if pattern.search(name)]
+        if directed:
+            reasons.append(f"{', '.join(directed)} tell {_OPPOSITES[axis]}")
+        else:
+            kept.append(axis)
+    return tuple(kept), f"not where {'; '.join(reasons)}" if reasons else "no label has a direction"

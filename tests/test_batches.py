@@ -1,6 +1,7 @@
 """Patches: the same for the same number, where they are taken, and what they weigh."""
 
 import shutil
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -118,14 +119,32 @@ def test_batches_hold_consecutive_numbers_over_epochs_whatever_the_workers(worke
 
     seen = []
     for epoch in range(2):
-        batches = PatchBatches(draw, epoch=epoch, steps=3, batch=2, workers=workers)
+        batches = PatchBatches(draw, start=3 * epoch, steps=3, batch=2, workers=workers)
         assert len(batches) == 3
         for index in (2, 0, 1):
             image, target = batches[index]
             assert image.shape == (2, 2)
             np.testing.assert_array_equal(target[:, 0], -image[:, 0])
             seen.append((epoch, index, image[:, 0].tolist()))
+        batches.close()
+        np.testing.assert_array_equal(batches[0][0], [[6.0 * epoch] * 2, [6.0 * epoch + 1] * 2])
     assert [numbers for _, _, numbers in sorted(seen)] == [[2.0 * i, 2.0 * i + 1] for i in range(6)]
+
+
+def test_threads_end_with_an_epoch_that_is_left_early_and_load_no_batch_twice():
+    drawn = []
+
+    def draw(number):
+        drawn.append(number)
+        return np.zeros(1, np.float32), np.zeros(1, np.float32)
+
+    batches = PatchBatches(draw, start=0, steps=50, batch=1, workers=2)
+    for index in (0, 1, 0, 1, 2, 3):  # Keras looks at the first two before it begins
+        batches[index]
+    batches.close()
+    assert len(set(drawn)) == len(drawn)
+    assert set(range(4)) <= set(drawn) <= set(range(12))
+    assert not [t for t in threading.enumerate() if t.name.startswith("patches")]
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])

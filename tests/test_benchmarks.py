@@ -128,8 +128,7 @@ def test_undefined_figures_are_refused_rather_than_written(tmp_path):
 def test_the_steps_compared_differ_by_the_penalties_alone():
     image, target = make_batch(Work((4,), (12, 12, 12), 2))
     full, bare = (
-        CompoundLoss(loss, 1, 1.0, 1).terms(image[..., :1], target, 5)
-        for loss in (PENALTIES, PLAIN)
+        CompoundLoss(loss, 1, 1.0).terms(image[..., :1], target, 1.0) for loss in (PENALTIES, PLAIN)
     )
     penalties = sum(
         np.asarray(full[f"{name}_lambda"] * full[name])

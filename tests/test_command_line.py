@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 COMMANDS = (
-    "check", "plan", "prepare", "train", "predict", "evaluate", "score", "compare", "report",
-    "config", "samples", "ui",
+    "check", "plan", "prepare", "train", "predict", "ensemble", "evaluate", "score", "compare",
+    "report", "config", "samples", "ui",
 )  # fmt: skip
 HEAVY = ("tensorflow", "keras", "mlflow", "albumentations", "skimage", "SimpleITK", "jax", "torch")
 
@@ -123,6 +123,15 @@ def test_evaluation_on_test_cases_and_of_a_bundle(trained):
     training = json.loads((bundle_of(trained) / "bundle.json").read_text())
     settings = json.loads(scores.read_text())["settings"]
     assert settings["threshold"] == training["operating_point"]["threshold"]
+
+
+def test_an_ensemble_of_one_network_given_twice_is_refused_in_one_line(trained, tmp_path):
+    bundle = bundle_of(trained)
+    done = segpipe("ensemble", bundle, "models:/tiny@champion", "-o", tmp_path / "e", cwd=trained)
+    assert done.returncode == 2
+    assert "expected two or more different networks" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "e").exists()
 
 
 def test_one_damaged_scan_does_not_stop_the_others(trained, tiny_samples, tmp_path):

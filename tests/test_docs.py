@@ -56,7 +56,10 @@ def options():
     """Command to its options."""
     tree = typer.main.get_command(app)
     return {
-        name: {option for parameter in command.params for option in parameter.opts} | {"--help"}
+        name: {
+            o for parameter in command.params for o in (*parameter.opts, *parameter.secondary_opts)
+        }
+        | {"--help"}
         for name, command in tree.commands.items()
     }
 

@@ -12,7 +12,7 @@ from segpipe.config import parse
 from segpipe.data.layouts import Dataset
 from segpipe.geometry import slice_axis
 from segpipe.model.unet import plan_levels
-from segpipe.planning import make_choices
+from segpipe.planning import Machine, make_choices
 from segpipe.prepare import CaseGrid
 
 
@@ -20,9 +20,13 @@ def dataset(channels=("flair",), labels=None):
     return Dataset("d", Path("d"), "nnunet", channels, labels or {"lesion": 1}, ())
 
 
-def choices(shape, spacing, *, gpu=False, patients=10, data=None, cases=3):
+CPU = Machine(False, 2, 24_000.0, None, "mixed_bfloat16")
+GPU = Machine(True, 16, 128_000.0, 80_000.0, "mixed_bfloat16")
+
+
+def choices(shape, spacing, *, machine=CPU, patients=10, data=None, cases=3):
     grids = [CaseGrid(f"c{i}", shape, spacing) for i in range(cases)]
-    made = make_choices(data or dataset(), grids, gpu=gpu, patients=patients)
+    made = make_choices(data or dataset(), grids, machine=machine, patients=patients)
     return {choice.key: choice for choice in made}
 
 
@@ -50,15 +54,23 @@ def test_an_isotropic_brain_on_a_cpu():
         "split.folds": 5,
         "model.dimensions": 3,
         "model.features": (16, 32, 64, 128),
-        "train.patch": (48, 48, 48),
+        "train.patch": (56, 56, 56),
         "train.batch": 2,
         "augment.mirror_axes": ("R", "A", "S"),
+        "prepare.workers": 2,
+        "train.epochs": 20,
+        "train.steps_per_epoch": 50,
+        "train.validate_every": 0,
+        "train.workers": 1,
+        "train.memory_mb": 200,  # 3 cases of 192³ voxels at 6 bytes are 127 MB
+        "train.precision": "auto",
+        "train.device": "auto",
     }
     assert all(choice.reason for choice in chosen.values())
 
 
 def test_a_gpu_gets_larger_patches_and_more_features():
-    chosen = choices((192, 192, 192), (1.0, 1.0, 1.0), gpu=True)
+    chosen = choices((192, 192, 192), (1.0, 1.0, 1.0), machine=GPU)
     patch = chosen["train.patch"].value
     assert patch == (128, 128, 128)
     assert chosen["model.features"].value == (32, 64, 128, 256, 320, 320)
@@ -66,17 +78,79 @@ def test_a_gpu_gets_larger_patches_and_more_features():
 
 
 def test_a_small_organ_is_taken_whole_and_more_patches_fit():
-    chosen = choices((40, 40, 40), (1.0, 1.0, 1.0), gpu=True)
+    chosen = choices((40, 40, 40), (1.0, 1.0, 1.0), machine=GPU)
     assert chosen["train.patch"].value == (40, 40, 40)
     assert chosen["train.batch"].value == 16
 
 
+def test_a_small_organ_gets_twice_the_features_on_a_cpu():
+    chosen = choices((35, 50, 36), (1.0, 1.0, 1.0), cases=160)
+    assert chosen["train.patch"].value == (40, 56, 40)
+    assert "the whole case" in chosen["train.patch"].reason
+    assert chosen["train.batch"].value == 4
+    assert chosen["model.features"].value == (32, 64, 128, 256)
+    assert "small cases" in chosen["model.features"].reason
+
+
+def test_memory_limits_the_patch():
+    small = Machine(True, 4, 16_000.0, 4_000.0, "mixed_float16")
+    chosen = choices((192, 192, 192), (1.0, 1.0, 1.0), machine=small)
+    voxels = math.prod(chosen["train.patch"].value)
+    assert 0.6 * 128**3 / 3 < voxels < 0.6 * 4_000e6 / (60 * 32 * 2) * 1.2
+    assert "4.0 GB of memory" in chosen["train.patch"].reason
+    wide = Machine(True, 4, 16_000.0, 4_000.0, "float32")
+    other = choices((192, 192, 192), (1.0, 1.0, 1.0), machine=wide)
+    assert math.prod(other["train.patch"].value) < 0.6 * voxels
+    unknown = Machine(True, 4, 16_000.0, None, "mixed_float16")
+    assert choices((192,) * 3, (1.0,) * 3, machine=unknown)["train.patch"].value == (128,) * 3
+
+
+def test_a_plan_says_what_the_machine_decides():
+    chosen = choices((192, 192, 192), (1.0, 1.0, 1.0), machine=GPU, cases=3000)
+    assert chosen["prepare.workers"].value == 8
+    assert chosen["train.workers"].value == 4
+    assert chosen["train.memory_mb"].value == 64_000
+    assert chosen["train.validate_every"].value == 5
+    assert "mixed_bfloat16 on a GPU" in chosen["train.precision"].reason
+    assert "25,000 steps" in chosen["train.epochs"].reason
+    assert "CPU of 2 cores" in choices((64,) * 3, (1.0,) * 3)["train.device"].reason
+
+
+def spacing_of(*spacings):
+    grids = [CaseGrid("a", (100, 100, 100), spacing) for spacing in spacings]
+    return make_choices(dataset(), grids, machine=CPU, patients=3)[0]
+
+
+def test_two_kinds_of_grids_get_the_spacing_of_the_finer():
+    fine, thick = [(1.0, 1.0, 1.0)] * 3, [(0.9, 0.9, s) for s in (6.5, 8.0, 7.7)]
+    mixed = spacing_of(*fine, *thick)
+    assert mixed.value == (1.0, 1.0, 1.0)
+    assert "3 of 6 cases have slices of 6.5 to 8 mm" in mixed.reason
+    few = spacing_of(*fine * 3, thick[0])
+    assert few.value == (1.0, 1.0, 1.0)
+    assert few.reason == "median of 10 training cases"
+    most = spacing_of(fine[0], *thick * 3)  # one other grid makes no population
+    assert most.value == pytest.approx((0.9, 0.9, 6.5), abs=1e-6)
+    assert "finest tenth" in most.reason
+
+
+@pytest.mark.parametrize(
+    ("labels", "axes"),
+    [(("anterior", "posterior"), ("R", "S")), (("Upper lobe",), ("R", "A")), (("sup_l",), ("A",))],
+)
+def test_labels_with_a_direction_are_not_mirrored_along_it(labels, axes):
+    data = dataset(labels={name: i for i, name in enumerate(labels, 1)})
+    chosen = choices((64,) * 3, (1.0,) * 3, data=data)["augment.mirror_axes"]
+    assert chosen.value == axes
+    assert labels[0] in chosen.reason
+
+
 def test_spacing_is_the_median_and_finer_where_slices_are_thick():
     same = [CaseGrid("a", (100,) * 3, (1.0, s, 1.2)) for s in (0.8, 1.0, 1.4)]
-    made = make_choices(dataset(), same, gpu=False, patients=3)
+    made = make_choices(dataset(), same, machine=CPU, patients=3)
     assert made[0].value == (1.0, 1.0, 1.2)
     thick = [CaseGrid("a", (200, 200, 30), (1.0, 1.0, s)) for s in (3.0, 5.0, 5.0, 6.0)]
-    made = make_choices(dataset(), thick, gpu=False, patients=3)
+    made = make_choices(dataset(), thick, machine=CPU, patients=3)
     assert made[0].value == pytest.approx((1, 1, np.percentile((3, 5, 5, 6), 10)), abs=1e-4)
     assert "finest tenth along the coarse axis" in made[0].reason
 
@@ -95,14 +169,14 @@ def test_a_few_thick_slices_are_seen_one_by_one():
     assert config.model.dimensions == 2
     assert len(config.train.patch) == 2
     assert "too few slices" in chosen["model.dimensions"].reason
-    assert math.prod(config.train.patch) <= 1.2 * 48**3
+    assert math.prod(config.train.patch) <= 1.2 * 56**3
     sagittal = configured(choices((8, 256, 240), (5.0, 0.7, 0.7)))
     assert sagittal.model.dimensions == 2
     assert configured(choices((256, 256, 12), (0.7, 0.7, 5.0))).model.dimensions == 3
 
 
 def test_a_single_slice_is_2_d_only_where_slices_are_taken_across_it():
-    assert configured(choices((300, 200, 1), (0.5, 0.5, 1.0))).train.patch == (288, 192)
+    assert configured(choices((300, 200, 1), (0.5, 0.5, 1.0))).train.patch == (320, 224)
     across_another_axis = configured(choices((200, 200, 1), (2.0, 2.0, 1.0)))
     assert across_another_axis.model.dimensions == 3
     patch = across_another_axis.train.patch
@@ -156,7 +230,7 @@ def test_there_are_no_more_folds_than_patients(patients, folds):
 @example((124, 4, 124), (1.0, 1.0, 1.0), False)
 @example((61, 9, 60), (1.0, 1.0, 1.0), True)
 def test_every_plan_makes_a_network(shape, spacing, gpu):
-    config = configured(choices(shape, spacing, gpu=gpu))
+    config = configured(choices(shape, spacing, machine=GPU if gpu else CPU))
     levels = levels_of(config)
     patch = np.array(config.train.patch)
     strides = np.array([level.stride for level in levels])
@@ -169,6 +243,6 @@ def test_every_plan_makes_a_network(shape, spacing, gpu):
     extents = np.array(shape, float)
     if config.model.dimensions == 2:
         extents = np.delete(extents, slice_axis(config.prepare.spacing_mm))
-    assert math.prod(patch) <= 1.7 * (128 if gpu else 48) ** 3
+    assert math.prod(patch) <= 1.7 * (128 if gpu else 56) ** 3
     assert (patch <= 1.5 * extents + 1).all()
     assert 2 <= config.train.batch <= 32

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks.study import analyse, jobs
+from benchmarks.study import analyse, jobs, shifted
 from segpipe.config import load
 
 
@@ -70,13 +70,63 @@ def test_only_whole_arms_are_read(tmp_path, monkeypatch):
 def test_jobs_are_told_apart_and_their_configurations_are_valid(dataset):
     every = list(jobs.all_jobs((dataset,)))
     assert len({job.result for job in every}) == len(every)
+    moved = [job.arm == jobs.SHIFTED for job in every]
+    assert moved == sorted(moved)  # after all others
+    assert sum(moved) == jobs.SEEDS * jobs.DATASETS[dataset][2]
+    job = jobs.Job(dataset, 1, 2, jobs.SHIFTED)
+    assert job.overrides() == jobs.Job(dataset, 1, 2, "all").overrides()
+    assert job.result.name == "seed2-fold1-all-shifted-10-mm.json"
     for arm in jobs.ARMS:
         config = load(jobs.DATASETS[dataset][0], jobs.Job(dataset, 0, 2, arm).overrides())
-        on = config.loss.voxel_count.weight, config.loss.region_count.weight
-        on = (*on, config.loss.missed_weight)
-        wanted = jobs.ARMS[arm]
-        assert [bool(weight) for weight in on] == [
-            t in wanted for t in ("voxel", "region", "missed")
-        ]
+        loss = config.loss
+        on = loss.voxel_count.weight, loss.region_count.weight, loss.missed_weight
+        names = ("voxel_count", "region_count", "missed")
+        assert on == tuple(jobs.ARMS[arm].get(f"loss.{name}.weight", 0.0) for name in names)
         assert bool(config.anatomy.regions) == (not arm.endswith("no anatomy"))
         assert config.train.seed == 2
+
+
+def test_regions_move_by_10_mm_towards_anterior_and_the_edge_fills_in():
+    regions = np.zeros((2, 8, 3, 2), np.uint8)
+    regions[:, 1, :, 0] = 200
+    regions[:, 0, :, 1] = 255
+    moved = shifted.shift_regions(regions, (1.0, 3.0, 9.0))  # 3 voxels of 3 mm
+    assert moved[0, :, 0, 0].tolist() == [0, 0, 0, 0, 200, 0, 0, 0]
+    assert moved[0, :, 0, 1].tolist() == [255, 255, 255, 255, 0, 0, 0, 0]
+
+
+def test_the_cost_of_moved_regions_is_read_at_equal_false_positives_and_at_one_threshold():
+    true, moved = curves([CONTROL]), curves([BETTER])
+    found = shifted.compare_shifted(true, moved, np.ones(1), 1)
+    # F1 of CONTROL: 8/28, 6/17, 4/8: its best has 2 false positives and 2 of 4 lesions. BETTER has
+    # 1 of 4 lesions with at most 2 false positives.
+    assert found == {
+        "at_equal_false_positives": -0.25,
+        "at_threshold": 0.0,
+        "sensitivity": 0.5,
+        "false_positive_regions": 2.0,
+    }
+    same = shifted.compare_shifted(true, true, np.ones(1), 0)
+    assert (same["at_equal_false_positives"], same["at_threshold"]) == (0, 0)
+    never = curves([result([4, 3, 2], [20, 10, 3], [1, 1, 1], [1, 1, 1])])
+    assert np.isnan(shifted.compare_shifted(true, never, np.ones(1), 2)["at_equal_false_positives"])
+
+
+def test_the_shifted_arm_is_read_with_the_seeds_that_both_arms_have(tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs, "RESULTS", tmp_path)
+    assert shifted.analyse_shifted("samples") == {}
+    for arm, seeds, counts in (("all", 2, CONTROL), (jobs.SHIFTED, 1, BETTER)):
+        for seed in range(seeds):
+            for fold in range(jobs.DATASETS["samples"][2]):
+                path = jobs.Job("samples", fold, seed, arm).result
+                path.parent.mkdir(exist_ok=True)
+                content = {"thresholds": [0.1, 0.5, 0.9], "cases": {f"c{fold}": counts}}
+                path.write_text(json.dumps(content))
+    found = shifted.analyse_shifted("samples")
+    assert (found["seeds"], found["cases"]) == ([0], 5)
+    assert found["at_equal_false_positives_ci95"] == [-0.25, -0.25]
+    assert shifted.sentence(found) == (
+        "samples: regions moved by 10 mm change lesion sensitivity by -0.250 (95 % -0.250 to "
+        "-0.250) at equal false-positive regions and by +0.000 at threshold 0.5: beyond the 0.05 "
+        "allowed."
+    )

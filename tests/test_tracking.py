@@ -26,6 +26,7 @@ from segpipe.tracking import (
     find_run,
     flatten,
     register,
+    register_ensemble,
     resolve,
     run_note,
     serve_ui,
@@ -425,6 +426,19 @@ def test_bundle_comes_back_as_it_was(store, bundle):
     assert list(model.flavors) == ["segpipe"]
     assert model.signature.inputs.inputs[0].shape == (-1, -1, -1, 2)
     assert model.signature.outputs.inputs[0].shape == (-1, -1, -1, 3)
+
+
+def test_an_ensemble_comes_back_with_its_members_and_is_no_champion(store, bundle):
+    member = bundle / "member-0"
+    member.mkdir()
+    (member / "weights.npz").write_bytes(b"w")
+    with begin(store) as run:
+        register(store, "folds", bundle, run.run_id, "f1", 0.1)
+        assert register_ensemble(store, "folds", bundle, run.run_id) == 2
+    folder = resolve("models:/folds@ensemble", store.output)
+    assert folder == resolve("models:/folds/2", store.output)
+    assert (folder / "member-0/weights.npz").read_bytes() == b"w"
+    assert resolve("models:/folds@champion", store.output) != folder
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
-from benchmarks.study.jobs import DATASETS, SEEDS, all_jobs
+from benchmarks.study.jobs import DATASETS, SEEDS, Job, all_jobs
 
 
 def main() -> None:
@@ -27,14 +30,21 @@ def main() -> None:
         for left, job in zip(range(len(jobs), 0, -1), jobs, strict=True):
             if options.minutes and time.monotonic() - started > 60 * options.minutes:
                 break
-            from benchmarks.study.train import run_job
-
-            result = run_job(job, options.work)
+            result = _apart(job, options.work)
             name = f"{job.dataset}, seed {job.seed}, fold {job.fold}, {job.arm}"
             print(f"{left} left: {name}: {result['seconds']} s", flush=True)
-    from benchmarks.study.analyse import report
+    from benchmarks.study import analyse, shifted
 
-    report()
+    analyse.report()
+    shifted.report()
+
+
+def _apart(job: Job, work: Path) -> dict[str, Any]:
+    """One job in a process of its own: what TensorFlow keeps of a network goes with it."""
+    from benchmarks.study.train import run_job
+
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        return process.submit(run_job, job, work).result()
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,25 +28,27 @@ class Curves:
     dice: np.ndarray
 
 
-def load_curves(dataset: str) -> tuple[dict[str, Curves], list[str], list[int]]:
+def load_curves(
+    dataset: str, wanted: Sequence[str] = tuple(ARMS)
+) -> tuple[dict[str, Curves], list[str], list[int]]:
     """Curves of the arms that are whole, their cases, and the seeds that all of them have.
 
-    An arm is whole with a seed once every fold is done; an arm that the control's first seed has
-    not is left out.
+    An arm is whole with a seed once every fold is done; an arm whose first seed is not whole is
+    left out. Nothing is returned without the first of the arms, to which the others are compared.
     """
     folds = range(DATASETS[dataset][2])
     found: dict[tuple[str, int], dict[str, Any]] = {}
-    for arm in ARMS:
+    for arm in wanted:
         for seed in range(SEEDS):
             jobs = [Job(dataset, fold, seed, arm) for fold in folds]
             if all(job.result.exists() for job in jobs):
                 results = [json.loads(job.result.read_text())["cases"] for job in jobs]
                 found[arm, seed] = {case: one[case] for one in results for case in one}
-    arms = [arm for arm in ARMS if (arm, 0) in found]
+    arms = [arm for arm in wanted if (arm, 0) in found]
     seeds = [s for s in range(SEEDS) if arms and all((arm, s) in found for arm in arms)]
-    if CONTROL not in arms:
+    if wanted[0] not in arms:
         return {}, [], []
-    cases = sorted(found[CONTROL, 0])
+    cases = sorted(found[wanted[0], 0])
     curves = {arm: _curves([[found[arm, s][c] for c in cases] for s in seeds]) for arm in arms}
     return curves, cases, seeds
 
@@ -178,8 +181,8 @@ def _picture(dataset: str) -> None:
 
     curves, cases, seeds = load_curves(dataset)
     figure, axes = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
-    styles = ("-", "-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
-    colours = ("#000000", "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00")
+    styles = ("-", "-", "-", "--", "--", ":", (0, (5, 1, 1, 1, 1, 1)))
+    colours = ("#000000", "#d55e00", "#009e73", "#009e73", "#0072b2", "#cc79a7", "#e69f00")
     for (arm, own), style, colour in zip(curves.items(), styles, colours, strict=False):
         regions, _ = envelope(own, np.ones(len(cases)))
         axes.plot(regions, GRID, linestyle=style, color=colour, label=arm, linewidth=1.8)

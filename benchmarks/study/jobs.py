@@ -10,21 +10,23 @@ RESULTS = Path(__file__).parent / "results"
 
 CONTROL = "plain"
 SEEDS = 3
-_ON = {
-    "voxel": "loss.voxel_count.weight=0.05",
-    "region": "loss.region_count.weight=0.1",
-    "missed": "loss.missed.weight=0.1",
+_VOXEL = {"loss.voxel_count.weight": 0.05}
+_REGION = {"loss.region_count.weight": 0.1}
+_MISSED = {"loss.missed.weight": 0.1}
+ARMS: dict[str, dict[str, float]] = {
+    CONTROL: {},
+    "all": _VOXEL | _REGION | _MISSED,
+    "region+missed": _REGION | _MISSED,
+    "region+missed, threefold": dict.fromkeys(_REGION | _MISSED, 0.3),
+    "voxel": _VOXEL,
+    "region": _REGION,
+    "all, no anatomy": _VOXEL | _REGION | _MISSED,
 }
-_OFF = {name: f"{setting.partition('=')[0]}=0" for name, setting in _ON.items()}
-ARMS = {
-    CONTROL: (),
-    "all": ("voxel", "region", "missed"),
-    "voxel": ("voxel",),
-    "region+missed": ("region", "missed"),
-    "region": ("region",),
-    "all, no anatomy": ("voxel", "region", "missed"),
-}
-"""Terms of each arm, in the order of their worth: an interrupted study has the first ones."""
+"""Weights that each arm switches on, in the order of their worth: an interrupted study has the
+first ones."""
+
+SHIFTED = "all, shifted 10 mm"
+"""The arm "all" with its regions moved on purpose; trained after all others, read by itself."""
 
 _SCHEDULE = ("loss.ramp_start=0.4", "loss.ramp_end=0.6", "train.validate_every=0")
 _SMALL = (
@@ -60,17 +62,24 @@ class Job:
 
     def overrides(self) -> list[str]:
         """What makes the configuration that of this job."""
-        terms = ARMS[self.arm]
-        switches = [_ON[name] if name in terms else _OFF[name] for name in _ON]
+        weights = dict.fromkeys(ARMS["all"], 0.0) | ARMS["all" if self.arm == SHIFTED else self.arm]
+        switches = [f"{name}={weight:g}" for name, weight in weights.items()]
         anatomy = ["anatomy.regions=[]"] if self.arm.endswith("no anatomy") else []
         own = [f"train.seed={self.seed}", "tracking.enabled=false", "evaluate.choose=fixed"]
         return [*DATASETS[self.dataset][1], *_SCHEDULE, *own, *switches, *anatomy]
 
 
 def all_jobs(datasets: tuple[str, ...] = tuple(DATASETS), seeds: int = SEEDS) -> Iterator[Job]:
-    """Every job, seed by seed and arm by arm: the first arms are whole before the last begin."""
+    """Every job, seed by seed and arm by arm: the first arms are whole before the last begin.
+
+    The check with shifted regions comes after everything else.
+    """
     for seed in range(seeds):
         for dataset in datasets:
             for arm in ARMS:
                 for fold in range(DATASETS[dataset][2]):
                     yield Job(dataset, fold, seed, arm)
+    for seed in range(seeds):
+        for dataset in datasets:
+            for fold in range(DATASETS[dataset][2]):
+                yield Job(dataset, fold, seed, SHIFTED)

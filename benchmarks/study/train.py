@@ -13,7 +13,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from benchmarks.study.jobs import Job
+from benchmarks.study.jobs import SHIFTED, Job
+from benchmarks.study.shifted import shift_case
 from segpipe.augment import build
 from segpipe.backend import select
 from segpipe.batches import PatchSampler, keep_in_memory
@@ -87,8 +88,11 @@ def _train_and_predict(job: Job, config: Config, work: Path) -> dict[str, list[V
     if prepared.failed:
         raise next(iter(prepared.failed.values()))
     across = slice_axis(config, plan)
+    training = [prepared.cases[case] for case in fold.train]
+    if job.arm == SHIFTED:
+        training = [shift_case(case) for case in training]
     sampler = PatchSampler(
-        keep_in_memory([prepared.cases[case] for case in fold.train], settings.memory_mb),
+        keep_in_memory(training, settings.memory_mb),
         config,
         {region.name: region.weight for region in config.anatomy.regions},
         build(config.augment, config.model.dimensions, plan.spacing_mm),

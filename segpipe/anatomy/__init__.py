@@ -1,12 +1,18 @@
-"""Where in the body a voxel lies: region maps from masks, label maps and templates and lesions."""
+"""Where in the body a voxel lies: region maps from masks, label maps, templates and lesions.
+
+Registration needs SimpleITK: ``segpipe.anatomy.registration`` is imported only where it is used.
+"""
 
 from segpipe.anatomy.frequency import FrequencyFiles, frequency_files, frequency_map
-from segpipe.anatomy.regions import region_maps
+from segpipe.anatomy.placement import Placement, as_it_lies
+from segpipe.anatomy.regions import region_maps, wants_template
 from segpipe.anatomy.shaping import penalty_map, shape_map
 from segpipe.anatomy.template import mni152_dice, mni152_map
 
 __all__ = [
     "FrequencyFiles",
+    "Placement",
+    "as_it_lies",
     "frequency_files",
     "frequency_map",
     "mni152_dice",
@@ -14,4 +20,5 @@ __all__ = [
     "penalty_map",
     "region_maps",
     "shape_map",
+    "wants_template",
 ]

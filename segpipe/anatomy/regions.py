@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from segpipe.anatomy.placement import Placement, as_it_lies, map_on_scan
 from segpipe.anatomy.shaping import shape_map
-from segpipe.anatomy.template import MNI152_DICE, mni152_dice, mni152_map, sample_at
-from segpipe.config.schema import AnatomyConfig, RegionConfig
+from segpipe.anatomy.template import mni152_map
+from segpipe.config import AnatomyConfig, RegionConfig
 from segpipe.data.nifti import align, read_labels, read_probability
 from segpipe.errors import DataError, GeometryError
 from segpipe.volume import GRID_TOLERANCE_MM, Volume
@@ -24,6 +25,7 @@ def region_maps(
     config: AnatomyConfig,
     root: Path,
     *,
+    placement: Placement | None = None,
     priors: Mapping[str, Volume] | None = None,
     tolerance_mm: float = GRID_TOLERANCE_MM,
 ) -> tuple[dict[str, Volume], tuple[str, ...]]:
@@ -43,6 +45,8 @@ def region_maps(
     config : AnatomyConfig
     root : Path
         Folder that file names are relative to.
+    placement : Placement, optional
+        Where template space lies in the scan; None: only where the scan lies in that space.
     priors : mapping of str to Volume, optional
         Lesion frequency in template space by region (:func:`~segpipe.anatomy.frequency_map`). It
         depends on who is held out, so it is made by the fold and never from the case's files.
@@ -66,12 +70,11 @@ def region_maps(
     found: dict[str, np.ndarray] = {}
     flags: list[str] = []
     direct = [region for region in config.regions if region.source != "complement"]
-    in_template = any(region.source in TEMPLATE_SPACE for region in direct)
-    dice = mni152_dice(scan) if in_template else 0.0
     for region in direct:
         path = Path(root) / (region.file or "").replace("{case}", case_id)
         if region.source in TEMPLATE_SPACE:
-            values, notes = _from_template(region, path, scan, dice, priors or {})
+            placement = placement or as_it_lies(scan)
+            values, notes = _from_template(region, path, scan, placement, priors or {})
         else:
             values, notes = _from_case(region, path, scan, tolerance_mm)
         flags.extend(f"region {region.name}: {note}" for note in notes)
@@ -94,6 +97,11 @@ def region_maps(
         if region.name in found
     }
     return maps, tuple(flags)
+
+
+def wants_template(config: AnatomyConfig) -> bool:
+    """Whether a region comes from template space."""
+    return any(region.source in TEMPLATE_SPACE for region in config.regions)
 
 
 def _shaped(region: RegionConfig, values: np.ndarray, scan: Volume) -> np.ndarray:
@@ -122,26 +130,33 @@ def _from_case(
 
 
 def _from_template(
-    region: RegionConfig, path: Path, scan: Volume, dice: float, priors: Mapping[str, Volume]
+    region: RegionConfig,
+    path: Path,
+    scan: Volume,
+    placement: Placement,
+    priors: Mapping[str, Volume],
 ) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    """Values of a template on the scan's grid, or None where the scan lies elsewhere."""
-    shipped = region.source == "template" and region.file in SHIPPED
-    if region.source == "frequency" and region.name not in priors:
-        return None, ("left out, there is no lesion frequency of training patients",)
-    if region.source == "template" and not shipped and not path.is_file():
-        return _absent(path, region, f"a NIfTI file, or one of {', '.join(SHIPPED)}")
-    if dice < MNI152_DICE:
-        note = (
-            f"left out, the scan is not in MNI152 space (Dice {dice:.2f} of its foreground with "
-            f"the template's brain; {MNI152_DICE:.2f} needed)"
-        )
-        return None, (note,)
+    """Values of a map in template space on the scan's grid, or None with the reason."""
+    template, notes = _template_map(region, path, priors)
+    if template is None:
+        return None, notes
+    if placement.problem:
+        return None, (f"left out, {placement.words()}",)
+    return map_on_scan(template, placement, scan), notes
+
+
+def _template_map(
+    region: RegionConfig, path: Path, priors: Mapping[str, Volume]
+) -> tuple[Volume | None, tuple[str, ...]]:
     if region.source == "frequency":
-        return sample_at(priors[region.name], scan), ()
-    if shipped:
-        return sample_at(mni152_map(region.file or ""), scan), ()
-    template, notes = read_probability(path)
-    return sample_at(template, scan), notes
+        if region.name in priors:
+            return priors[region.name], ()
+        return None, ("left out, there is no lesion frequency of training patients",)
+    if region.file in SHIPPED:
+        return mni152_map(region.file or ""), ()
+    if not path.is_file():
+        return _absent(path, region, f"a NIfTI file, or one of {', '.join(SHIPPED)}")
+    return read_probability(path)
 
 
 def _absent(path: Path, region: RegionConfig, expected: str) -> tuple[None, tuple[str, ...]]:

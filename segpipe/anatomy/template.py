@@ -54,8 +54,8 @@ def mni152_map(name: str) -> Volume:
     return Volume(np.clip(image.get_fdata(dtype=np.float32), 0, 1), image.affine)
 
 
-def sample_at(template: Volume, like: Volume) -> np.ndarray:
-    """A map linearly interpolated at the voxel centres of another grid; 0 outside.
+def sample_at(template: Volume, like: Volume, outside: float = 0.0) -> np.ndarray:
+    """A map linearly interpolated at the voxel centres of another grid.
 
     Parameters
     ----------
@@ -63,6 +63,8 @@ def sample_at(template: Volume, like: Volume) -> np.ndarray:
         (X, Y, Z) float32, in the same world space as ``like``.
     like : Volume
         The grid wanted.
+    outside : float
+        Value beyond the map.
 
     Returns
     -------
@@ -77,8 +79,31 @@ def sample_at(template: Volume, like: Volume) -> np.ndarray:
         output=np.float32,
         order=1,
         mode="grid-constant",
-        cval=0.0,
+        cval=outside,
     )
+
+
+def template_lattice(step_mm: float, margin_mm: float = 0.0) -> Volume:
+    """A grid of cubic voxels over MNI152 space, along R, A, S.
+
+    Parameters
+    ----------
+    step_mm : float
+        Voxel edge length.
+    margin_mm : float
+        How far it reaches beyond the template.
+
+    Returns
+    -------
+    Volume
+        The grid. Its array takes no memory and holds no values.
+    """
+    template = mni152_map("brain")
+    size = np.array(template.shape) * np.array(template.spacing_mm)
+    shape = np.ceil((size + 2 * margin_mm) / step_mm).astype(int)
+    affine = np.diag([step_mm] * 3 + [1.0])
+    affine[:3, 3] = template.affine[:3, 3] - margin_mm
+    return Volume(np.broadcast_to(np.uint8(0), tuple(int(n) for n in shape)), affine)
 
 
 def mni152_dice(scan: Volume) -> float:
@@ -99,7 +124,7 @@ def mni152_dice(scan: Volume) -> float:
     float
         Dice in [0, 1]; 0 when nothing is foreground.
     """
-    lattice = _lattice(mni152_map("brain"))
+    lattice = template_lattice(LATTICE_MM, _MARGIN_MM)
     brain = sample_at(mni152_map("brain"), lattice) > 0.5
     values = scan.array if scan.array.ndim == 3 else scan.array[..., 0]
     positive = values[values > 0]
@@ -109,14 +134,6 @@ def mni152_dice(scan: Volume) -> float:
     filled = _solid(sample_at(scan.with_array(bright), lattice) > 0.5)
     total = np.count_nonzero(filled) + np.count_nonzero(brain)
     return float(2 * np.count_nonzero(filled & brain) / total)
-
-
-def _lattice(template: Volume) -> Volume:
-    size = np.array(template.shape) * np.array(template.spacing_mm)
-    shape = np.ceil((size + 2 * _MARGIN_MM) / LATTICE_MM).astype(int)
-    affine = np.diag([LATTICE_MM] * 3 + [1.0])
-    affine[:3, 3] = template.affine[:3, 3] - _MARGIN_MM
-    return Volume(np.broadcast_to(np.uint8(0), tuple(int(n) for n in shape)), affine)
 
 
 def _solid(mask: np.ndarray) -> np.ndarray:

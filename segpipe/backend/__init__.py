@@ -120,6 +120,11 @@ def has_gpu(backend: str = "tensorflow") -> bool:
     return bool(_gpus(backend))
 
 
+def auto_precision(backend: str, kind: str) -> str:
+    """What ``precision: auto`` gives on a cpu or gpu, once :func:`has_gpu` has loaded a backend."""
+    return _best_precision(backend, kind)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception of any backend says that the device's memory is exhausted."""
     text = f"{type(error).__name__} {error}"

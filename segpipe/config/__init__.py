@@ -1,19 +1,15 @@
 """The configuration: frozen pydantic models, and how they are read."""
 
-from segpipe.config.load import data_config, describe, digest, dump, load, parse
+from segpipe.config.anatomy import AnatomyConfig, RegionConfig, RegistrationConfig
+from segpipe.config.load import data_config, describe, digest, digest_values, dump, load, parse
 from segpipe.config.schema import (
-    AnatomyConfig,
     AugmentConfig,
-    CertifyConfig,
     Config,
     DataConfig,
-    EvaluateConfig,
-    OperatingPoint,
-    PredictConfig,
     PrepareConfig,
-    RegionConfig,
     SplitConfig,
 )
+from segpipe.config.scoring import CertifyConfig, EvaluateConfig, OperatingPoint, PredictConfig
 from segpipe.config.tracking import CardConfig, TrackingConfig
 from segpipe.config.training import (
     LossConfig,
@@ -40,6 +36,7 @@ __all__ = [
     "PrepareConfig",
     "RegionConfig",
     "RegionCountConfig",
+    "RegistrationConfig",
     "SplitConfig",
     "TrackingConfig",
     "TrainConfig",
@@ -47,6 +44,7 @@ __all__ = [
     "data_config",
     "describe",
     "digest",
+    "digest_values",
     "dump",
     "load",
     "parse",

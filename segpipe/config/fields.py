@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from segpipe.config.durations import known_duration
 from segpipe.config.rules import parse_rule
 from segpipe.errors import ConfigError
 
@@ -23,6 +24,8 @@ NonNegative = Annotated[float, Field(ge=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Rule = Annotated[str, AfterValidator(_known_rule)]
+Duration = Annotated[str, AfterValidator(known_duration)]
+Axis = Literal["R", "A", "S"]
 Count = Annotated[int, Field(gt=0)]
 Shape = Annotated[tuple[Count, ...], Field(min_length=2, max_length=3)]
 

@@ -94,7 +94,12 @@ def dump(config: Config) -> str:
 
 def digest(model: BaseModel) -> str:
     """SHA-256 of a model's values, independent of the order of keys."""
-    text = json.dumps(model.model_dump(mode="json"), sort_keys=True)
+    return digest_values(model.model_dump(mode="json"))
+
+
+def digest_values(values: Any) -> str:
+    """The same of values as JSON holds them, whether or not this version knows all of them."""
+    text = json.dumps(values, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from segpipe.config.fields import Name, NonNegative, Positive, Probability, Rule, Section
-from segpipe.config.rules import fill_from_rule
+from segpipe.config.anatomy import AnatomyConfig
+from segpipe.config.fields import Axis, Name, NonNegative, Positive, Probability, Section
+from segpipe.config.scoring import EvaluateConfig, PredictConfig
 from segpipe.config.tracking import CardConfig, TrackingConfig
 from segpipe.config.training import LossConfig, ModelConfig, TrainConfig
-
-
-class OperatingPoint(Section):
-    """Where probabilities become regions."""
-
-    threshold: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.5, description="foreground is probability > threshold, strictly"
-    )
-    min_size_mm3: NonNegative = Field(0.0, description="smaller predicted regions are removed")
-    core_threshold: Annotated[float, Field(ge=0, lt=1)] | None = Field(
-        None,
-        description="hysteresis: predicted regions without a voxel above it are removed; null: off",
-    )
 
 
 class DataConfig(Section):
@@ -85,67 +73,11 @@ class PrepareConfig(Section):
     workers: Annotated[int, Field(ge=1)] = Field(2, description="cases prepared side by side")
 
 
-class RegionConfig(Section):
-    """One anatomical region: where a false positive is more, or less, of a problem."""
-
-    name: Name = Field(description="name in logs, scores and reports")
-    weight: NonNegative = Field(1.0, description="of the penalty on false positives inside")
-    source: Literal["mask", "labels", "template", "frequency", "complement"] = Field(
-        description="mask: file per case; labels: ids of a label map per case; template: a map in "
-        "MNI152 space, for scans in that space; frequency: share of training patients with a "
-        "lesion there, for such scans too; complement: outside all others"
-    )
-    file: str | None = Field(
-        None,
-        description="mask and labels: file per case, {case} stands for the case id, relative to "
-        "the dataset; template: gm, wm, csf, brain of MNI152, or a NIfTI file; frequency: folder "
-        "of lesion masks in MNI152 space",
-    )
-    ids: tuple[int, ...] = Field((), description="labels: values that make up the region")
-    threshold: Probability | None = Field(
-        None, description="template, frequency: cut the map into a mask here; null: stays soft"
-    )
-    margin_mm: float = Field(0.0, description="grow the region by this much")
-    soften_mm: NonNegative = Field(
-        0.0,
-        description="standard deviation of the blurred border; frequency: of the smoothing in "
-        "template space, before it is cut",
-    )
-    invert: bool = Field(False, description="1 minus the map, such as: where lesions do not occur")
-    floor: Probability = Field(0.0, description="lowest value of the map: a prior can be wrong")
-    optional: bool = Field(
-        False, description="a case without the file goes on without the region and is flagged"
-    )
-
-    @model_validator(mode="after")
-    def _source_has_its_arguments(self) -> RegionConfig:
-        if self.source != "complement" and self.file is None:
-            raise ValueError(f"source {self.source} needs 'file'")
-        if self.source == "labels" and not self.ids:
-            raise ValueError("source labels needs 'ids'")
-        return self
-
-
-class AnatomyConfig(Section):
-    """Regions. A false-positive voxel weighs the sum over the regions that hold it."""
-
-    regions: tuple[RegionConfig, ...] = Field(
-        (), description="names unique; none: every voxel weighs 1"
-    )
-
-    @model_validator(mode="after")
-    def _names_are_unique(self) -> AnatomyConfig:
-        names = [region.name for region in self.regions]
-        if len(set(names)) != len(names):
-            raise ValueError(f"region names must differ; received {names}")
-        return self
-
-
 class AugmentConfig(Section):
     """Probability of each transform per patch; 0 switches it off."""
 
     enabled: bool = Field(True, description="false: patches as they are")
-    mirror_axes: tuple[Literal["R", "A", "S"], ...] = Field(
+    mirror_axes: tuple[Axis, ...] = Field(
         ("R", "A", "S"), description="axes along which patches may be mirrored"
     )
     rotate: Probability = Field(0.2, description="rotation about every axis")
@@ -162,84 +94,16 @@ class AugmentConfig(Section):
     bias_field: Probability = Field(0.1, description="smooth multiplicative field")
     low_resolution: Probability = Field(0.1, description="downsample and back up")
 
+    @property
+    def seen_mirrored(self) -> tuple[Axis, ...]:
+        """Axes along which the network sees mirrored patches in training."""
+        return self.mirror_axes if self.enabled else ()
+
     @model_validator(mode="after")
     def _range_is_in_order(self) -> AugmentConfig:
         if self.scale_range[0] > self.scale_range[1]:
             raise ValueError(f"scale_range: expected low, high; received {self.scale_range}")
         return self
-
-
-class PredictConfig(Section):
-    """Sliding-window inference."""
-
-    overlap: Annotated[float, Field(ge=0, lt=1)] = Field(0.5, description="of neighbouring tiles")
-    batch: Annotated[int, Field(gt=0)] = Field(1, description="tiles per call")
-    engine: Literal["auto", "keras", "openvino"] = Field(
-        "auto", description="auto: OpenVINO on a CPU where installed, else Keras"
-    )
-    operating_point: OperatingPoint = Field(
-        OperatingPoint(), description="used until evaluation has chosen a better one"
-    )
-    strict: bool = Field(False, description="stop at the first case that fails")
-
-
-class CertifyConfig(Section):
-    """What conformal risk control bounds, on validation patients (docs/evaluation.md)."""
-
-    risk: Literal["missed_lesions", "false_positive_regions"] = Field(
-        "missed_lesions",
-        description="missed_lesions: share of a patient's lesions that is missed; "
-        "false_positive_regions: a patient's false-positive regions per scan",
-    )
-    alpha: Positive = Field(0.1, description="bound of the expected risk")
-    cap: Positive = Field(
-        20.0, description="false_positive_regions: a patient counts at most this many"
-    )
-    tuning_share: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.0,
-        description="share of the validation patients that choose the minimum size and do not "
-        "calibrate; 0: it is that of predict.operating_point",
-    )
-
-    @model_validator(mode="after")
-    def _alpha_is_below_the_bound(self) -> CertifyConfig:
-        bound = self.cap if self.risk == "false_positive_regions" else 1.0
-        if self.alpha >= bound:
-            raise ValueError(f"alpha: expected below {bound:g}, the largest risk there is")
-        return self
-
-
-class EvaluateConfig(Section):
-    """How lesions are counted."""
-
-    rule: Rule = Field("any", description="any, iou:X, overlap:X, or a preset (docs/evaluation.md)")
-    connectivity: Literal[6, 18, 26] = Field(
-        26, description="neighbours that make a component; left out: as the rule says"
-    )
-    min_size_mm3: NonNegative = Field(
-        0.0, description="false positives and lesions below this size are not counted"
-    )
-    tolerance_mm: Positive = Field(1.0, description="of the surface Dice")
-    choose: Literal["f1", "sensitivity", "fixed", "certified"] = Field(
-        "f1",
-        description="operating point on validation: f1 maximises lesion F1; sensitivity minimises "
-        "false-positive regions above the floor; fixed keeps predict.operating_point; certified "
-        "takes the certificate's threshold, or f1 where there is none",
-    )
-    certify: CertifyConfig = Field(CertifyConfig(), description="certificate")
-    sensitivity_floor: Probability = Field(0.8, description="lesion sensitivity to keep")
-    min_sizes_mm3: tuple[NonNegative, ...] = Field(
-        (0.0, 5.0, 10.0, 20.0, 50.0, 100.0), description="minimum sizes tried"
-    )
-    by: tuple[str, ...] = Field(
-        (), description="columns of the manifest, such as site, by which scores are grouped"
-    )
-    bootstrap: Annotated[int, Field(ge=0)] = Field(1000, description="draws for intervals")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _connectivity_of_the_rule(cls, values: Any) -> Any:
-        return fill_from_rule(values)
 
 
 class Config(Section):
@@ -280,6 +144,13 @@ class Config(Section):
             raise ValueError(
                 f"model.strides: expected {len(features) - 1} entries of {dims} numbers, one per "
                 "level after the first"
+            )
+        unseen = [a for a in self.predict.mirror_axes if a not in self.augment.seen_mirrored]
+        if unseen:
+            raise ValueError(
+                "predict.mirror_axes: expected axes that training mirrors along, "
+                f"{list(self.augment.seen_mirrored)} of augment.mirror_axes; received "
+                f"{unseen} too"
             )
         if self.loss.ramp_end < self.loss.ramp_start:
             raise ValueError("loss.ramp_end: expected a value not below loss.ramp_start")

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from segpipe.config.fields import Count, NonNegative, Positive, Probability, Section, Shape
+from segpipe.config.durations import parse_duration
+from segpipe.config.fields import (
+    Count,
+    Duration,
+    NonNegative,
+    Positive,
+    Probability,
+    Section,
+    Shape,
+)
 
 
 class ModelConfig(Section):
@@ -123,6 +132,15 @@ class TrainConfig(Section):
     batch: Annotated[int, Field(gt=0)] = Field(4, description="patches per step")
     epochs: Annotated[int, Field(gt=0)] = Field(20, description="epochs")
     steps_per_epoch: Annotated[int, Field(gt=0)] = Field(50, description="steps per epoch")
+    steps: Annotated[int, Field(gt=0)] | None = Field(
+        None,
+        description="steps in all, the last epoch the shorter one; null: epochs of steps_per_epoch",
+    )
+    budget: Duration | None = Field(
+        None,
+        description="time for fitting, such as 30min or 1h30min: the number of steps follows from "
+        "the measured time of one, instead of epochs and steps; null: off",
+    )
     foreground: Probability = Field(
         0.5, description="share of patches that are centred on a foreground voxel"
     )
@@ -130,8 +148,15 @@ class TrainConfig(Section):
     learning_rate: Positive = Field(2e-3, description="after warm-up")
     warmup: Probability = Field(0.05, description="share of the steps with rising learning rate")
     schedule: Literal["poly", "cosine", "constant"] = Field("poly", description="after warm-up")
-    weight_decay: NonNegative = Field(1e-4, description="decoupled for adamw, L2 for sgd")
+    weight_decay: NonNegative = Field(
+        1e-4, description="decoupled: each step takes this share, times the learning rate"
+    )
     clip_norm: NonNegative = Field(1.0, description="global gradient norm limit; 0: none")
+    ema: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0,
+        description="decay of the average of the weights, used in validations and in the bundle; "
+        "early it covers the latest tenth of the steps; 0: none",
+    )
     seed: int = Field(0, description="of weights, sampling and augmentation")
     workers: Annotated[int, Field(ge=0)] = Field(
         1, description="loading threads; 0 loads in the training thread; no effect on results"
@@ -159,3 +184,19 @@ class TrainConfig(Section):
         "last", description="weights in the bundle: the last, or those with the best monitor"
     )
     init: str | None = Field(None, description="bundle (folder or models:/…) to start from")
+
+    @property
+    def total_steps(self) -> int:
+        """Steps in all, where no budget decides."""
+        return self.steps or self.epochs * self.steps_per_epoch
+
+    @property
+    def budget_seconds(self) -> float | None:
+        """The budget in seconds; None where it is off."""
+        return None if self.budget is None else parse_duration(self.budget)
+
+    @model_validator(mode="after")
+    def _one_length(self) -> TrainConfig:
+        if self.steps is not None and self.budget is not None:
+            raise ValueError("budget: expected null beside steps, which says the length already")
+        return self

@@ -12,11 +12,13 @@ from segpipe.config.rules import parse_rule
 from segpipe.evaluate.certify import Certificate, certify, split_patients
 from segpipe.evaluate.operating_point import (
     Choice,
+    choosable,
     choose,
     kept,
     operating_curve,
     validation_tallies,
 )
+from segpipe.evaluate.steps import try_steps
 from segpipe.evaluate.tallies import Tallies
 
 
@@ -37,8 +39,10 @@ def decide(
         Components of the validation cases; must hold the threshold of ``configured``.
     config : EvaluateConfig
         certified: the certificate's threshold at its minimum size, or, where nothing can be
-        certified, as ``f1``. Otherwise as :func:`segpipe.evaluate.operating_point.choose`; the
-        certificate then says what could be had.
+        certified, as ``f1``. Otherwise as :func:`segpipe.evaluate.operating_point.choose`, and
+        the further steps of :func:`segpipe.evaluate.steps.try_steps` that help; the certificate
+        then says what could be had. Nothing is added to a certified point: it would not hold for
+        what other steps remove.
     patients : mapping of str to str
         All validation cases, those without any component included, to their patients.
     configured : OperatingPoint
@@ -54,15 +58,29 @@ def decide(
     tallies = validation_tallies(table, config, list(patients), configured)
     certificate = _certificate(tallies, config, patients, configured, seed, obstacle)
     if config.choose != "certified":
-        return replace(choose(tallies, config, configured), certificate=certificate)
+        choice = _chosen(table, tallies, config, configured, patients)
+        return replace(choice, certificate=certificate)
     if certificate.threshold is None:
-        choice = choose(tallies, config, configured)
+        choice = _chosen(table, tallies, config, configured, patients)
         reason = f"{choice.reason}, as nothing can be certified"
         return replace(choice, reason=reason, certificate=certificate)
     chosen = {"threshold": certificate.threshold, "min_size_mm3": certificate.min_size_mm3}
     point = configured.model_copy(update=chosen)
     choice = kept(operating_curve(tallies), point, f"certified: {certificate.statement}")
     return replace(choice, certificate=certificate, certified=True)
+
+
+def _chosen(
+    table: pd.DataFrame,
+    tallies: Tallies,
+    config: EvaluateConfig,
+    configured: OperatingPoint,
+    patients: Mapping[str, str],
+) -> Choice:
+    choice = choose(tallies, config, configured, patients)
+    if config.choose == "fixed" or not choosable(tallies, config):
+        return choice
+    return try_steps(table, tallies, choice, config, configured, patients)
 
 
 def _certificate(
@@ -79,7 +97,8 @@ def _certificate(
     tuning, calibration = split_patients(list(patients.values()), share, seed)
     size = configured.min_size_mm3
     if tuning:
-        chosen = choose(tallies.of(_cases_of(tuning, patients)), config, configured)
+        mine = tallies.of(_cases_of(tuning, patients))
+        chosen = choose(mine, config, configured, patients)
         size = chosen.operating_point.min_size_mm3
     held = tallies.of(_cases_of(calibration, patients))
     return certify(held, patients, size, config.certify, obstacle)

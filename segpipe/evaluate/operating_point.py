@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import pandas as pd
 from segpipe.config import EvaluateConfig, OperatingPoint
 from segpipe.evaluate.certify import Certificate
 from segpipe.evaluate.rows import defined
+from segpipe.evaluate.selection import mean_of, nearest_as_good
 from segpipe.evaluate.table import at_threshold, read_views
 from segpipe.evaluate.tallies import Tallies, count_table
 from segpipe.lesions.limits import Limits
@@ -36,6 +37,10 @@ class Choice:
         What was, or could be, certified; None where nobody asked.
     certified : bool
         Whether the operating point is the certificate's.
+    steps : tuple of dict
+        What was tried on these cases, gain and cost of each (:mod:`segpipe.evaluate.steps`).
+    gain : dict, optional
+        Of the chosen points over the configured one, in cases that had no say in them.
     """
 
     operating_point: OperatingPoint
@@ -43,6 +48,8 @@ class Choice:
     reason: str
     certificate: Certificate | None = None
     certified: bool = False
+    steps: tuple[dict[str, Any], ...] = ()
+    gain: dict[str, Any] | None = None
 
     @property
     def certificate_document(self) -> dict[str, Any] | None:
@@ -84,8 +91,8 @@ def operating_curve(tallies: Tallies) -> pd.DataFrame:
         {
             "threshold": grid[0].ravel(),
             "min_size_mm3": grid[1].ravel(),
-            "lesion_sensitivity": _mean(sensitivity).ravel(),
-            "lesion_f1": _mean(tallies.f1).ravel(),
+            "lesion_sensitivity": mean_of(_by_point(sensitivity)),
+            "lesion_f1": mean_of(_by_point(tallies.f1)),
             "false_positive_regions": (
                 tallies.false_positives.sum((0, 1)) / max(len(tallies.cases), 1)
             ).ravel(),
@@ -94,29 +101,42 @@ def operating_curve(tallies: Tallies) -> pd.DataFrame:
     )
 
 
-def _mean(values: np.ndarray) -> np.ndarray:
-    """Mean over cases and labels where defined; nan where nothing is."""
-    defined_values = ~np.isnan(values)
-    count = defined_values.sum((0, 1))
-    total = np.where(defined_values, values, 0.0).sum((0, 1))
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+def _by_point(values: np.ndarray) -> np.ndarray:
+    """(C, L, T, S) as (T · S, C · L), in the order of the curve."""
+    return values.reshape(-1, int(np.prod(values.shape[2:]))).T
 
 
-def choose(tallies: Tallies, config: EvaluateConfig, configured: OperatingPoint) -> Choice:
-    """Choose the operating point as ``config.choose`` says, without a certificate.
+def choosable(tallies: Tallies, config: EvaluateConfig) -> bool:
+    """Whether there is a lesion to choose by, and something to choose from."""
+    curve = operating_curve(tallies)
+    offered = curve[np.isin(curve["min_size_mm3"], config.min_sizes_mm3)]
+    return bool(offered["lesion_f1"].notna().any())
+
+
+def choose(
+    tallies: Tallies,
+    config: EvaluateConfig,
+    configured: OperatingPoint,
+    patients: Mapping[str, str],
+) -> Choice:
+    """Choose threshold and minimum size as ``config.choose`` says, without a certificate.
 
     Parameters
     ----------
     tallies : Tallies
         Of :func:`validation_tallies`.
     config : EvaluateConfig
-        f1 (also where ``certified`` could not be had): highest mean lesion F1. sensitivity:
-        fewest false-positive regions among the points whose mean lesion sensitivity reaches the
-        floor, or, where none does, among those with the highest sensitivity. fixed:
-        ``configured``. Ties go to fewer false-positive regions, then higher sensitivity, then the
-        threshold nearest to 0.5, then the smaller minimum size.
+        f1 (also where ``certified`` could not be had): of the points whose mean lesion F1 is as
+        good as the highest (:func:`~segpipe.evaluate.selection.nearest_as_good`), the one with
+        the threshold nearest to ``configured``, then with the minimum size nearest to it, then
+        with fewer false-positive regions. sensitivity: fewest false-positive regions among the
+        points whose mean lesion sensitivity reaches the floor, or, where none does, among those
+        with the highest sensitivity; ties go to higher sensitivity, then to the nearest
+        threshold, then to the nearest minimum size. fixed: ``configured``.
     configured : OperatingPoint
         Kept under ``fixed``, and where no case has a lesion to choose by.
+    patients : mapping of str to str
+        Case to patient.
 
     Returns
     -------
@@ -125,32 +145,53 @@ def choose(tallies: Tallies, config: EvaluateConfig, configured: OperatingPoint)
     curve = operating_curve(tallies)
     if config.choose == "fixed":
         return kept(curve, configured, "fixed by configuration")
-    tried = np.isin(curve["min_size_mm3"], config.min_sizes_mm3)
-    offered = curve[tried]
-    if not len(offered) or offered["lesion_f1"].isna().all():
+    if not choosable(tallies, config):
         return kept(curve, configured, "no validation case has a lesion")
+    offered = curve[np.isin(curve["min_size_mm3"], config.min_sizes_mm3)]
     if config.choose == "sensitivity":
-        floor = config.sensitivity_floor
-        eligible = offered[offered["lesion_sensitivity"] >= floor - 1e-12]
-        reason = f"fewest false-positive regions at lesion sensitivity of at least {floor:g}"
-        if not len(eligible):
-            best = offered["lesion_sensitivity"].max()
-            eligible = offered[offered["lesion_sensitivity"] >= best - 1e-12]
-            reason = f"highest lesion sensitivity; the floor of {floor:g} is not reached"
+        index, reason = _fewest_false_positives(offered, config.sensitivity_floor, configured)
     else:
-        eligible = offered[offered["lesion_f1"] >= offered["lesion_f1"].max() - 1e-12]
-        reason = f"highest mean lesion F1 on {len(tallies.cases)} validation cases"
-    order = np.lexsort(
-        (
-            eligible["min_size_mm3"],
-            (eligible["threshold"] - 0.5).abs().round(6),
-            -eligible["lesion_sensitivity"],
-            eligible["false_positive_regions"],
-        )
-    )
-    figures = _plain(eligible.iloc[order[0]])
+        owners = [patients[case] for case in tallies.cases for _ in tallies.labels]
+        index, reason = _highest_f1(tallies, offered, configured, owners)
+    figures = _plain(curve.iloc[index])
     chosen = {name: figures[name] for name in ("threshold", "min_size_mm3")}
     return Choice(configured.model_copy(update=chosen), figures, reason)
+
+
+def _fewest_false_positives(
+    offered: pd.DataFrame, floor: float, configured: OperatingPoint
+) -> tuple[int, str]:
+    eligible = offered[offered["lesion_sensitivity"] >= floor - 1e-12]
+    reason = f"fewest false-positive regions at lesion sensitivity of at least {floor:g}"
+    if not len(eligible):
+        best = offered["lesion_sensitivity"].max()
+        eligible = offered[offered["lesion_sensitivity"] >= best - 1e-12]
+        reason = f"highest lesion sensitivity; the floor of {floor:g} is not reached"
+    wrong, sensitivity = eligible["false_positive_regions"], eligible["lesion_sensitivity"]
+    near = _distances(eligible, configured)
+    return int(eligible.index[np.lexsort((*near[::-1], -sensitivity, wrong))[0]]), reason
+
+
+def _highest_f1(
+    tallies: Tallies, offered: pd.DataFrame, configured: OperatingPoint, owners: Sequence[str]
+) -> tuple[int, str]:
+    near = _distances(offered, configured)
+    order = offered.index[np.lexsort((offered["false_positive_regions"], *near[::-1]))]
+    index = int(order[nearest_as_good(_by_point(tallies.f1)[order], owners)])
+    f1 = offered["lesion_f1"]
+    reason = f"highest mean lesion F1 on {len(tallies.cases)} validation cases"
+    if f1[index] < f1.max() - 1e-12:
+        reason = (
+            f"mean lesion F1 {f1[index]:.3f}, within one standard error of the {reason} "
+            f"({f1.max():.3f}); nearest to threshold {configured.threshold:g}"
+        )
+    return index, reason
+
+
+def _distances(points: pd.DataFrame, configured: OperatingPoint) -> tuple[pd.Series, pd.Series]:
+    """How far thresholds and minimum sizes lie from the configured ones."""
+    thresholds = (points["threshold"] - configured.threshold).abs().round(6)
+    return thresholds, (points["min_size_mm3"] - configured.min_size_mm3).abs()
 
 
 def kept(curve: pd.DataFrame, point: OperatingPoint, reason: str) -> Choice:

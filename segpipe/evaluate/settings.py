@@ -37,6 +37,9 @@ class ScoreSettings(BaseModel):
     core_threshold: Annotated[float, Field(ge=0, lt=1)] | None = Field(
         None, description="predicted components without a probability above it are removed"
     )
+    largest_only: bool = Field(
+        False, description="predicted components but the largest of each label are removed"
+    )
     tolerance_mm: Annotated[float, Field(gt=0)] = Field(1.0, description="of the surface Dice")
     reference_instances: bool = Field(
         False, description="the reference numbers its lesions; the numbers are no labels"
@@ -77,6 +80,7 @@ class ScoreSettings(BaseModel):
             removal_size_mm3=operating_point.min_size_mm3,
             threshold=operating_point.threshold,
             core_threshold=operating_point.core_threshold,
+            largest_only=operating_point.largest_only,
             tolerance_mm=evaluate.tolerance_mm,
             ignore_label=ignore_label,
             froc_sizes_mm3=evaluate.min_sizes_mm3,
@@ -92,4 +96,5 @@ class ScoreSettings(BaseModel):
             self.min_size_mm3,
             self.removal_size_mm3,
             self.core_threshold,
+            self.largest_only,
         )

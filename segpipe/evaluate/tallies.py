@@ -10,7 +10,9 @@ import pandas as pd
 
 from segpipe.evaluate.table import read_views
 from segpipe.lesions.limits import Limits
+from segpipe.lesions.view import View
 from segpipe.metrics.detection import f1_of, tally_of
+from segpipe.metrics.overlap import VoxelCounts, dice
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +28,8 @@ class Tallies:
         0 where a case has no component.
     f1 : (C, L, T, S) float ndarray
         nan for a case without a required lesion.
+    dice : (C, L, T, S) float ndarray
+        Of the voxels; nan where reference and prediction are empty.
     """
 
     cases: tuple[str, ...]
@@ -37,6 +41,7 @@ class Tallies:
     true_positives: np.ndarray
     false_positives: np.ndarray
     f1: np.ndarray
+    dice: np.ndarray
 
     @property
     def lesions(self) -> np.ndarray:
@@ -64,6 +69,7 @@ class Tallies:
             true_positives=self.true_positives[index],
             false_positives=self.false_positives[index],
             f1=self.f1[index],
+            dice=self.dice[index],
         )
 
 
@@ -92,33 +98,69 @@ def count_table(
         Labels and thresholds are those of the table, whichever case they come from.
     """
     labels = tuple(dict.fromkeys(table["label"]))
+    return count_variants(
+        table, [replace(limits, removal_size_mm3=float(s)) for s in min_sizes_mm3], cases, labels
+    )
+
+
+def count_variants(
+    table: pd.DataFrame, variants: Sequence[Limits], cases: Sequence[str], labels: Sequence[str]
+) -> Tallies:
+    """Count every case of a table at all of its thresholds, under several limits.
+
+    Parameters
+    ----------
+    table : DataFrame
+    variants : sequence of Limits
+        They take the place of the minimum sizes, the last axis of the tallies.
+    cases, labels : sequence of str
+        All of them, those without any component included.
+
+    Returns
+    -------
+    Tallies
+    """
     thresholds = np.unique(table["threshold"].to_numpy(float))
-    shape = (len(cases), len(labels), len(thresholds), len(min_sizes_mm3))
+    shape = (len(cases), len(labels), len(thresholds), len(variants))
     counts = np.zeros((4, *shape), np.int64)
-    f1 = np.full(shape, np.nan)
+    f1, overlap = np.full(shape, np.nan), np.full(shape, np.nan)
     place = {case: row for row, case in enumerate(cases)}
+    column = {label: number for number, label in enumerate(labels)}
     for view in read_views(table[table["case"].isin(list(place))]):
         t = int(np.searchsorted(thresholds, view.threshold))
-        at = place[view.case], labels.index(view.label), t
-        for s, size in enumerate(min_sizes_mm3):
-            counted = view.count(replace(limits, removal_size_mm3=float(size)))
+        at = place[view.case], column[view.label], t
+        for v, limits in enumerate(variants):
+            counted = view.count(limits)
             tally = tally_of(counted)
-            counts[:, *at, s] = (
+            counts[:, *at, v] = (
                 tally.detected,
                 tally.missed,
                 tally.true_positives,
                 tally.false_positives,
             )
-            f1[*at, s] = f1_of(counted)
+            f1[*at, v] = f1_of(counted)
+            overlap[*at, v] = dice(voxels_of(view, limits))
     detected, missed, true_positives, false_positives = counts
     return Tallies(
         cases=tuple(cases),
-        labels=labels,
+        labels=tuple(labels),
         thresholds=thresholds,
-        min_sizes_mm3=np.array(min_sizes_mm3, float),
+        min_sizes_mm3=np.array([limits.removal_size_mm3 for limits in variants], float),
         detected=detected,
         missed=missed,
         true_positives=true_positives,
         false_positives=false_positives,
         f1=f1,
+        dice=overlap,
+    )
+
+
+def voxels_of(view: View, limits: Limits) -> VoxelCounts:
+    """Voxels of the reference, of the components that are not removed, and of both."""
+    present = view.present(limits)
+    shared = view.overlaps.voxels[present[view.overlaps.prediction - 1]]
+    return VoxelCounts(
+        int(view.reference.voxels.sum()),
+        int(view.prediction.voxels[present].sum()),
+        int(shared.sum()),
     )

@@ -25,6 +25,8 @@ class Limits:
         Predicted components below it are removed from the prediction before everything else.
     core_threshold : float or None
         Hysteresis: predicted components without a voxel above it are removed likewise.
+    largest_only : bool
+        Of the components that are left, all but the largest are removed, the first of equals.
     """
 
     rule: Rule
@@ -32,6 +34,7 @@ class Limits:
     min_size_mm3: float = 0.0
     removal_size_mm3: float = 0.0
     core_threshold: float | None = None
+    largest_only: bool = False
 
     @classmethod
     def of(cls, evaluate: EvaluateConfig, point: OperatingPoint) -> Limits:
@@ -42,6 +45,7 @@ class Limits:
             evaluate.min_size_mm3,
             point.min_size_mm3,
             point.core_threshold,
+            point.largest_only,
         )
 
     def counted(self, lesion_mm3: np.ndarray) -> np.ndarray:
@@ -50,7 +54,7 @@ class Limits:
         return large_enough(lesion_mm3, 1.0, self.min_size_mm3) & above
 
     def present(self, component_mm3: np.ndarray, max_probability: np.ndarray) -> np.ndarray:
-        """(M,) bool: predicted components that are not removed.
+        """(M,) bool: predicted components of a label that are not removed.
 
         Parameters
         ----------
@@ -60,6 +64,9 @@ class Limits:
         present = large_enough(component_mm3, 1.0, self.removal_size_mm3)
         if self.core_threshold is not None:
             present &= ~(max_probability <= self.core_threshold)
+        if self.largest_only and present.any():
+            largest = np.argmax(np.where(present, component_mm3, -1.0))
+            present = np.arange(len(present)) == largest
         return present
 
     def kept(self, component_mm3: np.ndarray, max_probability: np.ndarray) -> np.ndarray:

@@ -14,12 +14,13 @@ from segpipe.losses import components, overlap, regions, voxels
 from segpipe.losses.odds import log_odds
 
 _CUT = {"full": 1.0, "half": 0.5, "none": 0.0}
+_AT_ONCE = 1e-6  # length of a ramp that ends where it starts, as a share of the training
 _SIZE_TOLERANCE = 1e-6  # share by which voxel volumes may be rounded
 
 
 @dataclass(frozen=True)
 class CompoundLoss:
-    """``bce · BCE + dice · Dice + ramp(step) · Σ λ · penalty``.
+    """``bce · BCE + dice · Dice + ramp(progress) · Σ λ · penalty``.
 
     The penalties are voxel count, region count and missed lesions, on the finest output. One of
     weight 0 is neither computed nor reported.
@@ -31,8 +32,6 @@ class CompoundLoss:
         Foreground classes, at least 1.
     voxel_volume_mm3 : float
         Turns the budget and the smallest size into voxels.
-    total_steps : int
-        Of the whole training; the ramp is a share of it.
     labelling : {'graph', 'host'}
         Where components are labelled.
     """
@@ -40,7 +39,6 @@ class CompoundLoss:
     config: LossConfig
     classes: int
     voxel_volume_mm3: float
-    total_steps: int
     labelling: Labelling = "graph"
 
     @property
@@ -66,7 +64,7 @@ class CompoundLoss:
             *(("component_threshold",) if hard else ()),
         )
 
-    def terms(self, logits, target, step):
+    def terms(self, logits, target, progress):
         """Every term and the total.
 
         Parameters
@@ -75,13 +73,13 @@ class CompoundLoss:
         target : (B, \\*spatial, 2) tensor
             Class index of every voxel (0 background, 254 background in the band around the
             reference, 255 ignore) and its region weight, on the reference too.
-        step : integer scalar tensor
-            Steps done so far.
+        progress : scalar, or scalar tensor
+            Share of the training that is done, in [0, 1]; the ramp follows it.
 
         Returns
         -------
         dict of str to (B,) or scalar tensor
-            ``total`` and :attr:`names`: the terms before λ; the λ of this step;
+            ``total`` and :attr:`names`: the terms before λ; the λ at this progress;
             ``false_positive_voxels``, hard and weighted by region; ``false_positive_regions`` and
             ``missed_lesions``, hard numbers at ``component_threshold``.
         """
@@ -94,23 +92,23 @@ class CompoundLoss:
         weight = ops.cast(target[..., 1:2], z.dtype)
         spared = index != 0
         terms |= self._voxels(z, ops.where(spared, 0.0, weight))
-        terms |= self._components(z, reference > 0, weight, spared, step)
-        ramp = self.ramp(step)
+        terms |= self._components(z, reference > 0, weight, spared, progress)
+        ramp = self.ramp(progress)
         for name, full in self.weights.items():
             terms[f"{name}_lambda"] = full * ramp
             total = total + full * ramp * terms[name]
         return terms | {"total": total}
 
-    def ramp(self, step):
-        """Share of its full weight that a penalty has at ``step``: 0, a line, then 1."""
-        start = self.config.ramp_start * self.total_steps
-        length = max(self.config.ramp_end * self.total_steps - start, 1.0)
-        return ops.clip((ops.cast(step, "float32") - start) / length, 0.0, 1.0)
+    def ramp(self, progress):
+        """Share of its full weight that a penalty has at ``progress``: 0, a line, then 1."""
+        start = self.config.ramp_start
+        length = max(self.config.ramp_end - start, _AT_ONCE)
+        return ops.clip((ops.cast(progress, "float32") - start) / length, 0.0, 1.0)
 
-    def component_threshold(self, step):
-        """t_c at ``step``: the probability above which a voxel is part of a region found."""
+    def component_threshold(self, progress):
+        """t_c at ``progress``: the probability above which a voxel is part of a region found."""
         start, end = self.config.threshold_start, self.config.threshold_end
-        return start + (end - start) * self.ramp(step)
+        return start + (end - start) * self.ramp(progress)
 
     def _overlap(self, outputs, reference, valid):
         """Cross-entropy and Dice, halved in weight from level to level of deep supervision."""
@@ -141,12 +139,12 @@ class CompoundLoss:
             )
         return terms
 
-    def _components(self, z, reference, weight, spared, step):
+    def _components(self, z, reference, weight, spared, progress):
         """Region count and missed lesions; both masks are labelled in one go."""
         wanted = [name for name in ("region_count", "missed") if name in self.weights]
         if not wanted:
             return {}
-        threshold = self.component_threshold(step)
+        threshold = self.component_threshold(progress)
         found = z > ops.cast(ops.log(threshold / (1.0 - threshold)), z.dtype)
         masks = {"region_count": found, "missed": reference}
         together = ops.concatenate([masks[name] for name in wanted], axis=0)

@@ -1,8 +1,9 @@
 """A trained model on disk: weights plus JSON; no code, no pickle.
 
 The folder holds ``bundle.json`` and ``weights.npz``, and ``prior_REGION.nii.gz`` where a region
-comes from lesion frequency. The network is rebuilt from the validated configuration; weights and
-priors load only when their SHA-256 is the one that the JSON names.
+comes from lesion frequency; that of an ensemble holds ``bundle.json`` and a folder per member
+(:mod:`segpipe.model.ensemble`). The network is rebuilt from the validated configuration; weights
+and priors load only when their SHA-256 is the one that the JSON names.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
+import segpipe
 from segpipe import geometry
-from segpipe.config import Config, OperatingPoint, digest
-from segpipe.config.fields import Section
+from segpipe.config import Config, OperatingPoint, digest_values
+from segpipe.config.fields import Axis, Section
 from segpipe.data.nifti import read_probability, write_volume
 from segpipe.errors import ModelError
 from segpipe.files import file_sha256, write_bytes, write_text
@@ -40,8 +42,23 @@ class DatasetFacts(Section):
     fold: int | None = None
 
 
+class Member(Section):
+    """A network of an ensemble, and the SHA-256 of its two files."""
+
+    name: str
+    fold: int | None
+    seed: int
+    bundle_sha256: str
+    weights_sha256: str
+
+
 class Bundle(Section):
-    """Everything that prediction and reports need to know of a trained model."""
+    """Everything that prediction and reports need to know of a trained model.
+
+    An ensemble has ``members``; its ``weights_sha256`` are theirs, joined by ``+``, and its
+    ``config`` and ``plan`` are those of the first. ``mirror_axes`` is the test-time mirroring that
+    the operating point was chosen with; None: that of the configuration.
+    """
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, populate_by_name=True, protected_namespaces=()
@@ -62,6 +79,20 @@ class Bundle(Section):
     validation: dict[str, Any] | None = None
     weights_sha256: str
     priors_sha256: dict[str, str] = Field({})
+    mirror_axes: tuple[Axis, ...] | None = None
+    members: tuple[Member, ...] = ()
+
+    @model_validator(mode="after")
+    def _weights_are_those_of_the_members(self) -> Bundle:
+        joined = "+".join(member.weights_sha256 for member in self.members)
+        if self.members and self.weights_sha256 != joined:
+            raise ValueError("weights_sha256: expected those of the members, joined by +")
+        return self
+
+    @property
+    def mirrored(self) -> tuple[Axis, ...]:
+        """Axes of test-time mirroring that belong to the operating point."""
+        return self.config.predict.mirror_axes if self.mirror_axes is None else self.mirror_axes
 
     @property
     def outputs(self) -> int:
@@ -195,31 +226,71 @@ def save_bundle(folder: Path, bundle: Bundle) -> None:
 def load_bundle(folder: Path) -> Bundle:
     """Read and validate ``bundle.json``.
 
+    Settings that are newer than the bundle take their defaults. The digest of the configuration is
+    that of what the file says, so new settings do not break old bundles, and changed ones are seen.
+
     Raises
     ------
     ModelError
-        If the folder is no bundle, or its JSON does not validate.
+        If the folder is no bundle, its JSON does not validate, or its configuration is not that
+        which it was written with.
     """
     path = Path(folder) / _JSON
     try:
-        bundle = Bundle.model_validate_json(path.read_text(encoding="utf-8"))
+        stored = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ModelError(
             f"{folder}: expected a bundle with {_JSON} and {_WEIGHTS}; received {error}. Give the "
             "bundle folder of a finished training, or models:/NAME@champion."
         ) from error
-    except ValidationError as error:
-        first = error.errors()[0]
+    except ValueError as error:
         raise ModelError(
-            f"{path}: expected a valid bundle; received {first['msg']} at "
-            f"{'.'.join(str(part) for part in first['loc'])}. It is damaged or of another version."
+            f"{path}: expected a valid bundle; received no JSON: {error}. It is damaged; take an "
+            "intact copy."
         ) from error
-    if bundle.config_digest != digest(bundle.config):
+    intact = _unchanged(stored)
+    try:
+        bundle = Bundle.model_validate_json(json.dumps(stored))
+    except ValidationError as error:
+        raise ModelError(f"{path}: {_refusal(error.errors()[0], stored, intact)}") from error
+    if not intact:
         raise ModelError(
-            f"{path}: expected configuration digest {bundle.config_digest}; received another. "
-            "The file was changed after training; take an intact copy."
+            f"{path}: expected configuration digest {bundle.config_digest}; received "
+            f"{digest_values(stored['config'])}. The configuration was changed after training; "
+            "take an intact copy."
         )
     return bundle
+
+
+def _unchanged(stored: Any) -> bool:
+    """Whether the configuration is as it was written, over what the file says and no defaults."""
+    return (
+        isinstance(stored, dict)
+        and "config" in stored
+        and stored.get("config_digest") == digest_values(stored["config"])
+    )
+
+
+def _refusal(problem: Any, stored: Any, intact: bool) -> str:
+    """What does not validate, and whether another version or a change of the file is to blame."""
+    place = problem["loc"]
+    told = f"{problem['msg']} at {'.'.join(str(part) for part in place)}"
+    another = place[:1] == ("config",) or problem["type"] in (
+        "extra_forbidden",
+        "missing",
+        "literal_error",
+    )
+    if intact and another:
+        source = stored.get("source_revision")
+        maker = f"{stored.get('segpipe')}" + (f" (source {source})" if source else "")
+        return (
+            f"expected a bundle as segpipe {segpipe.__version__} writes it; received {told}. It "
+            f"was made by segpipe {maker}, with other settings; use that version, or train again."
+        )
+    return (
+        f"expected a valid bundle; received {told}. It is damaged or was changed after training; "
+        "take an intact copy."
+    )
 
 
 def load_network(folder: Path, bundle: Bundle):
@@ -228,8 +299,14 @@ def load_network(folder: Path, bundle: Bundle):
     Raises
     ------
     ModelError
-        If the weights are missing, damaged, or belong to another network.
+        If the weights are missing, damaged, or belong to another network, or if the bundle is an
+        ensemble.
     """
+    if bundle.members:
+        raise ModelError(
+            f"{folder}: expected a bundle of one network; received an ensemble of "
+            f"{len(bundle.members)}. Give one of its members, such as {folder}/member-0."
+        )
     path = Path(folder) / _WEIGHTS
     try:
         content = path.read_bytes()

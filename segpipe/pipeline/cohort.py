@@ -79,7 +79,12 @@ def publish_evaluation(
         chosen = _extremes(evaluation)[:PATIENT_REPORTS]
         if chosen:
             make_reports(
-                evaluation.folder, chosen, now=datetime.now(UTC), with_pdf=False, observer=observer
+                evaluation.folder,
+                chosen,
+                now=datetime.now(UTC),
+                with_pdf=False,
+                with_viewer=False,
+                observer=observer,
             )
     observer.message(f"report: {page}")
     return page
@@ -118,6 +123,8 @@ def _inputs(
         min_size_mm3=point.min_size_mm3,
         chosen_by=choice.reason,
         certificate=choice.certificate_document,
+        steps=choice.steps,
+        gain=choice.gain,
         pictures=_pictures(evaluation, cases, config, dataset.channels[0]),
         card=card_sections(replace(facts, caveats=(*optimistic, *facts.caveats))),
         baseline=None if baseline is None else _against(baseline, evaluation),

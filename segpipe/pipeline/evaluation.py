@@ -108,6 +108,8 @@ class Evaluation:
                 )
             ],
             "operating_point": self.choice.reason,
+            "steps": list(self.choice.steps),
+            "gain": self.choice.gain,
             "certificate": self.choice.certificate_document,
         }
 
@@ -216,6 +218,8 @@ def _point(choice: Choice) -> dict[str, Any]:
         **choice.operating_point.model_dump(),
         "reason": choice.reason,
         "figures": choice.figures,
+        "steps": list(choice.steps),
+        "gain": choice.gain,
         "certificate": choice.certificate_document,
     }
 

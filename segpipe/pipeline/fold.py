@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,13 @@ from segpipe.pipeline.card import write_card
 from segpipe.pipeline.cohort import publish_evaluation
 from segpipe.pipeline.evaluation import Evaluation
 from segpipe.pipeline.models import Loaded, bundle_folder, inference_network
-from segpipe.pipeline.prepare import Prepared, plan_for, prepare_cases, tell_failures
+from segpipe.pipeline.prepare import (
+    Prepared,
+    plan_for,
+    prepare_cases,
+    tell_failures,
+    tell_regions,
+)
 from segpipe.pipeline.priors import fold_priors
 from segpipe.pipeline.provenance import now, source
 from segpipe.pipeline.scoring import evaluate_cases
@@ -52,7 +59,7 @@ def train_fold(
     observer: Observer,
     *,
     resume: bool,
-) -> tuple[Evaluation | None, dict[str, SegpipeError]]:
+) -> tuple[Evaluation | None, dict[str, SegpipeError], dict[str, Any]]:
     """Train a fold and write its bundle, scores and report.
 
     Returns
@@ -61,6 +68,8 @@ def train_fold(
         On the validation cases; None where the fold has none.
     failed : dict of str to SegpipeError
         Cases that could not be used.
+    fitting : dict of str to JSON-able
+        Steps taken; of a training with a budget also seconds and whether it was shortened.
     """
     plan = plan_for(dataset, fold, config)
     wanted = {*fold.train, *fold.validation}
@@ -74,11 +83,12 @@ def train_fold(
                 case_id, "no reference", fix="Add the expert's mask, or leave the case out."
             )
     tell_failures(prepared.failed, observer)
+    tell_regions(prepared, observer)
     training = _usable(prepared, fold.train)
     if not training:
         raise DataError(dataset.root, "no training case could be prepared", fix="See above.")
     write_text(folder / "split.json", json.dumps({"train": fold.train, "val": fold.validation}))
-    network = _train(
+    network, fitting = _train(
         config, plan, digest_of_data, training, prepared, fold, device, folder, observer, resume
     )
     bundle = _save(config, plan, digest_of_data, dataset, training, fold, network, folder, priors)
@@ -89,8 +99,9 @@ def train_fold(
     if validation:
         chosen = choose_engine(config.predict.engine, device.kind, device.backend)
         run = make_engine(chosen, inference_network(network), config.predict.batch)
-        model = Model(bundle, run, config.predict.overlap, config.predict.batch)
-        loaded = Loaded((folder / "bundle",), (model,), device, chosen, priors)
+        settings = config.predict
+        model = Model(bundle, run, settings.overlap, settings.batch, settings.mirror_axes)
+        loaded = Loaded((folder / "bundle",), (bundle,), (model,), device, chosen, priors)
         evaluation = evaluate_cases(
             validation, dataset, config, loaded, folder / "validation", observer, given=None
         )
@@ -107,16 +118,17 @@ def train_fold(
         )
     observer.artifact(folder / "bundle")
     observer.artifact(folder / "split.json")
-    return evaluation, failed
+    return evaluation, failed, fitting
 
 
 def store_validation(folder: Path, evaluation: Evaluation, config: Config, cases) -> None:
-    """Put the operating point and the validation figures into a bundle, and write its card."""
+    """Put operating point, its choice and validation figures into a bundle, and write its card."""
     patients = len({case.patient for case in cases})
     bundle = load_bundle(folder)
     facts = evaluation.validation_facts(config, patients)
     point = evaluation.choice.operating_point
-    save_bundle(folder, bundle.model_copy(update={"operating_point": point, "validation": facts}))
+    chosen = {"operating_point": point, "mirror_axes": config.predict.mirror_axes}
+    save_bundle(folder, bundle.model_copy(update={**chosen, "validation": facts}))
     write_card(folder)
 
 
@@ -131,7 +143,7 @@ def _train(
 
     from segpipe.batches import PatchSampler, keep_in_memory
     from segpipe.train.fit import fit
-    from segpipe.train.validation import make_validate
+    from segpipe.train.validation import Validation
 
     across = slice_axis(config, plan)
     sampler = PatchSampler(
@@ -150,7 +162,7 @@ def _train(
     validation = [c for c in _usable(prepared, fold.validation) if c.reference is not None]
     validate = None
     if validation:
-        validate = make_validate(
+        validate = Validation(
             validation,
             config,
             len(plan.labels),
@@ -158,7 +170,7 @@ def _train(
             lambda net: make_engine("keras", inference_network(net), config.predict.batch),
             observer.image,
         )
-    fit(
+    progress = fit(
         network,
         sampler,
         config=config,
@@ -169,7 +181,10 @@ def _train(
         observer=observer,
         resume=resume,
     )
-    return network
+    fitting: dict[str, Any] = {"steps": progress.steps}
+    if progress.seconds is not None:
+        fitting |= {"seconds": round(progress.seconds, 1), "shortened": progress.shortened}
+    return network, fitting
 
 
 def _initialise(network, config: Config, plan: PreparePlan, fold: Fold, dataset: str) -> None:

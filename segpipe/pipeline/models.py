@@ -9,17 +9,35 @@ from typing import Any
 
 from segpipe.backend import Device, select
 from segpipe.config import Config
+from segpipe.errors import ConfigError, ModelError
 from segpipe.model.bundle import Bundle, load_bundle, load_network, load_priors
-from segpipe.predict.case import Model, check_ensemble
+from segpipe.model.ensemble import check_members, open_members
+from segpipe.predict.case import Model
 from segpipe.predict.engines import choose_engine, make_engine
+from segpipe.predict.mirroring import AXES
 from segpipe.volume import Volume
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """Models ready to compute, where they came from, and the first one's lesion frequencies."""
+    """Models ready to compute, and where they came from.
+
+    Parameters
+    ----------
+    folders : tuple of Path
+        As the user named them.
+    bundles : tuple of Bundle
+        Their descriptions; labels, channels and regions are the same in all of them.
+    models : tuple of Model
+        Every network: one for each bundle, all members for an ensemble.
+    device : Device
+    engine : str
+    priors : mapping of str to Volume
+        Lesion frequencies of the first network.
+    """
 
     folders: tuple[Path, ...]
+    bundles: tuple[Bundle, ...]
     models: tuple[Model, ...]
     device: Device
     engine: str
@@ -27,16 +45,22 @@ class Loaded:
 
     @property
     def bundle(self) -> Bundle:
-        """The first bundle: labels, channels and regions are the same in all of them."""
-        return self.models[0].bundle
+        """The first bundle: its operating point holds."""
+        return self.bundles[0]
+
+    @property
+    def mirror_axes(self) -> list[str]:
+        """Axes of test-time mirroring, the same for all models."""
+        return list(self.models[0].mirror_axes)
 
     def describe(self) -> dict[str, Any]:
         """The ``bundle`` part of ``predict.json``."""
         first = self.bundle
         return {
-            "name": " + ".join(model.bundle.name for model in self.models),
+            "name": " + ".join(bundle.name for bundle in self.bundles),
             "path": str(self.folders[0].absolute()),
-            "weights_sha256": "+".join(model.bundle.weights_sha256 for model in self.models),
+            "weights_sha256": "+".join(bundle.weights_sha256 for bundle in self.bundles),
+            "networks": len(self.models),
             "config_digest": first.config_digest,
             "source_revision": first.source_revision,
             "created": first.created,
@@ -55,7 +79,12 @@ def bundle_folder(name: str, output: Path) -> Path:
 
 
 def load_models(
-    names: Sequence[str], output: Path, *, engine: str, config: Config | None = None
+    names: Sequence[str],
+    output: Path,
+    *,
+    engine: str,
+    config: Config | None = None,
+    mirror: bool | None = None,
 ) -> Loaded:
     """Load bundles and make them compute on this machine.
 
@@ -67,19 +96,28 @@ def load_models(
         Output folder with the MLflow store.
     engine : {'auto', 'keras', 'openvino'}
     config : Config, optional
-        Whose device settings, overlap and batch hold; None: the first bundle's.
+        Whose device settings, overlap, batch and mirroring hold; None: the first bundle's.
+    mirror : bool, optional
+        True: along every axis that all models were trained with. False: not at all. None: as the
+        configuration says, or else as the first bundle's operating point was chosen.
 
     Raises
     ------
     ModelError
         If a bundle is unusable, or several do not belong together.
     ConfigError
-        If the engine or backend is not installed.
+        If the engine or backend is not installed, or the models cannot be mirrored.
     """
     folders = tuple(bundle_folder(name, output) for name in names)
     bundles = [load_bundle(folder) for folder in folders]
-    check_ensemble(bundles)
+    networks = [
+        member
+        for folder, bundle in zip(folders, bundles, strict=True)
+        for member in open_members(folder, bundle)
+    ]
+    check_members([bundle for _, bundle in networks])
     settings = config or bundles[0].config
+    axes = _mirror_axes([b for _, b in networks], bundles[0], config, mirror)
     device = select(
         settings.backend,
         settings.train.device if config is not None else "auto",
@@ -89,11 +127,39 @@ def load_models(
     )
     chosen = choose_engine(engine, device.kind, device.backend)
     models = []
-    for folder, bundle in zip(folders, bundles, strict=True):
+    for folder, bundle in networks:
         network = inference_network(load_network(folder, bundle))
         run = make_engine(chosen, network, settings.predict.batch)
-        models.append(Model(bundle, run, settings.predict.overlap, settings.predict.batch))
-    return Loaded(folders, tuple(models), device, chosen, load_priors(folders[0], bundles[0]))
+        models.append(
+            Model(bundle, run, settings.predict.overlap, settings.predict.batch, tuple(axes))
+        )
+    priors = load_priors(*networks[0])
+    return Loaded(folders, tuple(bundles), tuple(models), device, chosen, priors)
+
+
+def _mirror_axes(
+    networks: Sequence[Bundle], first: Bundle, config: Config | None, mirror: bool | None
+) -> list[str]:
+    """Axes of test-time mirroring, if every network saw its patches mirrored along them."""
+    seen = [axis for axis in AXES if all(axis in n.config.augment.seen_mirrored for n in networks)]
+    if mirror is False:
+        return []
+    if mirror:
+        if not seen:
+            raise ConfigError(
+                "--mirror: expected bundles that were trained with mirroring; received "
+                f"augment.mirror_axes={[list(n.config.augment.seen_mirrored) for n in networks]}. "
+                "Predict without."
+            )
+        return seen
+    wanted = first.mirrored if config is None else config.predict.mirror_axes
+    unseen = [axis for axis in wanted if axis not in seen]
+    if unseen:
+        raise ModelError(
+            f"mirroring along {list(wanted)}: expected bundles that were trained with it; received "
+            f"one that never saw {unseen} mirrored. Use --no-mirror, or predict.mirror_axes={seen}."
+        )
+    return [axis for axis in AXES if axis in wanted]
 
 
 def inference_network(network):

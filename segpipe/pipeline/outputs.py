@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ from segpipe.lesions.components import (
 )
 from segpipe.lesions.places import component_regions
 from segpipe.lesions.shape import describe_components
+from segpipe.predict.uncertainty import Uncertainty, component_agreement
 from segpipe.volume import Volume
 
 
@@ -55,7 +56,7 @@ def segment(
     regions: Mapping[str, np.ndarray],
     midline_x_mm: float,
 ) -> Segmented:
-    """Threshold, label, filter by size and hysteresis, describe.
+    """Threshold, label, filter by size, hysteresis and rank, describe.
 
     Parameters
     ----------
@@ -84,6 +85,8 @@ def segment(
         if point.core_threshold is not None:
             kept = keep_by_core(kept, probabilities.array[..., index] > point.core_threshold)
         kept, count = _largest_first(kept)
+        if point.largest_only:
+            kept, count = np.where(kept == 1, kept, 0), min(count, 1)
         inside = kept > 0
         mask[inside] = value
         numbered[inside] = kept[inside] + len(facts)
@@ -102,6 +105,19 @@ def segment(
     return Segmented(mask, numbered, facts, counts)
 
 
+def with_agreement(
+    segmented: Segmented, labels: Mapping[str, int], uncertainty: Uncertainty
+) -> Segmented:
+    """The same regions; their facts tell how far the members of the ensemble agree on them."""
+    classes = [list(labels).index(fact["label"]) + 1 for fact in segmented.facts]
+    known = component_agreement(segmented.components, classes, uncertainty)
+    facts = [
+        {**fact, "probability_std": deviation, "member_share": share}
+        for fact, (deviation, share) in zip(segmented.facts, known, strict=True)
+    ]
+    return replace(segmented, facts=facts)
+
+
 def write_case(
     folder: Path,
     case: Case,
@@ -109,7 +125,9 @@ def write_case(
     segmented: Segmented,
     *,
     with_probabilities: bool,
+    uncertainty: Uncertainty | None = None,
     region_names: tuple[str, ...],
+    registration: dict[str, Any] | None,
     flags: tuple[str, ...],
     seconds: float,
 ) -> dict[str, Any]:
@@ -118,6 +136,8 @@ def write_case(
         "mask": f"{case.id}.nii.gz",
         "components": f"components/{case.id}.nii.gz",
         "probability": f"probabilities/{case.id}.nii.gz" if with_probabilities else None,
+        "entropy": None,
+        "mutual_information": None,
     }
     numbered = segmented.components
     small = numbered.astype(np.uint16) if numbered.max(initial=0) < 65536 else numbered
@@ -127,6 +147,14 @@ def write_case(
         stored = array[..., 0] if array.shape[-1] == 1 else array
         path = folder / f"probabilities/{case.id}.nii.gz"
         write_volume(path, probabilities.with_array(stored))
+    if uncertainty is not None:
+        maps = (
+            ("entropy", uncertainty.entropy),
+            ("mutual_information", uncertainty.mutual_information),
+        )
+        for name, array in maps:
+            files[name] = f"uncertainty/{case.id}_{name}.nii.gz"
+            write_volume(folder / str(files[name]), probabilities.with_array(array))
     write_volume(folder / f"{case.id}.nii.gz", probabilities.with_array(segmented.mask))
     border = sum(fact["touches_border"] for fact in segmented.facts)
     if border:
@@ -146,6 +174,7 @@ def write_case(
         "counts": segmented.counts,
         "components": segmented.facts,
         "regions": _burden(segmented.facts, region_names),
+        "registration": registration,
         "flags": list(flags),
         "seconds": round(seconds, 2),
         "error": None,
@@ -195,6 +224,8 @@ def _describe(name, labels, count, probabilities, index, regions, midline, offse
             "longest_diameter_mm": shape.longest_diameter_mm,
             "mean_probability": float(total[shape.id - 1] / shape.voxels),
             "max_probability": float(highest[shape.id]),
+            "probability_std": None,
+            "member_share": None,
             "centroid_voxel": [round(c, 2) for c in shape.centroid_voxel],
             "touches_border": shape.touches_border,
         }

@@ -6,18 +6,29 @@ import json
 import re
 from pathlib import Path
 
-from segpipe.backend import has_gpu
+from segpipe.backend import auto_precision, has_gpu
+from segpipe.backend.processor import cores, gpu_memory_mb, memory_mb
 from segpipe.config import Config, DataConfig, describe, parse
 from segpipe.data.layouts import open_dataset
 from segpipe.errors import ConfigError, DataError
 from segpipe.files import write_text
 from segpipe.observer import Observer
-from segpipe.planning import Choice, make_choices
+from segpipe.planning import Choice, Machine, make_choices
 from segpipe.prepare import measure_grids
 
 
-def run_plan(data: DataConfig, output: Path | None, observer: Observer) -> str:
+def run_plan(
+    data: DataConfig, output: Path | None, observer: Observer, budget: str | None = None
+) -> str:
     """Plan a configuration and write it, if a place is given.
+
+    Parameters
+    ----------
+    data : DataConfig
+    output : Path or None
+    observer : Observer
+    budget : str, optional
+        For ``train.budget``.
 
     Returns
     -------
@@ -29,7 +40,7 @@ def run_plan(data: DataConfig, output: Path | None, observer: Observer) -> str:
     DataError
         If there is nothing to plan from.
     ConfigError
-        If the output exists.
+        If the output exists, or the budget is no length of time.
     """
     if output is not None and output.exists():
         raise ConfigError(f"{output}: exists already. Remove it, or choose another name.")
@@ -39,16 +50,29 @@ def run_plan(data: DataConfig, output: Path | None, observer: Observer) -> str:
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", data.root.resolve().stem).strip("-")
     name = name[:64] or "experiment"
     stated = data.model_dump(mode="json", exclude_unset=True)
-    first = parse({"name": name, "data": {**stated, "layout": dataset.layout}})
+    first = parse(
+        {
+            "name": name,
+            "data": {**stated, "layout": dataset.layout},
+            "train": {"budget": budget},
+        }
+    )
     grids = measure_grids(dataset.cases, first)
     patients = len({case.patient for case in dataset.cases})
-    gpu = has_gpu(first.backend)
-    choices = make_choices(dataset, grids, gpu=gpu, patients=patients)
+    choices = make_choices(dataset, grids, machine=_machine(first.backend), patients=patients)
+    if budget is not None:
+        choices.append(Choice("train.budget", budget, "as asked; takes the place of epochs"))
     text = render(first, choices)
     if output is not None:
         write_text(output, text)
         observer.message(f"planned {len(dataset.cases)} cases: {output}")
     return text
+
+
+def _machine(backend: str) -> Machine:
+    gpu = has_gpu(backend)
+    precision = auto_precision(backend, "gpu" if gpu else "cpu")
+    return Machine(gpu, cores(), memory_mb(), gpu_memory_mb() if gpu else None, precision)
 
 
 def render(config: Config, choices: list[Choice]) -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from segpipe.config import OperatingPoint
 from segpipe.errors import ConfigError, ModelError
 from segpipe.evaluate.certify import Certificate
 from segpipe.evaluate.operating_point import Choice
+from segpipe.evaluate.outcome import FIGURES
 from segpipe.model.bundle import Bundle
 
 
@@ -16,6 +19,7 @@ def operating_point(
     threshold: float | None,
     min_size_mm3: float | None,
     core_threshold: float | None = None,
+    largest_only: bool | None = None,
 ) -> OperatingPoint:
     """The bundle's operating point, unless the user says otherwise.
 
@@ -36,6 +40,8 @@ def operating_point(
             limits = "0 or more" if high == math.inf else "0 to below 1"
             option = f"--{name.replace('_', '-')}"
             raise ConfigError(f"{option}: expected {limits}; received {value}.")
+    if largest_only is not None:
+        stated["largest_only"] = largest_only
     return bundle.operating_point.model_copy(update=stated)
 
 
@@ -57,15 +63,23 @@ def bundled_choice(bundle: Bundle) -> Choice:
 
 
 def point_in_words(point: OperatingPoint) -> str:
-    """Threshold, minimum size and, where there is one, core threshold."""
+    """Threshold, minimum size and, where they are used, core threshold and largest only."""
     text = f"threshold {point.threshold:g}, minimum size {point.min_size_mm3:g} mm³"
-    return text if point.core_threshold is None else f"{text}, core {point.core_threshold:g}"
+    if point.core_threshold is not None:
+        text += f", core {point.core_threshold:g}"
+    return f"{text}, largest region only" if point.largest_only else text
 
 
 def choice_in_words(choice: Choice) -> list[str]:
-    """Lines for the terminal: the operating point and why; what is, or could be, certified."""
+    """Lines for the terminal: the operating point, why, what was tried, what is certified."""
     point, certificate = choice.operating_point, choice.certificate
     lines = [f"operating point: {point_in_words(point)} ({choice.reason})"]
+    lines += [step_in_words(step) for step in choice.steps]
+    lines += [
+        f"gain over the configured point, {label}, in cases without a say in it: "
+        f"{effect_in_words(effect)}"
+        for label, effect in (choice.gain or {}).items()
+    ]
     if certificate is None:
         return lines
     what = certificate.statement
@@ -76,6 +90,40 @@ def choice_in_words(choice: Choice) -> list[str]:
             f"{what}"
         )
     return [*lines, f"certificate: {what}"]
+
+
+def step_in_words(step: Mapping[str, Any]) -> str:
+    """A step that was tried: whether it was adopted, why, its gain and its cost."""
+    effects = "; ".join(
+        effect_in_words(effect)
+        if len(step["labels"]) == 1
+        else f"{label}: {effect_in_words(effect)}"
+        for label, effect in step["labels"].items()
+    )
+    verdict = "adopted" if step["adopted"] else "not adopted"
+    change = f"{_value(step['from'])} → {_value(step['to'])}"
+    return f"step {step['step']} {change}: {verdict} ({step['reason']}). {effects}"
+
+
+def effect_in_words(effect: Mapping[str, Any]) -> str:
+    """Gain and cost on one label, with the 95 % intervals of the differences."""
+    titles = {"lesion_sensitivity": "sensitivity", "false_positive_regions": "false positives"}
+    parts = []
+    for name in FIGURES:
+        figure = effect.get(name)
+        if figure is None or figure["difference"] is None:
+            continue
+        text = f"{titles.get(name, name)} {figure['difference']:+.3g}"
+        if figure["ci95"] is not None:
+            text += f" [{figure['ci95'][0]:.3g}, {figure['ci95'][1]:.3g}]"
+        parts.append(text)
+    lost, removed = effect["lesions_lost"], effect["false_positives_removed"]
+    return ", ".join([*parts, f"{lost} lesions lost, {removed} false positives removed"])
+
+
+def _value(value: Any) -> str:
+    words = {None: "none", True: "yes", False: "no"}
+    return words[value] if value is None or isinstance(value, bool) else f"{value:g}"
 
 
 def used_in_words(point: OperatingPoint, bundle: Bundle) -> str:

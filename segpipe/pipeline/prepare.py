@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from segpipe.anatomy import region_maps
 from segpipe.config import Config
 from segpipe.data.layouts import Case, Dataset, open_dataset
 from segpipe.data.read import read_case
@@ -15,7 +14,10 @@ from segpipe.data.splits import Fold, make_folds
 from segpipe.errors import ConfigError, SegpipeError
 from segpipe.observer import Observer
 from segpipe.parallel import map_cases
+from segpipe.pipeline.placements import check_registration
 from segpipe.pipeline.priors import fold_priors
+from segpipe.pipeline.regions import dataset_regions
+from segpipe.pipeline.review import write_review
 from segpipe.prepare import PreparedCase, PreparePlan, make_plan, prepare_case
 from segpipe.volume import Volume
 
@@ -31,6 +33,8 @@ class Prepared:
 def run_prepare(config: Config, observer: Observer) -> bool:
     """Prepare every case for every fold; folds that share a plan share the work.
 
+    Overlays of the cases, as the first fold prepares them, lie in ``OUTPUT/NAME/prepare``.
+
     Returns
     -------
     bool
@@ -39,20 +43,47 @@ def run_prepare(config: Config, observer: Observer) -> bool:
     dataset = open_dataset(config.data)
     failed: dict[str, SegpipeError] = {}
     done: list[PreparePlan] = []
+    first: dict[str, PreparedCase] = {}
     by_fold = any(region.source == "frequency" for region in config.anatomy.regions)
     for fold in make_folds(dataset.cases, config.split):
         plan = plan_for(dataset, fold, config)
         if plan in done and not by_fold:
             continue
-        done.append(plan)
         priors = fold_priors(dataset, fold, config, observer)
-        spacing = " × ".join(f"{s:.3g}" for s in plan.spacing_mm)
-        observer.message(f"fold {fold.index}: {len(dataset.cases)} cases at {spacing} mm")
+        observer.message(f"fold {fold.index}: {len(dataset.cases)} cases at {_spacing(plan)}")
         prepared = prepare_cases(dataset.cases, dataset, plan, config, observer, priors)
         failed |= prepared.failed
+        tell_regions(prepared, observer)
+        first = first if done else prepared.cases
+        done.append(plan)
     tell_failures(failed, observer)
     observer.message(f"prepared {len(dataset.cases) - len(failed)} cases in {cache_dir(config)}")
+    page = write_review(
+        [case.id for case in dataset.cases],
+        first,
+        failed,
+        config,
+        cache_dir(config),
+        channel=done[0].channels[0],
+        shown=_shown(done, by_fold),
+        observer=observer,
+    )
+    observer.message(f"look at the regions: {page}")
     return bool(failed)
+
+
+def _shown(plans: Sequence[PreparePlan], by_fold: bool) -> str:
+    """Which of the folds' preparations is shown, in a sentence."""
+    at = f"at {_spacing(plans[0])}"
+    if by_fold:
+        return f"As prepared for fold 0, {at}; lesion frequency differs from fold to fold."
+    if len(plans) > 1:
+        return f"As prepared for fold 0, {at}; the plans of other folds differ."
+    return f"As prepared for all folds, {at}."
+
+
+def _spacing(plan: PreparePlan) -> str:
+    return " × ".join(f"{s:.3g}" for s in plan.spacing_mm) + " mm"
 
 
 def cache_dir(config: Config) -> Path:
@@ -95,8 +126,9 @@ def prepare_cases(
     Raises
     ------
     SegpipeError
-        The first error, with ``predict.strict``.
+        The first error, with ``predict.strict``; or if no case could be registered as configured.
     """
+    check_registration(config.anatomy, dataset.channels, dataset.root)
     work = partial(_prepare_one, dataset=dataset, plan=plan, config=config, priors=priors)
     ready: dict[str, PreparedCase] = {}
     failed: dict[str, SegpipeError] = {}
@@ -112,28 +144,21 @@ def prepare_cases(
     return Prepared(ready, failed)
 
 
-def dataset_regions(
-    case: Case,
-    image: Volume,
-    dataset: Dataset,
-    config: Config,
-    priors: Mapping[str, Volume] | None = None,
-) -> tuple[dict[str, Volume], tuple[str, ...]]:
-    """Region maps of one of a dataset's cases, and flags; see :func:`region_maps`."""
-    tolerance = config.data.grid_tolerance_mm
-    return region_maps(
-        case.id, image, config.anatomy, dataset.root, priors=priors, tolerance_mm=tolerance
-    )
-
-
 def tell_failures(failed: dict[str, SegpipeError], observer: Observer) -> None:
     """One line per failed case."""
     for case, error in failed.items():
         observer.message(f"failed: {case}: {error}")
 
 
+def tell_regions(prepared: Prepared, observer: Observer) -> None:
+    """How cases were registered, and the regions that they go on without."""
+    for case in prepared.cases.values():
+        for flag in case.flags:
+            if flag.startswith(("template: ", "region ")):
+                observer.message(f"{case.id}: {flag}")
+
+
 def _prepare_one(case: Case, *, dataset: Dataset, plan: PreparePlan, config: Config, priors):
     loaded = read_case(case, dataset.labels, config.data)
-    maps, flags = dataset_regions(case, loaded.image, dataset, config, priors)
-    noted = replace(loaded, flags=loaded.flags + flags)
-    return prepare_case(noted, maps, plan, cache_dir(config))
+    found = dataset_regions(case, loaded.image, dataset, config, priors)
+    return prepare_case(loaded, found.maps, plan, cache_dir(config), found.noted)

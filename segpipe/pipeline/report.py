@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -25,10 +25,18 @@ def run_report(
     prior: Path | None,
     output: Path | None,
     observer: Observer,
+    *,
+    with_viewer: bool = True,
 ) -> bool:
     """``segpipe report``; returns whether a report failed."""
     reports = make_reports(
-        predictions, cases, now=datetime.now(), prior=prior, output=output, observer=observer
+        predictions,
+        cases,
+        now=datetime.now(),
+        prior=prior,
+        output=output,
+        with_viewer=with_viewer,
+        observer=observer,
     )
     for failed in reports.failed:
         observer.message(f"failed: {failed.case}: {failed.error}")
@@ -70,6 +78,7 @@ def make_reports(
     output: Path | None = None,
     workers: int = 1,
     with_pdf: bool = True,
+    with_viewer: bool = True,
     observer: Observer | None = None,
 ) -> Reports:
     """Write ``CASE.html``, and ``CASE.pdf`` where WeasyPrint and Pango are installed.
@@ -91,6 +100,9 @@ def make_reports(
         Local processes.
     with_pdf : bool
         False: HTML only.
+    with_viewer : bool
+        Inline the first channel and the components for the interactive viewer: some megabytes
+        per report.
     observer : Observer, optional
 
     Returns
@@ -119,6 +131,7 @@ def make_reports(
         output=output or predictions / "reports",
         now=f"{now:%Y-%m-%d}",
         pdf=with_pdf and not note,
+        viewer=with_viewer,
     )
     written = []
     for done, outcome in enumerate(map_cases(work, records, workers=workers), start=1):
@@ -155,18 +168,18 @@ def _write_one(
     output: Path,
     now: str,
     pdf: bool,
+    viewer: bool,
 ) -> Written:
     error = None
     try:
-        inputs = case_inputs(record, folder, prior, alone, now)
+        inputs = case_inputs(record, folder, prior, alone=alone, now=now, with_viewer=viewer)
     except SegpipeError as problem:
         error = sentence(without_folders(str(problem)))
         inputs = PatientInputs(**case_facts(record, folder, now), error=error)
-    html = patient_report(inputs)
     page, sheet = output / f"{record.case}.html", output / f"{record.case}.pdf"
-    _write(page, html.encode())
+    _write(page, patient_report(inputs).encode())
     if pdf:
-        _write(sheet, to_pdf(html))
+        _write(sheet, to_pdf(patient_report(replace(inputs, viewer=None))))  # paper has no viewer
     else:
         sheet.unlink(missing_ok=True)  # one of an earlier call would contradict the page
     return Written(record.case, assess(inputs).word, page, sheet if pdf else None, error)

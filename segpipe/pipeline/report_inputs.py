@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from segpipe.data.nifti import align, read_image, read_labels
+from segpipe.data.nifti import align, read_labels
 from segpipe.errors import DataError, GeometryError
-from segpipe.files import file_sha256
 from segpipe.lesions.places import NOWHERE
+from segpipe.pipeline.report_scans import read_channels
 from segpipe.report.change import Change, compare_components
 from segpipe.report.document import CaseRecord, PredictDocument, read_document
-from segpipe.report.gallery import Gallery, make_gallery
-from segpipe.report.lesion import Lesion
+from segpipe.report.gallery import make_gallery
+from segpipe.report.lesion import Lesion, implausible_regions
 from segpipe.report.patient import PatientInputs, RegionBurden
+from segpipe.report.slices import in_plane_diameters, viewing_plane
 from segpipe.report.validation import Validation, chance_of_false_positive, read_validation
+from segpipe.report.viewer import make_viewer
 from segpipe.report.wording import SIDES, region_name, sentence, without_folders
 from segpipe.volume import Volume
 
@@ -62,6 +64,8 @@ def case_facts(record: CaseRecord, folder: Folder, now: str) -> dict[str, Any]:
     point = f"threshold {settings.threshold:g}, minimum size {settings.min_size_mm3:g} mm³"
     if settings.core_threshold is not None:
         point += f", core {settings.core_threshold:g}"
+    if settings.largest_only:
+        point += ", largest region only"
     validation, missing = _validation(folder)
     unknown = "not recorded"
     provenance = (
@@ -72,6 +76,8 @@ def case_facts(record: CaseRecord, folder: Folder, now: str) -> dict[str, Any]:
         ("Weights, SHA-256", bundle.weights_sha256 or unknown),
         ("Configuration digest", bundle.config_digest or unknown),
         ("Operating point", f"{point}, {settings.connectivity}-connected"),
+        ("Point chosen by", _reason(folder.bundle) or unknown),
+        ("Networks, axes mirrored", _networks(bundle.networks, settings.mirror_axes)),
         ("Engine, device", ", ".join(filter(None, (document.engine, document.device))) or unknown),
         ("Predicted", document.created),
     )
@@ -91,6 +97,14 @@ def case_facts(record: CaseRecord, folder: Folder, now: str) -> dict[str, Any]:
     }
 
 
+def _reason(bundle: dict[str, Any] | None) -> str | None:
+    return ((bundle or {}).get("validation") or {}).get("operating_point")
+
+
+def _networks(count: int | None, mirrored: Sequence[str]) -> str:
+    return f"{'not recorded' if count is None else count}; {', '.join(mirrored) or 'none'}"
+
+
 def _validation(folder: Folder) -> tuple[Validation | None, str]:
     document = folder.document
     return read_validation(
@@ -99,7 +113,13 @@ def _validation(folder: Folder) -> tuple[Validation | None, str]:
 
 
 def case_inputs(
-    record: CaseRecord, folder: Folder, prior: Folder | None, alone: bool, now: str
+    record: CaseRecord,
+    folder: Folder,
+    prior: Folder | None,
+    *,
+    alone: bool,
+    now: str,
+    with_viewer: bool,
 ) -> PatientInputs:
     """Everything for one report.
 
@@ -113,6 +133,8 @@ def case_inputs(
         One case is reported, so that the prior folder's only case is its prior.
     now : str
         Date of the report.
+    with_viewer : bool
+        The scan is inlined for the interactive viewer.
 
     Raises
     ------
@@ -123,12 +145,13 @@ def case_inputs(
     if record.status == "failed" or record.components is None:
         return PatientInputs(**facts, error=_why_not(record))
     components = _read_components(record, folder)
-    lesions = tuple(_lesion(part, facts["validation"]) for part in record.components)
-    gallery, gallery_missing = _gallery(record, folder, facts["sequences"], components, lesions)
+    lesions = _lesions(record, folder, components, facts["validation"])
+    channels, missing = read_channels(record, folder.path, facts["sequences"], components)
     change, change_missing = _change(record, folder, prior, alone, components)
     return PatientInputs(
         **facts,
         spacing_mm=components.spacing_mm,
+        plane=viewing_plane(components),
         lesions=lesions,
         removed=_removed(record),
         regions=tuple(
@@ -137,8 +160,9 @@ def case_inputs(
             if name != NOWHERE or region.components
         ),
         flags=tuple(sentence(without_folders(flag)) for flag in record.flags),
-        gallery=gallery,
-        gallery_missing=gallery_missing,
+        gallery=make_gallery(channels, components, lesions) if channels else None,
+        gallery_missing=missing,
+        viewer=make_viewer(channels, components, lesions) if channels and with_viewer else None,
         change=change,
         change_missing=change_missing,
     )
@@ -153,20 +177,39 @@ def _why_not(record: CaseRecord) -> str:
     return sentence(without_folders(record.error or "Prediction failed without a recorded reason"))
 
 
-def _lesion(part, validation: Validation | None) -> Lesion:
-    return Lesion(
-        id=part.id,
-        label=part.label,
-        region=region_name(part.region),
-        side=SIDES.get(part.side, part.side) if part.side else None,
-        volume_ml=part.volume_ml,
-        longest_diameter_mm=part.longest_diameter_mm,
-        mean_probability=part.mean_probability,
-        touches_border=part.touches_border,
-        chance=chance_of_false_positive(
-            validation, part.label, 1000 * part.volume_ml, part.mean_probability
-        ),
+def _lesions(
+    record: CaseRecord, folder: Folder, components: Volume, validation: Validation | None
+) -> tuple[Lesion, ...]:
+    astray = implausible_regions(_configured_regions(folder), record.regions or {})
+    diameters = in_plane_diameters(components)
+    return tuple(
+        Lesion(
+            id=part.id,
+            label=part.label,
+            region=region_name(part.region),
+            side=SIDES.get(part.side, part.side) if part.side else None,
+            volume_ml=part.volume_ml,
+            longest_diameter_mm=part.longest_diameter_mm,
+            mean_probability=part.mean_probability,
+            touches_border=part.touches_border,
+            chance=chance_of_false_positive(
+                validation, part.label, 1000 * part.volume_ml, part.mean_probability
+            ),
+            in_plane_diameter_mm=diameters[part.id],
+            implausible=part.region in astray,
+            probability_std=part.probability_std,
+            member_share=part.member_share,
+        )
+        for part in record.components or ()
     )
+
+
+def _configured_regions(folder: Folder) -> Sequence[Mapping[str, Any]]:
+    """Regions of the model that predicted; empty where it was not found."""
+    bundle = folder.bundle or {}
+    if bundle.get("weights_sha256") != folder.document.bundle.weights_sha256:
+        return ()
+    return ((bundle.get("config") or {}).get("anatomy") or {}).get("regions") or ()
 
 
 def _removed(record: CaseRecord) -> tuple[int, float] | None:
@@ -196,33 +239,6 @@ def _read_components(record: CaseRecord, folder: Folder) -> Volume:
 def _ids(ids: set[int]) -> str:
     first = ", ".join(str(i) for i in sorted(ids)[:10])
     return (f"{first}, … ({len(ids)} in all)" if len(ids) > 10 else first) or "none"
-
-
-def _gallery(
-    record: CaseRecord,
-    folder: Folder,
-    names: Sequence[str],
-    components: Volume,
-    lesions: Sequence[Lesion],
-) -> tuple[Gallery | None, str]:
-    if not lesions:
-        return None, "no lesion to show"
-    channels: dict[str, Volume] = {}
-    for name, channel in zip(names, record.channels, strict=False):
-        path = folder.path / channel.path  # an absolute path stays as it is
-        path = path if path.exists() else Path(channel.path)
-        if not path.exists():
-            return None, f"the {name} scan is no longer where it was predicted from"
-        if channel.sha256 is None or file_sha256(path) != channel.sha256:
-            return None, f"the {name} scan was changed after it was predicted from"
-        try:
-            image, _ = read_image(path, index=channel.index, repair_nan=True)
-            channels[name] = align(image, components)
-        except (DataError, GeometryError) as error:
-            return None, without_folders(str(error))
-    if not channels:
-        return None, "predict.json names no scan"
-    return make_gallery(channels, components, lesions), ""
 
 
 def _change(

@@ -33,6 +33,11 @@ class RunFolder:
         """Bundle of one fold; there once its training is finished."""
         return self.fold(index) / "bundle"
 
+    @property
+    def ensemble(self) -> Path:
+        """Bundle of all folds together; there once all of them are trained and cross-validated."""
+        return self.path / "ensemble"
+
     def record(self) -> dict[str, Any]:
         """What ``run.json`` says.
 

@@ -18,6 +18,8 @@ from rich.table import Table
 from segpipe.errors import DataError
 from segpipe.files import replacing, write_text
 
+_FORMULA = ("=", "+", "@", "\t", "\r")
+
 
 def publish(
     document: Mapping[str, Any], console: Console, *, json: Path | None, csv: Path | None
@@ -40,7 +42,7 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
         If it says neither.
     """
     if path.suffix == ".csv":
-        write_text(path, table.to_csv(index=False))
+        write_text(path, table.map(_inert).to_csv(index=False))
     elif path.suffix == ".parquet":
         with replacing(path) as stream:
             table.to_parquet(stream, index=False)
@@ -167,8 +169,13 @@ def score_csv(document: Mapping[str, Any]) -> str:
         cells = {name: "" if value is None else value for name, value in row.items()}
         if "flags" in cells:
             cells["flags"] = "; ".join(row["flags"])
-        writer.writerow(cells)
+        writer.writerow({name: _inert(value) for name, value in cells.items()})
     return text.getvalue()
+
+
+def _inert(value: Any) -> Any:
+    """Text that a spreadsheet would compute, such as ``=1+1`` from a file's name, made plain."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def _text(value: float | int | None) -> str:

@@ -33,8 +33,9 @@ from segpipe.pipeline.evaluation import (
 )
 from segpipe.pipeline.models import Loaded
 from segpipe.pipeline.outputs import midline_x_mm, segment, write_case
-from segpipe.pipeline.predict import PredictDocument, unusual_spacing
-from segpipe.pipeline.prepare import dataset_regions
+from segpipe.pipeline.predict import unusual_spacing
+from segpipe.pipeline.predict_document import PredictDocument
+from segpipe.pipeline.regions import dataset_regions
 from segpipe.predict.case import predict_scan
 
 
@@ -211,15 +212,20 @@ def _predict_and_tabulate(
     if scan.reference is None:
         raise DataError(case.id, "no reference", fix="Add the expert's mask, or leave it out.")
     probabilities = predict_scan(scan.image, loaded.models)
-    maps, flags = dataset_regions(case, scan.image, dataset, config, loaded.priors)
-    regions = {name: volume.array for name, volume in maps.items()}
+    found = dataset_regions(case, scan.image, dataset, config, loaded.priors)
+    regions = found.arrays
     np.save(store / f"{case.id}.npy", probabilities.array)
     np.save(store / f"{case.id}.reference.npy", scan.reference.array)
     stacked = np.stack(list(regions.values())) if regions else np.zeros((0, *scan.image.shape))
     np.save(store / f"{case.id}.regions.npy", stacked)
-    flags = (*scan.flags, *unusual_spacing(scan.image, loaded.bundle), *flags)
-    facts = {"flags": flags, "midline": midline_x_mm(scan.image), "regions": list(regions)}
-    facts["seconds"] = time.perf_counter() - started
+    flags = (*scan.flags, *unusual_spacing(scan.image, loaded.bundle), *found.flags)
+    facts = {
+        "flags": flags,
+        "midline": midline_x_mm(scan.image),
+        "regions": list(regions),
+        "registration": found.registration,
+        "seconds": time.perf_counter() - started,
+    }
     (store / f"{case.id}.json").write_text(json.dumps(facts))
     return tabulate(
         case.id,
@@ -257,6 +263,7 @@ def _score_one(
         segmented,
         with_probabilities=False,
         region_names=tuple(regions),
+        registration=facts["registration"],
         flags=tuple(facts["flags"]),
         seconds=facts["seconds"],
     )

@@ -20,6 +20,7 @@ from segpipe.files import write_text
 from segpipe.observer import Observer, Together
 from segpipe.pipeline.evaluation import Evaluation
 from segpipe.pipeline.fold import train_fold
+from segpipe.pipeline.folds import conclude_folds
 from segpipe.pipeline.prepare import chosen_fold
 from segpipe.pipeline.provenance import now, source
 from segpipe.pipeline.runs import RunFolder, find_run
@@ -48,7 +49,7 @@ class Experiment:
 def run_train(
     config: Config, fold: int | Literal["all"] | None, resume: str | None, observer: Observer
 ) -> bool:
-    """Train one fold, or all of them.
+    """Train one fold, or all of them; all of them are then cross-validated and put together.
 
     Parameters
     ----------
@@ -99,6 +100,8 @@ def run_train(
                 failed |= bool(entry["failed"])
                 continue
             failed |= _train_and_track(experiment, one, run, tracking, observer)
+    if len(wanted) == len(folds) > 1:
+        failed |= conclude_folds(config, len(folds), run, observer)
     return failed
 
 
@@ -109,7 +112,7 @@ def _train_and_track(
     with tracking.fold(fold, run) as (listener, fold_run):
         _note(run, fold, {"status": "started", "run_id": fold_run})
         everyone = Together([observer, *listener])
-        evaluation, failed = train_fold(
+        evaluation, failed, fitting = train_fold(
             experiment.config,
             experiment.dataset,
             experiment.dataset_digest,
@@ -120,7 +123,12 @@ def _train_and_track(
             resume=started,
         )
         figures = {} if evaluation is None else evaluation.figures()
-        entry = {"run_id": fold_run, "figures": figures, "failed": sorted(failed)}
+        entry = {
+            "run_id": fold_run,
+            "figures": figures,
+            "failed": sorted(failed),
+            "fitting": fitting,
+        }
         _note(run, fold, {"status": "scored", **entry})
         tracking.finish(fold, run, fold_run, evaluation, observer)
         _note(run, fold, {"status": "finished", **entry})

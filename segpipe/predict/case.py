@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from segpipe.config import digest
-from segpipe.errors import ModelError
 from segpipe.geometry import inverse
 from segpipe.model.bundle import Bundle
 from segpipe.predict.engines import Engine
+from segpipe.predict.mirroring import Mirroring, mirrorings
+from segpipe.predict.uncertainty import Spread
 from segpipe.predict.window import predict_volume
 from segpipe.prepare import prepare_volume
 from segpipe.volume import Volume
@@ -19,65 +20,94 @@ from segpipe.volume import Volume
 
 @dataclass(frozen=True)
 class Model:
-    """A bundle, ready to compute."""
+    """A bundle, ready to compute.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    engine : Engine
+    overlap : float
+    batch : int
+    mirror_axes : sequence of {'R', 'A', 'S'}
+        Axes of test-time mirroring.
+    """
 
     bundle: Bundle
     engine: Engine
     overlap: float
     batch: int
+    mirror_axes: Sequence[str] = ()
+
+    @property
+    def members(self) -> list[Mirroring]:
+        """The mirrorings under which it predicts."""
+        return mirrorings(self.mirror_axes, self.bundle.slice_axis)
 
 
-def check_ensemble(bundles: Sequence[Bundle]) -> None:
-    """Refuse models that do not answer the same question.
+def member_probabilities(image: Volume, models: Sequence[Model]) -> Iterator[np.ndarray]:
+    """What each member of the ensemble makes of a scan, one after the other.
 
-    Raises
-    ------
-    ModelError
-        If their labels or channels differ.
-    """
-    first = bundles[0]
-    for other in bundles[1:]:
-        same_labels = list(other.plan.labels.items()) == list(first.plan.labels.items())
-        if not same_labels or other.plan.channels != first.plan.channels:
-            raise ModelError(
-                f"bundles: expected one set of labels {dict(first.plan.labels)} and channels "
-                f"{first.plan.channels}; received {dict(other.plan.labels)} and "
-                f"{other.plan.channels} in {other.name}. Predict with bundles of one task."
-            )
-
-
-def predict_scan(image: Volume, models: Sequence[Model]) -> Volume:
-    """Probability of each label, averaged over the models, on the scan's own grid.
+    A member is a model under one mirroring.
 
     Parameters
     ----------
     image : Volume
         (X, Y, Z, C) float32, channels as the bundles' plans name them.
     models : sequence of Model
+
+    Yields
+    ------
+    (X, Y, Z, K) float32 ndarray
+        Probability of each label on the scan's own grid, in [0, 1].
+    """
+    prepared, plan_digest = None, ""
+    for model in models:
+        plan = model.bundle.plan
+        if prepared is None or digest(plan) != plan_digest:
+            prepared, plan_digest = prepare_volume(image, plan), digest(plan)
+        normalised = (prepared.array - prepared.shift) / prepared.scale
+        for mirroring in model.members:
+            probabilities = predict_volume(
+                normalised,
+                model.engine,
+                patch=model.bundle.config.train.patch,
+                overlap=model.overlap,
+                batch=model.batch,
+                slice_axis=model.bundle.slice_axis,
+                mirroring=mirroring,
+            )
+            own_grid = inverse(probabilities, prepared.transform, order=1)
+            yield np.clip(own_grid, 0.0, 1.0, out=own_grid)
+
+
+def predict_scan(image: Volume, models: Sequence[Model], spread: Spread | None = None) -> Volume:
+    """Probability of each label on the scan's own grid: the mean over the members.
+
+    Probabilities are averaged, not logits: the mean is then the predictive distribution of the
+    members taken together, and what they disagree about can be told from it exactly
+    (Lakshminarayanan et al., Simple and Scalable Predictive Uncertainty Estimation using Deep
+    Ensembles, 2017. arXiv:1612.01474).
+
+    Parameters
+    ----------
+    image : Volume
+        (X, Y, Z, C) float32.
+    models : sequence of Model
         At least one.
+    spread : Spread, optional
+        Is shown every member.
 
     Returns
     -------
     Volume
         (X, Y, Z, K) float32 in [0, 1].
     """
-    total: np.ndarray | None = None
-    prepared, plan_digest = None, ""
-    for model in models:
-        plan = model.bundle.plan
-        if prepared is None or digest(plan) != plan_digest:
-            prepared, plan_digest = prepare_volume(image, plan), digest(plan)
-        probabilities = predict_volume(
-            (prepared.array - prepared.shift) / prepared.scale,
-            model.engine,
-            patch=model.bundle.config.train.patch,
-            overlap=model.overlap,
-            batch=model.batch,
-            slice_axis=model.bundle.slice_axis,
-        )
-        own_grid = inverse(probabilities, prepared.transform, order=1)
-        total = own_grid if total is None else total + own_grid
+    total, count = None, 0
+    for probabilities in member_probabilities(image, models):
+        if spread is not None:
+            spread.add(probabilities)
+        total = probabilities if total is None else np.add(total, probabilities, out=total)
+        count += 1
     assert total is not None
-    if len(models) > 1:
-        total /= len(models)
-    return image.with_array(np.clip(total, 0.0, 1.0, out=total))
+    total /= count
+    return image.with_array(total)

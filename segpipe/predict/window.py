@@ -19,6 +19,7 @@ def predict_volume(
     overlap: float,
     batch: int,
     slice_axis: int | None = None,
+    mirroring: Sequence[int] = (),
 ) -> np.ndarray:
     """Gaussian-blended sliding window.
 
@@ -36,6 +37,9 @@ def predict_volume(
         Tiles per call; the last call is filled up so that its shape never changes.
     slice_axis : int, optional
         2-D networks: the axis across the slices.
+    mirroring : sequence of int
+        Axes along which every tile is reversed before the engine and its output after it. Tiles
+        lie where they always lie, so a network that does not mind mirroring gives equal numbers.
 
     Returns
     -------
@@ -46,19 +50,21 @@ def predict_volume(
     if slice_axis is not None:
         solid.insert(slice_axis, 1)
     padded, inside = _pad_to(image, solid)
+    reversed_axes = tuple(axis + 1 for axis in mirroring)  # the first axis of a stack counts tiles
     weights = gaussian_weights(solid)[..., None]
     logits: np.ndarray | None = None
     total = np.zeros((*padded.shape[:3], 1), np.float32)
     for boxes in _batched(tiles(padded.shape[:3], solid, overlap), batch):
-        stack = np.stack([padded[box] for box in boxes])
+        stack = np.flip(np.stack([padded[box] for box in boxes]), reversed_axes)
         if slice_axis is not None:
             stack = np.squeeze(stack, axis=slice_axis + 1)
         if len(boxes) < batch:
             filler = np.zeros((batch - len(boxes), *stack.shape[1:]), stack.dtype)
             stack = np.concatenate([stack, filler])
-        output = engine(stack)
+        output = engine(np.ascontiguousarray(stack))
         if slice_axis is not None:
             output = np.expand_dims(output, axis=slice_axis + 1)
+        output = np.flip(output, reversed_axes)
         if logits is None:
             logits = np.zeros((*padded.shape[:3], output.shape[-1]), np.float32)
         for box, tile in zip(boxes, output, strict=False):

@@ -1,6 +1,13 @@
 """From scans to the grid and the intensities that the network sees, kept in a cache."""
 
-from segpipe.prepare.case import PreparedCase, cache_key, open_case, prepare_case
+from segpipe.prepare.case import (
+    PreparedCase,
+    image_key,
+    open_case,
+    prepare_case,
+    regions_key,
+    volume_digest,
+)
 from segpipe.prepare.fingerprint import CaseGrid, Fingerprint, fingerprint, measure_grids
 from segpipe.prepare.image import PreparedImage, prepare_volume
 from segpipe.prepare.intensity import ChannelIntensities
@@ -15,11 +22,13 @@ __all__ = [
     "PreparedCase",
     "PreparedImage",
     "StoredArray",
-    "cache_key",
     "fingerprint",
+    "image_key",
     "make_plan",
     "measure_grids",
     "open_case",
     "prepare_case",
     "prepare_volume",
+    "regions_key",
+    "volume_digest",
 ]

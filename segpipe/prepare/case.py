@@ -1,11 +1,16 @@
-"""Prepared cases: made once, kept in the cache, read a patch at a time."""
+"""Prepared cases: made once, kept in the cache, read a patch at a time.
+
+A case has two entries there: its image with the reference, and its regions. So folds whose regions
+differ, as those from lesion frequency do, share the image.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,12 +22,7 @@ from segpipe.errors import DataError
 from segpipe.geometry import GridTransform
 from segpipe.prepare import store
 from segpipe.prepare.fingerprint import evenly_spaced
-from segpipe.prepare.image import (
-    PreparedImage,
-    prepare_reference,
-    prepare_regions,
-    prepare_volume,
-)
+from segpipe.prepare.image import prepare_reference, prepare_regions, prepare_volume
 from segpipe.prepare.plan import PreparePlan
 from segpipe.prepare.voxels import StoredArray, pack
 from segpipe.volume import Volume
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from segpipe.data.layouts import Case
     from segpipe.data.read import LoadedCase
 
-FORMAT = 1
+FORMAT = 2
 """Part of every key: raise it whenever the same plan would give other voxels or other files."""
 
 MAX_FOREGROUND = 10_000
@@ -44,8 +44,8 @@ class PreparedCase:
     Parameters
     ----------
     id, patient : str
-    folder : Path
-        Entry in the cache.
+    folder, regions_folder : Path
+        Entries in the cache.
     image : StoredArray, or ndarray once it is kept in memory
         (X, Y, Z, C) float32 in [0, 1], along R, A, S.
     reference : StoredArray, ndarray or None
@@ -67,6 +67,7 @@ class PreparedCase:
     id: str
     patient: str
     folder: Path
+    regions_folder: Path
     image: StoredArray | np.ndarray
     reference: StoredArray | np.ndarray | None
     regions: StoredArray | np.ndarray
@@ -88,41 +89,64 @@ class PreparedCase:
         return self.transform.spacing_mm
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _read_entry, (self.folder,)
+        return _read_entries, (self.folder, self.regions_folder)
 
 
-def cache_key(case: Case, region_maps: Mapping[str, Volume], plan: PreparePlan) -> str:
-    """SHA-256 of all that decides a prepared case: its files, its regions, the plan."""
-    content = {
-        "format": FORMAT,
-        "plan": plan.model_dump(mode="json"),
-        "labels": list(plan.labels.items()),  # their order gives the class indices
-        "case": [case.id, case.patient],
-        "channels": [[file_sha256(file.path), file.index] for file in case.channels],
-        "reference": None if case.reference is None else file_sha256(case.reference),
-        "regions": [
-            [name, _volume_digest(region_maps[name])] for name in _present(region_maps, plan)
-        ],
-    }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+def image_key(case: Case, plan: PreparePlan) -> str:
+    """SHA-256 of all that decides image and reference: the files and the plan without regions."""
+    return _digest(
+        {
+            "format": FORMAT,
+            "plan": plan.model_dump(mode="json", exclude={"regions"}),
+            "labels": list(plan.labels.items()),  # their order gives the class indices
+            "case": [case.id, case.patient],
+            "channels": [[file_sha256(file.path), file.index] for file in case.channels],
+            "reference": None if case.reference is None else file_sha256(case.reference),
+        }
+    )
+
+
+def regions_key(
+    image: str, region_maps: Mapping[str, Volume], plan: PreparePlan, flags: Sequence[str] = ()
+) -> str:
+    """SHA-256 of all that decides the regions of a case: its image's key, the maps, the flags.
+
+    Raises
+    ------
+    DataError
+        If a region is not the plan's.
+    """
+    names = _present(region_maps, plan)
+    maps = [[name, volume_digest(region_maps[name])] for name in names]
+    return _digest({"image": image, "regions": maps, "flags": list(flags)})
 
 
 def open_case(
-    case: Case, region_maps: Mapping[str, Volume], plan: PreparePlan, cache_dir: Path
+    case: Case,
+    region_maps: Mapping[str, Volume],
+    plan: PreparePlan,
+    cache_dir: Path,
+    region_flags: Sequence[str] = (),
 ) -> PreparedCase | None:
     """Open a case that was prepared before, without reading the scan's voxels.
 
     Returns
     -------
     PreparedCase or None
-        None if it is not in the cache, or its entry is damaged.
+        None if it is not in the cache, or an entry is damaged.
     """
-    folder = store.find(cache_dir, cache_key(case, region_maps, plan))
-    return None if folder is None else _read_entry(folder)
+    key = image_key(case, plan)
+    folder = store.find(cache_dir, key)
+    regions = store.find(cache_dir, regions_key(key, region_maps, plan, region_flags))
+    return None if folder is None or regions is None else _read_entries(folder, regions)
 
 
 def prepare_case(
-    loaded: LoadedCase, region_maps: Mapping[str, Volume], plan: PreparePlan, cache_dir: Path
+    loaded: LoadedCase,
+    region_maps: Mapping[str, Volume],
+    plan: PreparePlan,
+    cache_dir: Path,
+    region_flags: Sequence[str] = (),
 ) -> PreparedCase:
     """Open a case from the cache, or prepare it and store it there.
 
@@ -135,27 +159,28 @@ def prepare_case(
     plan : PreparePlan
     cache_dir : Path
         Several processes may use it at once.
+    region_flags : sequence of str
+        What was unusual with the regions; added to the flags of the case.
 
     Raises
     ------
     DataError
         If the case does not fit the plan (the case is named), or the cache cannot be written.
     """
-    key = cache_key(loaded.case, region_maps, plan)
+    key = image_key(loaded.case, plan)
     folder = store.find(cache_dir, key)
     if folder is None:
-        try:
-            files = _make_files(loaded, region_maps, plan)
-        except DataError as error:
-            raise DataError(
-                f"case {loaded.case.id}, {error.where}",
-                error.problem,
-                expected=error.expected,
-                received=error.received,
-                fix=error.fix,
-            ) from error
+        with _naming(loaded.case):
+            files = _image_files(loaded, plan)
         folder = store.put(cache_dir, key, files)
-    return _read_entry(folder)
+    key_of_regions = regions_key(key, region_maps, plan, region_flags)
+    regions = store.find(cache_dir, key_of_regions)
+    if regions is None:
+        maps = {name: region_maps[name] for name in _present(region_maps, plan)}
+        with _naming(loaded.case):
+            files = _region_files(loaded.image, maps, _transform(folder), region_flags)
+        regions = store.put(cache_dir, key_of_regions, files)
+    return _read_entries(folder, regions)
 
 
 def foreground_index(reference: np.ndarray, classes: int) -> dict[int, np.ndarray]:
@@ -181,6 +206,21 @@ def foreground_index(reference: np.ndarray, classes: int) -> dict[int, np.ndarra
     return index
 
 
+@contextlib.contextmanager
+def _naming(case: Case) -> Iterator[None]:
+    """Put the case's id before the place that an error names."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(
+            f"case {case.id}, {error.where}",
+            error.problem,
+            expected=error.expected,
+            received=error.received,
+            fix=error.fix,
+        ) from error
+
+
 def _present(region_maps: Mapping[str, Volume], plan: PreparePlan) -> tuple[str, ...]:
     unknown = set(region_maps) - set(plan.regions)
     if unknown:
@@ -193,15 +233,10 @@ def _present(region_maps: Mapping[str, Volume], plan: PreparePlan) -> tuple[str,
     return tuple(name for name in plan.regions if name in region_maps)
 
 
-def _make_files(
-    loaded: LoadedCase, region_maps: Mapping[str, Volume], plan: PreparePlan
-) -> dict[str, bytes]:
+def _image_files(loaded: LoadedCase, plan: PreparePlan) -> dict[str, bytes]:
     prepared = prepare_volume(loaded.image, plan)
-    names = _present(region_maps, plan)
-    maps = {name: region_maps[name] for name in names}
-    regions = prepare_regions(maps, loaded.image, prepared.transform)
     found = {value: np.zeros((0, 3), np.int32) for value in range(1, len(plan.labels) + 1)}
-    files = {"image.b2nd": pack(prepared.array), "regions.b2nd": pack(regions)}
+    files = {"image.b2nd": pack(prepared.array)}
     if loaded.reference is not None:
         reference = prepare_reference(loaded.reference, prepared.transform, plan)
         found = foreground_index(reference, len(plan.labels))
@@ -210,26 +245,34 @@ def _make_files(
     stream = io.BytesIO()
     np.savez_compressed(stream, **arrays)
     files["foreground.npz"] = stream.getvalue()
-    files["case.json"] = json.dumps(_describe(loaded, prepared, names)).encode()
-    return files
-
-
-def _describe(
-    loaded: LoadedCase, prepared: PreparedImage, names: tuple[str, ...]
-) -> dict[str, Any]:
-    return {
+    described = {
         "id": loaded.case.id,
         "patient": loaded.case.patient,
         "shift": prepared.shift.tolist(),
         "scale": prepared.scale.tolist(),
         "transform": prepared.transform.to_dict(),
-        "regions": list(names),
         "flags": list(loaded.flags),
+    }
+    files["case.json"] = json.dumps(described).encode()
+    return files
+
+
+def _region_files(
+    image: Volume,
+    region_maps: Mapping[str, Volume],
+    transform: GridTransform,
+    flags: Sequence[str],
+) -> dict[str, bytes]:
+    described = {"regions": list(region_maps), "flags": list(flags)}
+    return {
+        "regions.b2nd": pack(prepare_regions(region_maps, image, transform)),
+        "regions.json": json.dumps(described).encode(),
     }
 
 
-def _read_entry(folder: Path) -> PreparedCase:
+def _read_entries(folder: Path, regions_folder: Path) -> PreparedCase:
     described = json.loads((folder / "case.json").read_bytes())
+    of_regions = json.loads((regions_folder / "regions.json").read_bytes())
     with np.load(folder / "foreground.npz", allow_pickle=False) as stored:
         foreground = {int(value): stored[value] for value in stored.files}
     reference = folder / "reference.b2nd"
@@ -237,19 +280,30 @@ def _read_entry(folder: Path) -> PreparedCase:
         id=described["id"],
         patient=described["patient"],
         folder=folder,
+        regions_folder=regions_folder,
         image=StoredArray(folder / "image.b2nd"),
         reference=StoredArray(reference) if reference.exists() else None,
-        regions=StoredArray(folder / "regions.b2nd"),
-        region_names=tuple(described["regions"]),
+        regions=StoredArray(regions_folder / "regions.b2nd"),
+        region_names=tuple(of_regions["regions"]),
         shift=np.array(described["shift"], np.float32),
         scale=np.array(described["scale"], np.float32),
         foreground=foreground,
-        transform=GridTransform.from_dict(described["transform"]),
-        flags=tuple(described["flags"]),
+        transform=_transform(folder),
+        flags=(*described["flags"], *of_regions["flags"]),
     )
 
 
-def _volume_digest(volume: Volume) -> str:
+def _transform(folder: Path) -> GridTransform:
+    described = json.loads((folder / "case.json").read_bytes())
+    return GridTransform.from_dict(described["transform"])
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def volume_digest(volume: Volume) -> str:
+    """SHA-256 of voxels, their type and their affine."""
     array = np.ascontiguousarray(volume.array)
     head = json.dumps([array.dtype.str, array.shape, volume.affine.tolist()])
     return hashlib.sha256(head.encode() + array.data.cast("B")).hexdigest()

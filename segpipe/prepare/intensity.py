@@ -23,7 +23,7 @@ CONSTANT_BACKGROUND = 0.05
 """Share of voxels that are exactly 0 from which 0 means background, not tissue."""
 
 _SAMPLES = 1_000_000
-_LARGEST = 1e30
+_LARGEST, _SMALLEST = 1e30, 1e-35  # ranges whose inverse float32 holds
 
 
 class ChannelIntensities(BaseModel):
@@ -125,8 +125,8 @@ def stored_scaling(array: np.ndarray) -> Scaling:
     undo just that, up to the rounding of float32. Nothing is clipped.
     """
     low, high = float(array.min()), float(array.max())
-    if not high > low:
-        return Scaling(low, high, -low, 1.0)
+    if not high - low > _SMALLEST:
+        return Scaling(low, low, -low, 1.0)
     return Scaling(low, high, -low / (high - low), 1.0 / (high - low))
 
 

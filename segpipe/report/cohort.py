@@ -19,6 +19,8 @@ from segpipe.report.comparison import (
 )
 from segpipe.report.page import render
 from segpipe.report.slices import Picture
+from segpipe.report.steps import FIGURES as STEP_FIGURES
+from segpipe.report.steps import gain_rows, step_rows
 
 EXTREMES = 3
 
@@ -67,6 +69,10 @@ class CohortInputs:
         Why that point, in a sentence.
     certificate : mapping or None
         What was, or could be, certified; ``adopted`` says which.
+    steps : sequence of mapping
+        Of post-processing, with gain and cost of each (:mod:`segpipe.evaluate.steps`).
+    gain : mapping or None
+        Of all of them together, by label, in cases that had no say in them.
     pictures : sequence of CasePicture
     card : sequence of Section
         Of the dataset and the model.
@@ -84,6 +90,8 @@ class CohortInputs:
     min_size_mm3: float
     chosen_by: str = ""
     certificate: Mapping[str, Any] | None = None
+    steps: Sequence[Mapping[str, Any]] = ()
+    gain: Mapping[str, Mapping[str, Any]] | None = None
     pictures: Sequence[CasePicture] = ()
     card: Sequence[Section] = ()
     baseline: ComparisonInputs | None = None
@@ -154,6 +162,9 @@ def cohort_report(inputs: CohortInputs) -> str:
                 for name, block in inputs.document["summary"].items()
             ],
             "grouped": [FIGURES[name][0] for name in GROUPED],
+            "steps": step_rows(inputs.steps),
+            "gain": gain_rows(inputs.gain),
+            "step_figures": list(STEP_FIGURES.values()),
             "froc": figures.froc(points, chosen) if points else None,
             "compared": _compared(inputs.baseline),
             "few": MOST_LESIONS,

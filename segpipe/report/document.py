@@ -54,6 +54,8 @@ class ComponentRecord(Record):
     volume_ml: float
     longest_diameter_mm: float | None = None
     mean_probability: float | None = None
+    probability_std: float | None = None
+    member_share: float | None = None
     touches_border: bool = False
 
 
@@ -84,6 +86,7 @@ class BundleRecord(Record):
     name: str
     path: str | None = None
     weights_sha256: str | None = None
+    networks: int | None = None
     config_digest: str | None = None
     source_revision: str | None = None
     created: str | None = None
@@ -97,8 +100,10 @@ class SettingsRecord(Record):
     threshold: float
     min_size_mm3: float
     core_threshold: float | None = None
+    largest_only: bool = False
     connectivity: int = 26
     overlap: float | None = None
+    mirror_axes: tuple[str, ...] = ()
 
 
 class PredictDocument(Record):

@@ -14,6 +14,7 @@ from segpipe.volume import Volume
 
 LARGEST = 4
 LEAST_CERTAIN = 2
+IMPLAUSIBLE = 4
 CHANNELS_SHOWN = 3
 
 
@@ -39,30 +40,50 @@ class Gallery:
         Largest angle between the scan's axes and the patient's.
     thick_slices : bool
         The plane was chosen because the scan's slices are thick.
+    implausible_left : int
+        How many regions outside the named anatomy have no picture.
+    overview : Picture or None
+        The middle slice where there is no lesion to show, to see which scan was read.
     """
 
     lesions: tuple[KeyLesion, ...]
     plane: str
     tilt_degrees: float
     thick_slices: bool
+    implausible_left: int = 0
+    overview: Picture | None = None
 
 
 def choose(
-    lesions: Sequence[Lesion], largest: int = LARGEST, least_certain: int = LEAST_CERTAIN
+    lesions: Sequence[Lesion],
+    largest: int = LARGEST,
+    least_certain: int = LEAST_CERTAIN,
+    implausible: int = IMPLAUSIBLE,
 ) -> list[tuple[Lesion, str]]:
-    """The largest lesions, then those of the others with the lowest mean probability.
+    """The lesions that a reader has to see.
+
+    The largest, those of the others with the lowest mean probability, and the largest of those
+    that lie outside the named anatomy, in this order.
 
     Returns
     -------
     list of (Lesion, str)
-        With the reason: ``largest`` or ``least certain``.
+        With the reason: ``largest``, ``least certain``, ``outside the named anatomy``, or two.
     """
     by_size = sorted(lesions, key=lambda lesion: (-lesion.volume_ml, lesion.id))
     rest = [lesion for lesion in by_size[largest:] if lesion.mean_probability is not None]
     by_doubt = sorted(rest, key=lambda lesion: (lesion.mean_probability, lesion.id))
-    return [(lesion, "largest") for lesion in by_size[:largest]] + [
-        (lesion, "least certain") for lesion in by_doubt[:least_certain]
-    ]
+    astray = [lesion for lesion in by_size if lesion.implausible][:implausible]
+    reasons: dict[int, list[str]] = {}
+    for chosen, why in (
+        (by_size[:largest], "largest"),
+        (by_doubt[:least_certain], "least certain"),
+        (astray, "outside the named anatomy"),
+    ):
+        for lesion in chosen:
+            reasons.setdefault(lesion.id, []).append(why)
+    known = {lesion.id: lesion for lesion in lesions}
+    return [(known[number], ", ".join(why)) for number, why in reasons.items()]
 
 
 def make_gallery(
@@ -88,11 +109,12 @@ def make_gallery(
     ids = slices.to_ras(components)
     first = next(iter(images.values()))
     axis = slices.viewing_axis(first)
-    spacing = _pixel_mm(first, axis)
+    spacing = pixel_mm(first, axis)
     windows = {name: slices.grey_window(volume.array, ids.array) for name, volume in images.items()}
     box = slices.content_box(first.array, axis, spacing)
     drawn = []
-    for lesion, why in choose(lesions):
+    chosen = choose(lesions)
+    for lesion, why in chosen:
         index = slices.best_index(ids.array, lesion.id, axis)
         cut = {name: slices.to_screen(v.array, axis, index) for name, v in images.items()}
         marks = slices.to_screen(ids.array, axis, index)
@@ -103,10 +125,31 @@ def make_gallery(
         plane=slices.PLANES[axis],
         tilt_degrees=slices.tilt_degrees(first),
         thick_slices=axis != 2 or max(first.spacing_mm) > 2 * float(np.median(first.spacing_mm)),
+        implausible_left=sum(lesion.implausible for lesion in lesions)
+        - sum(lesion.implausible for lesion, _ in chosen),
+        overview=None if chosen else _overview(next(iter(channels)), first, axis, box),
     )
 
 
-def _pixel_mm(volume: Volume, axis: int) -> tuple[float, float]:
+def _overview(name: str, image: Volume, axis: int, box: tuple[slice, ...]) -> Picture:
+    """The slice half way along a RAS scan."""
+    index, plane = image.shape[axis] // 2, slices.PLANES[axis]
+    cut = slices.to_screen(image.array, axis, index)[box]
+    return slices.draw(
+        cut,
+        np.zeros(cut.shape, np.uint8),
+        pixel_mm(image, axis),
+        plane=plane,
+        kinds={},
+        tagged=(),
+        window=slices.grey_window(image.array, np.zeros(image.shape, np.uint8)),
+        caption=f"{name}, {plane} slice {index + 1}",
+        alt=f"Whole {plane} {name} slice through the middle of the scan, in radiological "
+        "orientation",
+    )
+
+
+def pixel_mm(volume: Volume, axis: int) -> tuple[float, float]:
     """Height and width of a pixel of the slices across ``axis``."""
     columns, rows = (volume.spacing_mm[a] for a in range(3) if a != axis)
     return rows, columns
@@ -116,7 +159,7 @@ def _pictures(cut, marks, lesion, place, spacing, windows, box) -> tuple[Picture
     """The whole slice of the first channel, then the close-up of each."""
     axis, index = place
     plane = slices.PLANES[axis]
-    box = _grown(box, marks == lesion.id)
+    box = grown_box(box, marks == lesion.id)
     diameter = lesion.longest_diameter_mm or 0.0
     extent = max(slices.CLOSE_UP_MM, 1.5 * diameter)
     near = slices.close_up_box(marks == lesion.id, spacing, extent)
@@ -145,7 +188,7 @@ def _pictures(cut, marks, lesion, place, spacing, windows, box) -> tuple[Picture
     )
 
 
-def _grown(box: tuple[slice, ...], mask: np.ndarray) -> tuple[slice, ...]:
+def grown_box(box: tuple[slice, ...], mask: np.ndarray) -> tuple[slice, ...]:
     """The box, made to hold the whole mask."""
     grown = []
     for axis, part in enumerate(box):
@@ -180,11 +223,11 @@ def paint_picture(scan: Volume, painted: Volume, name: str) -> Picture:
     errors, found = (m.sum(axis=others) for m in (marks >= 2, marks == 1))
     shown = errors if errors.any() else found
     index = int(shown.argmax()) if shown.any() else marks.shape[axis] // 2
-    spacing, plane = _pixel_mm(image, axis), slices.PLANES[axis]
+    spacing, plane = pixel_mm(image, axis), slices.PLANES[axis]
     box = slices.content_box(image.array, axis, spacing)
     cut = slices.to_screen(marks, axis, index)
     if cut.any():
-        box = _grown(box, cut > 0)
+        box = grown_box(box, cut > 0)
     return slices.draw(
         slices.to_screen(image.array, axis, index)[box],
         cut[box],

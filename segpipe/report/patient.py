@@ -10,10 +10,12 @@ from segpipe.report.change import STABLE, STATES, Change
 from segpipe.report.gallery import Gallery
 from segpipe.report.lesion import Lesion
 from segpipe.report.page import render
-from segpipe.report.validation import ENOUGH, Validation
+from segpipe.report.validation import ENOUGH, Validation, sensitivity_by_size, volume_error
+from segpipe.report.viewer import Viewer, scripts
 from segpipe.report.wording import count, length, number, percent, volume
 
 ROWS_SHOWN = 20
+NAMED = 10
 USABLE, REVIEW, NOT_COMPUTED = "usable", "review", "not computed"
 
 METRICS = {  # those of the validation summary that a clinician can use, in this order
@@ -22,6 +24,7 @@ METRICS = {  # those of the validation summary that a clinician can use, in this
     "lesion_precision": ("Lesion precision", "share of found regions that are lesions"),
     "lesion_f1": ("Lesion F1", "balance of the two"),
     "dice": ("Dice", "overlap of the volumes, 0 to 1"),
+    "volume_error_ml": ("Error of total volume (ml)", "found minus true volume"),
 }
 
 FAILURE_MODES = (
@@ -57,6 +60,8 @@ class PatientInputs:
     sequences : tuple of str
         Channel names.
     spacing_mm : tuple of float or None
+    plane : str or None
+        In which in-plane diameters are measured and slices are shown.
     error : str or None
         Why the case was not computed; then no number is shown.
     lesions : tuple of Lesion
@@ -69,6 +74,8 @@ class PatientInputs:
     gallery : Gallery or None
     gallery_missing : str
         Why there are no pictures.
+    viewer : Viewer or None
+        None: the page has no viewer.
     change : Change or None
     change_missing : str
         Why there is no comparison.
@@ -87,6 +94,7 @@ class PatientInputs:
     reported: str
     sequences: tuple[str, ...] = ()
     spacing_mm: tuple[float, ...] | None = None
+    plane: str | None = None
     error: str | None = None
     lesions: tuple[Lesion, ...] = ()
     removed: tuple[int, float] | None = None
@@ -94,6 +102,7 @@ class PatientInputs:
     flags: tuple[str, ...] = ()
     gallery: Gallery | None = None
     gallery_missing: str = "no pictures were made"
+    viewer: Viewer | None = None
     change: Change | None = None
     change_missing: str = "no prior"
     validation: Validation | None = None
@@ -115,21 +124,29 @@ def assess(inputs: PatientInputs) -> Status:
     """Status of a case with every reason in words.
 
     A case with an error is not computed; one with any flag, without pictures to check it by,
-    or with a lesion at the border of the scan is for review.
+    with a lesion at the border of the scan or outside the named anatomy is for review.
     """
     if inputs.error is not None:
         return Status(NOT_COMPUTED, (inputs.error,))
     reasons = list(inputs.flags)
-    cut = [str(lesion.id) for lesion in inputs.lesions if lesion.touches_border]
+    cut = [lesion.id for lesion in inputs.lesions if lesion.touches_border]
     if cut:
-        noun = "Lesion" if len(cut) == 1 else "Lesions"
         verb = "touches" if len(cut) == 1 else "touch"
-        reasons.append(
-            f"{noun} {', '.join(cut)} {verb} the border of the scan: a part can lie outside."
-        )
+        reasons.append(f"{_named(cut)} {verb} the border of the scan: a part can lie outside.")
+    astray = [lesion.id for lesion in inputs.lesions if lesion.implausible]
+    if astray:
+        verb = "lies" if len(astray) == 1 else "lie"
+        reasons.append(f"{_named(astray)} {verb} mainly outside the named anatomy: check first.")
     if inputs.lesions and inputs.gallery is None:
         reasons.append(f"The result cannot be checked by pictures here: {inputs.gallery_missing}.")
     return Status(REVIEW if reasons else USABLE, tuple(reasons))
+
+
+def _named(numbers: Sequence[int]) -> str:
+    """Lesion 4; Lesions 4, 7; the first ten of many."""
+    first = ", ".join(str(number) for number in numbers[:NAMED])
+    more = f" and {len(numbers) - NAMED} more" if len(numbers) > NAMED else ""
+    return f"{'Lesion' if len(numbers) == 1 else 'Lesions'} {first}{more}"
 
 
 def headline(lesions: Sequence[Lesion]) -> str:
@@ -149,6 +166,8 @@ def headline(lesions: Sequence[Lesion]) -> str:
 def _describe(lesion: Lesion) -> str:
     diameter = length(lesion.longest_diameter_mm, "diameter not computed")
     across = f"longest diameter {diameter}" if lesion.longest_diameter_mm is not None else diameter
+    if lesion.in_plane_diameter_mm is not None:
+        across += f" ({length(lesion.in_plane_diameter_mm)} in plane)"
     return ", ".join(part for part in (across, lesion.region, lesion.side) if part)
 
 
@@ -204,6 +223,7 @@ def patient_report(inputs: PatientInputs) -> str:
     """
     lesions = sorted(inputs.lesions, key=lambda lesion: (-lesion.volume_ml, lesion.id))
     status = assess(inputs)
+    shown = inputs.viewer is not None and status.word != NOT_COMPUTED
     return render(
         "patient.html.j2",
         {
@@ -218,6 +238,10 @@ def patient_report(inputs: PatientInputs) -> str:
             "false_positives": expected_false_positives(lesions),
             "reliability": reliability(inputs.validation, inputs.validation_missing),
             "few_patients": few_patients(inputs.validation),
+            "validation_labels": len(inputs.validation.summary) if inputs.validation else 0,
+            "volume_error": volume_error(inputs.validation),
+            "by_size": sensitivity_by_size(inputs.validation) if inputs.validation else (),
+            "pictured": {key.lesion.id for key in inputs.gallery.lesions} if inputs.gallery else (),
             "most_ml": max((region.volume_ml for region in inputs.regions), default=0.0),
             "rows_shown": ROWS_SHOWN,
             "states": STATES,
@@ -225,4 +249,5 @@ def patient_report(inputs: PatientInputs) -> str:
             "metrics": METRICS,
             "failure_modes": FAILURE_MODES,
         },
+        scripts() if shown else (),
     )

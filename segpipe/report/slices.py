@@ -10,26 +10,16 @@ from dataclasses import dataclass
 import nibabel as nib
 import numpy as np
 from PIL import Image
+from scipy.ndimage import find_objects
 
+from segpipe.lesions.shape import in_plane_diameter_mm
+from segpipe.report.outlines import Outline, outline_path
 from segpipe.volume import Volume
 
 PLANES = ("sagittal", "coronal", "axial")  # the plane across axis 0, 1, 2 of a RAS volume
 MARKS = {"axial": "RLAP", "coronal": "RLSI", "sagittal": "APSI"}  # left, right, top, bottom
 MARGIN_MM = 6.0
 CLOSE_UP_MM = 48.0
-
-
-@dataclass(frozen=True)
-class Outline:
-    """The border of a component as an SVG path in mm, along voxel edges.
-
-    ``kind`` decides its colour: ``chosen`` and ``other`` in patient reports; ``hit``, ``false``
-    and ``missed`` where a reference is known.
-    """
-
-    path: str
-    component: int
-    kind: str
 
 
 @dataclass(frozen=True)
@@ -58,6 +48,8 @@ class Picture:
         Length of the scale bar.
     alt : str
         What is to be seen, in words.
+    tint : str
+        A transparent PNG over the image as a data address, or empty.
     """
 
     image: str
@@ -72,6 +64,7 @@ class Picture:
     scale_mm: int
     caption: str
     alt: str
+    tint: str = ""
 
 
 def to_ras(volume: Volume) -> Volume:
@@ -93,6 +86,29 @@ def viewing_axis(volume: Volume) -> int:
     spacing = np.array(volume.spacing_mm)
     coarsest = int(spacing.argmax())
     return coarsest if spacing[coarsest] > 2 * np.median(spacing) else 2
+
+
+def viewing_plane(volume: Volume) -> str:
+    """Plane of the slices of a scan in any orientation, one of :data:`PLANES`."""
+    return PLANES[viewing_axis(to_ras(volume))]
+
+
+def in_plane_diameters(components: Volume) -> dict[int, float]:
+    """Longest diameter in mm within one slice of the viewing plane, by component.
+
+    Parameters
+    ----------
+    components : Volume
+        (X, Y, Z) integer ids.
+    """
+    ids = to_ras(components)
+    axis = viewing_axis(ids)
+    boxes = enumerate(find_objects(ids.array), start=1)
+    return {
+        number: in_plane_diameter_mm(ids.array[box] == number, ids.affine, axis)
+        for number, box in boxes
+        if box is not None
+    }
 
 
 def grey_window(array: np.ndarray, components: np.ndarray) -> tuple[float, float]:
@@ -128,7 +144,8 @@ def to_screen(array: np.ndarray, axis: int, index: int) -> np.ndarray:
 
 def content_box(array: np.ndarray, axis: int, spacing_mm: tuple[float, float]) -> tuple[slice, ...]:
     """Rows and columns on the screen with anything above 8 % of the 99th percentile."""
-    level = np.percentile(array, 99) * 0.08
+    step = max(1, round((array.size / 500_000) ** (1 / 3)))
+    level = np.percentile(array[::step, ::step, ::step], 99) * 0.08
     seen = to_screen(np.any(array > level, axis=axis, keepdims=True), axis, 0)
     box = []
     for other, spacing, size in zip((1, 0), spacing_mm, seen.shape, strict=True):
@@ -160,42 +177,10 @@ def close_up_box(
     return tuple(box)
 
 
-def outline_path(mask: np.ndarray, spacing_mm: tuple[float, float]) -> str:
-    """The border of a 2-D mask as an SVG path along voxel edges, in mm.
-
-    Parameters
-    ----------
-    mask : (rows, columns) bool ndarray
-    spacing_mm : (float, float)
-        Height and width of a pixel.
-
-    Examples
-    --------
-    >>> outline_path(np.ones((1, 1), bool), (1.0, 2.0))
-    'M0 0H2M0 1H2M0 0V1M2 0V1'
-    """
-    padded = np.pad(mask, 1).astype(np.int8)
-    height, width = spacing_mm
-    moves = []
-    for y, first, last in _runs(np.diff(padded, axis=0)[:, 1:-1] != 0):
-        moves.append(f"M{first * width:.5g} {y * height:.5g}H{last * width:.5g}")
-    for x, first, last in _runs((np.diff(padded, axis=1)[1:-1] != 0).T):
-        moves.append(f"M{x * width:.5g} {first * height:.5g}V{last * height:.5g}")
-    return "".join(moves)
-
-
-def _runs(lines: np.ndarray) -> list[tuple[int, int, int]]:
-    """(row, first, end) of every run of True along the rows of a 2-D array."""
-    steps = np.diff(np.pad(lines, ((0, 0), (1, 1))).astype(np.int8), axis=1)
-    rows, first = np.nonzero(steps == 1)
-    last = np.nonzero(steps == -1)[1]
-    return [(int(r), int(f), int(e)) for r, f, e in zip(rows, first, last, strict=True)]
-
-
-def png_address(grey: np.ndarray) -> str:
-    """A (rows, columns) uint8 array as a PNG data address."""
+def png_address(pixels: np.ndarray) -> str:
+    """A (rows, columns) grey or (rows, columns, 4) RGBA uint8 array as a PNG data address."""
     buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(grey)).save(buffer, format="PNG", optimize=True)
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
@@ -235,7 +220,6 @@ def draw(
         Values shown black and white.
     caption, alt : str
     """
-    height, width = (n * s for n, s in zip(image.shape, spacing_mm, strict=True))
     outlines, tags = [], []
     for component in sorted(int(i) for i in np.unique(components) if i != 0):
         mask, kind = components == component, kinds.get(component, "other")
@@ -244,14 +228,45 @@ def draw(
             rows, columns = np.nonzero(mask)
             x = (columns[rows == rows.min()].max() + 1) * spacing_mm[1]
             tags.append(Tag(str(component), float(x), float(rows.min() * spacing_mm[0]), kind))
+    return frame(
+        image,
+        tuple(sorted(outlines, key=lambda outline: outline.kind == "chosen")),
+        spacing_mm,
+        plane=plane,
+        window=window,
+        caption=caption,
+        alt=alt,
+        tags=tuple(sorted(tags, key=lambda tag: tag.kind == "chosen")),
+    )
+
+
+def frame(
+    image: np.ndarray,
+    outlines: tuple[Outline, ...],
+    spacing_mm: tuple[float, float],
+    *,
+    plane: str,
+    window: tuple[float, float],
+    caption: str,
+    alt: str,
+    tags: tuple[Tag, ...] = (),
+    tint: str = "",
+) -> Picture:
+    """A slice with outlines that are drawn already, marks and scale (see :func:`draw`)."""
+    height, width = (n * s for n, s in zip(image.shape, spacing_mm, strict=True))
+    left, right, top, bottom = tuple(MARKS[plane])
     return Picture(
         image=png_address(to_grey(image, window)),
         width_mm=float(width),
         height_mm=float(height),
-        outlines=tuple(sorted(outlines, key=lambda outline: outline.kind == "chosen")),
-        tags=tuple(sorted(tags, key=lambda tag: tag.kind == "chosen")),
-        **dict(zip(("left", "right", "top", "bottom"), MARKS[plane], strict=True)),
-        scale_mm=50 if width > 130 else 10,
+        outlines=outlines,
+        tags=tags,
+        left=left,
+        right=right,
+        top=top,
+        bottom=bottom,
+        scale_mm=50 if max(width, height) > 100 else 10,
         caption=caption,
         alt=alt,
+        tint=tint,
     )

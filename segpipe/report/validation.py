@@ -79,6 +79,82 @@ class Validation:
     not_certified: str | None = None
 
 
+@dataclass(frozen=True)
+class SizeRow:
+    """Lesion sensitivity in one bin of sizes; ``interval`` is Wilson's 95 % over lesions.
+
+    ``sensitivity`` and ``interval`` are None where validation held no such lesion.
+    """
+
+    label: str | None
+    low_mm3: float | None
+    high_mm3: float | None
+    lesions: int
+    detected: int
+    sensitivity: float | None
+    interval: tuple[float, float] | None
+
+
+def sensitivity_by_size(validation: Validation) -> tuple[SizeRow, ...]:
+    """The bins of sizes with what was found in each."""
+    return tuple(
+        SizeRow(
+            label=row.get("label"),
+            low_mm3=row.get("low_mm3"),
+            high_mm3=row.get("high_mm3"),
+            lesions=row["lesions"],
+            detected=row["detected"],
+            sensitivity=row["detected"] / row["lesions"] if row["lesions"] else None,
+            interval=wilson(row["detected"], row["lesions"]),
+        )
+        for row in validation.by_size
+    )
+
+
+@dataclass(frozen=True)
+class VolumeError:
+    """By how much the total volume was wrong on validation scans: predicted minus reference.
+
+    Parameters
+    ----------
+    scans : int
+    median_ml : float
+    middle_half_ml : (float, float)
+        First and third quartile.
+    median_relative : float or None
+        Of the reference volume; None where no scan has any.
+    """
+
+    scans: int
+    median_ml: float
+    middle_half_ml: tuple[float, float]
+    median_relative: float | None
+
+    @property
+    def enough(self) -> bool:
+        """Whether it was measured on at least :data:`ENOUGH` scans."""
+        return self.scans >= ENOUGH
+
+
+def volume_error(validation: Validation | None) -> VolumeError | None:
+    """Error of the total volume; None where it was not measured.
+
+    With several labels too: the error of a sum is not the sum of errors that are known apart.
+    """
+    if validation is None or len(validation.summary) != 1:
+        return None
+    (summary,) = validation.summary.values()
+    error, relative = summary.get("volume_error_ml") or {}, summary.get("relative_volume_error")
+    if error.get("median") is None or error.get("iqr") is None:
+        return None
+    return VolumeError(
+        scans=int(error.get("defined") or 0),
+        median_ml=error["median"],
+        middle_half_ml=(error["iqr"][0], error["iqr"][1]),
+        median_relative=(relative or {}).get("median"),
+    )
+
+
 def read_validation(
     bundle: Mapping[str, Any] | None, settings: Mapping[str, Any], weights_sha256: str | None
 ) -> tuple[Validation | None, str]:
@@ -89,7 +165,8 @@ def read_validation(
     bundle : mapping or None
         Content of ``bundle.json``; None when it was not found.
     settings : mapping
-        Of the predictions: threshold and min_size_mm3.
+        Of the predictions: threshold, min_size_mm3 and, where they are used, core_threshold,
+        largest_only and mirror_axes.
     weights_sha256 : str or None
         Of the weights that made the predictions.
 
@@ -106,15 +183,17 @@ def read_validation(
     if not part:
         return None, "this bundle was not validated"
     point = bundle.get("operating_point") or {}
-    for name in ("threshold", "min_size_mm3", "core_threshold"):
-        measured, used = point.get(name), settings.get(name)
-        if measured is None and used is None and name == "core_threshold":
-            continue
-        if measured is None or used is None or not math.isclose(measured, used, abs_tol=1e-9):
-            return None, (
-                f"validation was measured at {_point(point)}; "
-                f"this prediction was made at {_point(settings)}"
-            )
+    if not _same_point(point, settings):
+        return None, (
+            f"validation was measured at {_point(point)}; "
+            f"this prediction was made at {_point(settings)}"
+        )
+    axes, used_axes = bundle.get("mirror_axes"), settings.get("mirror_axes")
+    if axes is not None and set(axes) != set(used_axes or ()):
+        return None, (
+            f"validation was measured with {_mirroring(axes)}; "
+            f"this prediction was made with {_mirroring(used_axes or ())}"
+        )
     certificate = part.get("certificate") or {}
     return (
         Validation(
@@ -132,6 +211,18 @@ def read_validation(
     )
 
 
+def _same_point(measured: Mapping[str, Any], used: Mapping[str, Any]) -> bool:
+    if bool(measured.get("largest_only")) != bool(used.get("largest_only")):
+        return False
+    for name in ("threshold", "min_size_mm3", "core_threshold"):
+        mine, theirs = measured.get(name), used.get(name)
+        if mine is None and theirs is None and name == "core_threshold":
+            continue
+        if mine is None or theirs is None or not math.isclose(mine, theirs, abs_tol=1e-9):
+            return False
+    return True
+
+
 def _refusal(certificate: Mapping[str, Any]) -> str | None:
     if not certificate or certificate.get("threshold") is not None:
         return None
@@ -144,7 +235,13 @@ def _point(point: Mapping[str, Any]) -> str:
         return "an operating point that is not recorded"
     core = point.get("core_threshold")
     also = "" if core is None else f", core {core:g}"
+    if point.get("largest_only"):
+        also += ", largest region only"
     return f"threshold {threshold:g} and minimum size {size:g} mm³{also}"
+
+
+def _mirroring(axes: Sequence[str]) -> str:
+    return f"mirroring along {', '.join(sorted(axes))}" if axes else "no mirroring"
 
 
 def _within(value: float, low: float | None, high: float | None, *, closed: bool = False) -> bool:

@@ -37,6 +37,18 @@ def number(value: float | None, digits: int = 2, missing: str = MISSING) -> str:
     return f"{value:,.{digits}f}".replace(",", SPACE)
 
 
+def signed(value: float | None, digits: int = 2, missing: str = MISSING) -> str:
+    """A difference, with its sign.
+
+    Examples
+    --------
+    >>> signed(-2.171), signed(0.5, 1), signed(0.0), signed(None)
+    ('−2.17', '+0.5', '0.00', 'not computed')
+    """
+    text = number(value, digits, missing).replace("-", "−")
+    return f"+{text}" if value is not None and value > 0 and text[0].isdigit() else text
+
+
 def volume(value_ml: float | None, missing: str = MISSING) -> str:
     """A volume in ml, with its unit.
 

@@ -1,7 +1,13 @@
 """Tracking by MLflow: runs, the registry of bundles, and the UI. Nothing else imports mlflow."""
 
 from segpipe.tracking.privacy import Identifiers
-from segpipe.tracking.registry import Registered, register, resolve, update_bundles
+from segpipe.tracking.registry import (
+    Registered,
+    register,
+    register_ensemble,
+    resolve,
+    update_bundles,
+)
 from segpipe.tracking.run import Run, flatten, standard_tags
 from segpipe.tracking.store import FoundRun, Store, find_run
 from segpipe.tracking.ui import serve_ui
@@ -16,6 +22,7 @@ __all__ = [
     "find_run",
     "flatten",
     "register",
+    "register_ensemble",
     "resolve",
     "run_note",
     "serve_ui",

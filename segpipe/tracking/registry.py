@@ -33,6 +33,7 @@ with quiet():
     from mlflow.types import Schema, TensorSpec
 
 CHAMPION = "champion"
+ENSEMBLE = "ensemble"
 _METRIC_TAG = "metric."
 _URI = re.compile(r"models:/(?P<name>[A-Za-z0-9_-]+)(?:@(?P<alias>[\w-]+)|/(?P<version>\d+))")
 
@@ -95,6 +96,28 @@ def register(
         if champion:
             client.set_registered_model_alias(name, CHAMPION, str(number))
     return Registered(number, champion, reason)
+
+
+def register_ensemble(store: Store, name: str, bundle: Path, run_id: str) -> int:
+    """Copy an ensemble into the registry and give it the alias ``ensemble``.
+
+    It never is the champion by itself: no case of its dataset was held out from all members, so it
+    has no figure to be compared by.
+
+    Parameters
+    ----------
+    store, name, bundle, run_id
+        As in :func:`register`.
+
+    Returns
+    -------
+    int
+        The version.
+    """
+    made = register(store, name, bundle, run_id, "out_of_fold", math.nan)
+    with store.lock(), quiet():
+        store.client.set_registered_model_alias(name, ENSEMBLE, str(made.version))
+    return made.version
 
 
 def update_bundles(store: Store, name: str, bundle: Path) -> list[int]:

@@ -22,6 +22,12 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
         Share of the steps with a rising rate, in [0, 1].
     decay : {'poly', 'cosine', 'constant'}
 
+    Attributes
+    ----------
+    pace : (2,) float sequence or variable
+        Origin and length of the schedule in steps: (0, total_steps), until a shortened training
+        says otherwise (:func:`segpipe.train.budget.shortened_pace`).
+
     Examples
     --------
     >>> schedule = WarmupDecay(1.0, total_steps=10, warmup=0.2, decay="cosine")
@@ -34,12 +40,26 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
         self.total_steps = total_steps
         self.warmup = warmup
         self.decay = decay
+        self.pace: Any = (0.0, float(total_steps))
+
+    def follow(self, optimizer: keras.optimizers.Optimizer) -> None:
+        """Keep the pace in a variable of a built optimizer, so that compiled steps see it change.
+
+        Parameters
+        ----------
+        optimizer : keras.optimizers.Optimizer
+            The one whose learning rate this is.
+        """
+        before = self.pace
+        self.pace = optimizer.add_variable(shape=(2,), dtype="float32", name="pace")
+        self.pace.assign(before)
 
     def __call__(self, step):
         """Learning rate at ``step``, counted from 0."""
-        step = ops.cast(step, "float32")
-        rising = max(1.0, self.warmup * self.total_steps)
-        falling = max(1.0, self.total_steps - rising)
+        origin, length = self.pace[0], self.pace[1]
+        step = ops.cast(step, "float32") - origin
+        rising = ops.maximum(1.0, self.warmup * length)
+        falling = ops.maximum(1.0, length - rising)
         left = ops.clip(1.0 - (step - rising) / falling, 0.0, 1.0)
         if self.decay == "poly":
             decayed = left**0.9

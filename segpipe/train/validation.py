@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -28,15 +29,8 @@ COUNTS = ("false_positive_regions", "false_positive_voxels")
 Figures = dict[str, float]
 
 
-def make_validate(
-    cases: Sequence[PreparedCase],
-    config: Config,
-    classes: int,
-    slice_axis: int | None,
-    make_engine: Callable[[Any], Engine],
-    show: Callable[[str, np.ndarray, int], None] | None = None,
-) -> Callable[..., Figures]:
-    """A function from a network to its mean figures on prepared cases.
+class Validation:
+    """From a network to its mean figures on prepared cases.
 
     The figures guide training: they are taken on the prepared grid, at the configured operating
     point. What is reported is measured afterwards on each scan's own grid.
@@ -44,7 +38,7 @@ def make_validate(
     Parameters
     ----------
     cases : sequence of PreparedCase
-        With references.
+        With references; at least one.
     config : Config
     classes : int
         Foreground classes.
@@ -54,44 +48,82 @@ def make_validate(
         Network to engine; called once for a network that is validated again and again.
     show : callable, optional
         Gets a name, a picture and the epoch, for the first ``tracking.overlays`` cases.
-
-    Returns
-    -------
-    callable
-        To ``dice``, ``lesion_sensitivity``, ``lesion_f1``: means over cases and classes where
-        defined, else nan. To ``false_positive_regions`` and ``false_positive_voxels``: means per
-        case. To both of every anatomical region, as ``false_positive_regions/NAME``: means over
-        the cases that have the region, else nan.
     """
-    known: list[tuple[Any, Engine]] = []
-    places = [region.name for region in config.anatomy.regions]
 
-    def validate(network: Any, epoch: int = 0) -> Figures:
-        if not known or known[0][0] is not network:
-            known[:] = [(network, make_engine(network))]
+    def __init__(
+        self,
+        cases: Sequence[PreparedCase],
+        config: Config,
+        classes: int,
+        slice_axis: int | None,
+        make_engine: Callable[[Any], Engine],
+        show: Callable[[str, np.ndarray, int], None] | None = None,
+    ) -> None:
+        self.cases = cases
+        self.config = config
+        self.classes = classes
+        self.slice_axis = slice_axis
+        self.make_engine = make_engine
+        self.show = show
+        self._known: list[tuple[Any, Engine]] = []
+
+    def __call__(self, network: Any, epoch: int = 0) -> Figures:
+        """Mean figures over all cases, and pictures of the first ones.
+
+        Returns
+        -------
+        dict of str to float
+            ``dice``, ``lesion_sensitivity``, ``lesion_f1``: means over cases and classes where
+            defined, else nan. ``false_positive_regions`` and ``false_positive_voxels``: means per
+            case. Both of every anatomical region, as ``false_positive_regions/NAME``: means over
+            the cases that have the region, else nan.
+        """
+        return self.figures(network, self.cases, epoch)
+
+    def figures(
+        self, network: Any, cases: Sequence[PreparedCase], epoch: int | None = None
+    ) -> Figures:
+        """The same over the given cases; pictures only with an epoch."""
         scores: list[Figures] = []
         counts: list[Figures] = []
         for number, case in enumerate(cases):
-            image = (np.asarray(case.image) - case.shift) / case.scale
-            probabilities = predict_volume(
-                image,
-                known[0][1],
-                patch=config.train.patch,
-                overlap=config.predict.overlap,
-                batch=config.predict.batch,
-                slice_axis=slice_axis,
+            of_classes, of_case, painted = _figures(
+                case, self._predict(network, case), self.config, self.classes
             )
-            of_classes, of_case, painted = _figures(case, probabilities, config, classes)
             scores += of_classes
             counts.append(of_case)
-            if show is not None and number < config.tracking.overlays:
-                reference = _is_lesion(np.asarray(case.reference))
-                pixels = overlay(image[..., 0], reference, painted, np.array(case.spacing_mm))
-                show(f"validation case {number + 1}", pixels, epoch)
+            if epoch is not None and number < self.config.tracking.overlays:
+                self._picture(number, case, painted, epoch)
+        places = [region.name for region in self.config.anatomy.regions]
         by_place = [f"{count}/{place}" for place in places for count in COUNTS]
         return _means(SCORES, scores) | _means([*COUNTS, *by_place], counts)
 
-    return validate
+    def sample(self, network: Any) -> float:
+        """Validate on the case of median size; returns its share of all voxels."""
+        voxels = [math.prod(case.shape) for case in self.cases]
+        middle = int(np.argsort(voxels)[len(voxels) // 2])
+        self.figures(network, [self.cases[middle]])
+        return voxels[middle] / sum(voxels)
+
+    def _picture(self, number: int, case: PreparedCase, painted: np.ndarray, epoch: int) -> None:
+        if self.show is None:
+            return
+        reference = _is_lesion(np.asarray(case.reference))
+        image = np.asarray(case.image[..., 0])
+        pixels = overlay(image, reference, painted, np.array(case.spacing_mm))
+        self.show(f"validation case {number + 1}", pixels, epoch)
+
+    def _predict(self, network: Any, case: PreparedCase) -> np.ndarray:
+        if not self._known or self._known[0][0] is not network:
+            self._known[:] = [(network, self.make_engine(network))]
+        return predict_volume(
+            (np.asarray(case.image) - case.shift) / case.scale,
+            self._known[0][1],
+            patch=self.config.train.patch,
+            overlap=self.config.predict.overlap,
+            batch=self.config.predict.batch,
+            slice_axis=self.slice_axis,
+        )
 
 
 def _is_lesion(reference: np.ndarray) -> np.ndarray:

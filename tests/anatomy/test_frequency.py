@@ -4,7 +4,7 @@ from scipy import ndimage
 
 from segpipe.anatomy import frequency_files, frequency_map, region_maps
 from segpipe.anatomy.template import mni152_map, sample_at
-from segpipe.config.schema import AnatomyConfig, RegionConfig
+from segpipe.config import AnatomyConfig, RegionConfig
 from segpipe.data.nifti import write_volume
 from segpipe.errors import DataError, GeometryError
 from segpipe.volume import Volume

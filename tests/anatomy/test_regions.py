@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from segpipe.anatomy import region_maps
-from segpipe.config.schema import AnatomyConfig, RegionConfig
+from segpipe.config import AnatomyConfig, RegionConfig
 from segpipe.data.nifti import write_volume
 from segpipe.errors import DataError, GeometryError
 from segpipe.volume import Volume

@@ -5,7 +5,7 @@ import pytest
 
 from segpipe.anatomy import mni152_dice, mni152_map, region_maps
 from segpipe.anatomy.template import sample_at
-from segpipe.config.schema import AnatomyConfig, RegionConfig
+from segpipe.config import AnatomyConfig, RegionConfig
 from segpipe.data.nifti import write_volume
 from segpipe.errors import DataError
 from segpipe.volume import Volume

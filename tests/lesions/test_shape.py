@@ -4,7 +4,12 @@ from scipy.spatial.distance import pdist
 from skimage.measure import regionprops
 
 from segpipe.lesions.components import label_components
-from segpipe.lesions.shape import describe_components, longest_diameter_mm, side_of
+from segpipe.lesions.shape import (
+    describe_components,
+    in_plane_diameter_mm,
+    longest_diameter_mm,
+    side_of,
+)
 
 SHEARED = np.array([[0.7, -0.4, 0.1, 5], [0.5, 1.1, 0, -3], [0, 0.2, 3.0, 9], [0, 0, 0, 1.0]])
 
@@ -23,6 +28,23 @@ def test_longest_diameter_equals_brute_force(seed, affine):
     mask = rng.random(rng.integers(1, 7, 3)) < 0.5
     mask.flat[0] = True
     assert longest_diameter_mm(mask, affine) == pytest.approx(brute_force_mm(mask, affine))
+
+
+@pytest.mark.parametrize("axis", range(3))
+@pytest.mark.parametrize("affine", [np.eye(4), np.diag([0.9, 0.9, 6.5, 1]), SHEARED])
+def test_in_plane_diameter_equals_brute_force_and_is_never_longer(axis, affine):
+    rng = np.random.default_rng(axis)
+    mask = rng.random((5, 6, 4)) < 0.4
+    steps = np.delete(np.concatenate([np.eye(3), -np.eye(3)]) / 2, [axis, axis + 3], axis=0)
+    longest = 0.0
+    for index in range(mask.shape[axis]):
+        centres = np.argwhere(mask)
+        centres = centres[centres[:, axis] == index]
+        points = (centres[:, None] + steps).reshape(-1, 3) @ affine[:3, :3].T
+        longest = max(longest, pdist(points).max())
+    found = in_plane_diameter_mm(mask, affine, axis)
+    assert found == pytest.approx(longest)
+    assert found <= longest_diameter_mm(mask, affine)
 
 
 def test_longest_diameter_of_a_convex_body_equals_scikit_image():

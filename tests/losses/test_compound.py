@@ -30,7 +30,7 @@ def binary_case(seed=0):
 
 def test_binary_terms_equal_numpy():
     logits, target = binary_case()
-    terms = numpy_of(CompoundLoss(LossConfig(), 1, 8.0, 100).terms(logits, target, 100))
+    terms = numpy_of(CompoundLoss(LossConfig(), 1, 8.0).terms(logits, target, 1.0))
     p = 1 / (1 + np.exp(-logits[..., 0].astype(float)))
     y, valid = target[..., 0], target[..., 0] != 255
     per_voxel = -(y * np.log(p) + (1 - y) * np.log(1 - p))
@@ -48,7 +48,7 @@ def test_binary_terms_equal_numpy():
 
 def test_ignored_voxels_count_for_nobody():
     logits, target = binary_case()
-    loss = CompoundLoss(LossConfig(), 1, 1.0, 1)
+    loss = CompoundLoss(LossConfig(), 1, 1.0)
     before = numpy_of(loss.terms(logits, target, 1))
     logits[0, 0] = 17.0
     target[0, 0, ..., 1] = 5.0
@@ -74,7 +74,7 @@ def test_softmax_cross_entropy_equals_numpy():
 def test_penalty_ramps_up(step, share):
     config = LossConfig(ramp_start=0.2, ramp_end=0.6, voxel_count=VoxelCountConfig(weight=0.3))
     logits, target = binary_case()
-    terms = numpy_of(CompoundLoss(config, 1, 1.0, 100).terms(logits, target, step))
+    terms = numpy_of(CompoundLoss(config, 1, 1.0).terms(logits, target, step / 100))
     assert terms["voxel_count_lambda"] == pytest.approx(0.3 * share)
     expected = terms["bce"] + terms["dice"] + 0.3 * share * terms["voxel_count"]
     np.testing.assert_allclose(terms["total"], expected, rtol=1e-6)
@@ -83,7 +83,7 @@ def test_penalty_ramps_up(step, share):
 def test_deep_supervision_weighs_coarser_outputs_half():
     logits, target = binary_case()
     coarse = logits[:, ::2, ::2, ::2]
-    loss = CompoundLoss(LossConfig(), 1, 1.0, 1)
+    loss = CompoundLoss(LossConfig(), 1, 1.0)
     both = numpy_of(loss.terms([logits, coarse], target, 0))
     fine = numpy_of(loss.terms(logits, target, 0))
     small = numpy_of(loss.terms(coarse, target[:, ::2, ::2, ::2], 0))
@@ -95,7 +95,7 @@ def test_empty_reference_and_sure_background_cost_nothing():
     logits = np.full((1, 8, 8, 1), -30.0, np.float32)
     target = np.zeros((1, 8, 8, 2), np.float32)
     target[..., 1] = 1
-    terms = numpy_of(CompoundLoss(LossConfig(), 1, 1.0, 1).terms(logits, target, 1))
+    terms = numpy_of(CompoundLoss(LossConfig(), 1, 1.0).terms(logits, target, 1))
     assert terms["total"] == pytest.approx([0.0], abs=1e-6)
 
 
@@ -114,7 +114,7 @@ def blocks():
 
 def test_penalties_on_regions_and_lesions_as_by_hand():
     logits, target = blocks()
-    terms = numpy_of(CompoundLoss(ALL, 1, 1.0, 100).terms(logits, target, 100))
+    terms = numpy_of(CompoundLoss(ALL, 1, 1.0).terms(logits, target, 1.0))
     wrong = 2.0 * np.log1p(np.exp(3.0)) + 0.5 * 2.0 * np.log1p(np.exp(1.0))
     assert terms["region_count"][0] == pytest.approx(np.log1p(wrong), rel=1e-5)
     assert terms["missed"][0] == pytest.approx(np.log1p(np.log1p(np.exp(9.0))), rel=1e-5)
@@ -130,10 +130,10 @@ def test_penalties_on_regions_and_lesions_as_by_hand():
 def test_the_smallest_region_is_given_in_mm3(size, regions):
     logits, target = blocks()
     settings = RegionCountConfig(weight=1.0, min_size_mm3=size)
-    loss = CompoundLoss(ALL.model_copy(update={"region_count": settings}), 1, 1.0, 1)
+    loss = CompoundLoss(ALL.model_copy(update={"region_count": settings}), 1, 1.0)
     found = numpy_of(loss.terms(logits, target, 1))["false_positive_regions"]
     assert found[0] == regions  # the one at the border has no known size
-    doubled = CompoundLoss(loss.config, 1, 2.0, 1)
+    doubled = CompoundLoss(loss.config, 1, 2.0)
     assert numpy_of(doubled.terms(logits, target, 1))["false_positive_regions"][0] == 2
 
 
@@ -143,7 +143,7 @@ def test_the_smallest_region_is_given_in_mm3(size, regions):
 def test_the_threshold_of_regions_falls_along_the_ramp(step, threshold, regions):
     logits, target = blocks()
     logits[logits == 1.0] = 0.3  # p = 0.574
-    terms = numpy_of(CompoundLoss(ALL, 1, 1.0, 100).terms(logits, target, step))
+    terms = numpy_of(CompoundLoss(ALL, 1, 1.0).terms(logits, target, step / 100))
     assert terms["component_threshold"] == pytest.approx(threshold)
     assert terms["false_positive_regions"][0] == regions
     assert terms["region_count_lambda"] == pytest.approx(0.2 * np.clip((step - 20) / 40, 0, 1))
@@ -151,7 +151,7 @@ def test_the_threshold_of_regions_falls_along_the_ramp(step, threshold, regions)
 
 def test_both_engines_give_the_same_bits():
     graph, host = (
-        numpy_of(CompoundLoss(ALL, 3, 1.0, 1, engine).terms(*several_labels(), 1))
+        numpy_of(CompoundLoss(ALL, 3, 1.0, engine).terms(*several_labels(), 1))
         for engine in ("graph", "host")
     )
     assert graph["false_positive_regions"].min() > 0
@@ -162,7 +162,7 @@ def test_both_engines_give_the_same_bits():
 def test_the_band_takes_no_penalty_but_is_background():
     logits, target = blocks()
     band = target[..., 0] == 254
-    loss = CompoundLoss(ALL, 1, 1.0, 1)
+    loss = CompoundLoss(ALL, 1, 1.0)
     logits[band] = 5.0
     terms = numpy_of(loss.terms(logits, target, 1))
     assert terms["false_positive_voxels"][0] == 2.0 * 16
@@ -179,8 +179,8 @@ def test_a_penalty_of_weight_0_is_not_there_and_missed_goes_with_regions(regions
         missed=MissedConfig(weight=missed),
         voxel_count=VoxelCountConfig(weight=0),
     )
-    loss = CompoundLoss(config, 1, 1.0, 1)
-    terms = numpy_of(loss.terms(*blocks(), 9))
+    loss = CompoundLoss(config, 1, 1.0)
+    terms = numpy_of(loss.terms(*blocks(), 1.0))
     assert set(terms) == {"total", *loss.names}
     assert ("region_count" in terms) == ("false_positive_regions" in terms) == (regions > 0)
     expected = regions if missed is None else missed
@@ -191,7 +191,7 @@ def test_a_penalty_of_weight_0_is_not_there_and_missed_goes_with_regions(regions
 
 
 def test_the_terms_are_named_in_the_order_of_the_log():
-    assert CompoundLoss(ALL, 1, 1.0, 1).names == (
+    assert CompoundLoss(ALL, 1, 1.0).names == (
         *("bce", "dice", "voxel_count", "region_count", "missed"),
         *("voxel_count_lambda", "region_count_lambda", "missed_lambda"),
         *("false_positive_voxels", "false_positive_regions", "missed_lesions"),
@@ -201,7 +201,7 @@ def test_the_terms_are_named_in_the_order_of_the_log():
 
 def test_penalties_act_on_the_finest_output_alone():
     logits, target = blocks()
-    loss = CompoundLoss(ALL, 1, 1.0, 1)
+    loss = CompoundLoss(ALL, 1, 1.0)
     both = numpy_of(loss.terms([logits, 0 * logits[:, ::2, ::2, ::2]], target, 1))
     fine = numpy_of(loss.terms(logits, target, 1))
     for name in ("voxel_count", "region_count", "missed", "false_positive_voxels"):
@@ -218,7 +218,7 @@ def test_several_classes_are_counted_each_on_its_own():
     logits[0, 2:4, 2:4, 1] = 20.0
     logits[0, 8:10, 8:10, 2] = 20.0
     target = np.concatenate([index, np.ones_like(index)], axis=-1)
-    terms = numpy_of(CompoundLoss(ALL, 2, 1.0, 1).terms(logits, target, 1))
+    terms = numpy_of(CompoundLoss(ALL, 2, 1.0).terms(logits, target, 1))
     assert (terms["false_positive_regions"][0], terms["missed_lesions"][0]) == (1, 1)
     assert terms["false_positive_voxels"][0] == 4
     z = 20 - np.log(np.exp(9.0) + 1)
@@ -242,7 +242,7 @@ def test_penalties_equal_float64_numpy_whatever_the_backend(oracle):
     config = ALL.model_copy(
         update={"region_count": RegionCountConfig(weight=0.2, overlap=0.4, min_size_mm3=4.0)}
     )
-    terms = numpy_of(CompoundLoss(config, 3, 2.0, 100).terms(logits, target, 30))
+    terms = numpy_of(CompoundLoss(config, 3, 2.0).terms(logits, target, 0.3))
     wide, index = logits.astype(float), target[..., :1]
     z = np.stack(
         [wide[..., c] - np.log(np.exp(np.delete(wide, c, -1)).sum(-1)) for c in range(1, 4)],
@@ -269,10 +269,10 @@ def test_penalties_equal_float64_numpy_whatever_the_backend(oracle):
 
 @pytest.mark.parametrize("engine", ["graph", "host"])
 def test_all_steps_are_traced_once_and_equal_the_eager_ones(engine, compiled):
-    loss = CompoundLoss(ALL, 3, 1.0, 100, engine)
+    loss = CompoundLoss(ALL, 3, 1.0, engine)
     once = compiled(loss.terms)
     for step in (0, 30, 50, 99):
-        arrays = (*several_labels(step), np.int32(step))
+        arrays = (*several_labels(step), np.float32(step / 100))
         fast, slow = numpy_of(once(*arrays)), numpy_of(loss.terms(*arrays))
         for name, values in slow.items():
             np.testing.assert_allclose(fast[name], values, rtol=2e-5, err_msg=name)
@@ -283,8 +283,8 @@ def test_all_steps_are_traced_once_and_equal_the_eager_ones(engine, compiled):
 def test_xla_takes_the_loop_whose_end_the_data_decide():
     import tensorflow as tf
 
-    loss = CompoundLoss(ALL, 3, 1.0, 100)
-    arrays = (*several_labels(), np.int32(99))
+    loss = CompoundLoss(ALL, 3, 1.0)
+    arrays = (*several_labels(), np.float32(0.99))
     compiled = tf.function(loss.terms, jit_compile=True)
     fast, slow = numpy_of(compiled(*map(tf.constant, arrays))), numpy_of(loss.terms(*arrays))
     assert slow["false_positive_regions"].min() > 0

@@ -145,6 +145,52 @@ def test_a_changed_configuration_is_refused(copied):
     change(copied, config=content["config"])
     with pytest.raises(ModelError, match="expected configuration digest"):
         load_bundle(copied)
+    del content["config"]["predict"]["overlap"]  # what is deleted is no older setting
+    change(copied, config=content["config"])
+    with pytest.raises(ModelError, match=r"configuration digest .*was changed after training"):
+        load_bundle(copied)
+
+
+def of_another_version(folder, edit):
+    """The bundle as a version wrote it whose configuration was edited like this."""
+    content = json.loads((folder / "bundle.json").read_text())
+    edit(content["config"])
+    digested = sha256(json.dumps(content["config"], sort_keys=True).encode()).hexdigest()
+    change(folder, config=content["config"], config_digest=digested, segpipe="0.0.7")
+
+
+def test_a_bundle_from_before_a_setting_was_there_takes_its_default(trained, copied):
+    def older(config):
+        del config["predict"]["overlap"]
+        del config["evaluate"]["certify"]
+
+    of_another_version(copied, older)
+    loaded = load_bundle(copied)
+    assert loaded.config == trained[1].config
+    assert loaded.segpipe == "0.0.7"
+    load_network(copied, loaded)
+    content = json.loads((copied / "bundle.json").read_text())["config"]
+    content["train"]["epochs"] = 7
+    change(copied, config=content)
+    with pytest.raises(ModelError, match="was changed after training"):
+        load_bundle(copied)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda config: config["predict"].update(tiles=3),
+        lambda config: config["predict"].update(overlap=1.5),
+        lambda config: config.pop("name"),
+    ],
+)
+def test_a_bundle_of_another_version_is_told_from_a_changed_one(copied, edit):
+    of_another_version(copied, edit)
+    with pytest.raises(ModelError, match=r"made by segpipe 0\.0\.7, with other settings"):
+        load_bundle(copied)
+    change(copied, config_digest="0" * 64)
+    with pytest.raises(ModelError, match="damaged or was changed after training"):
+        load_bundle(copied)
 
 
 def test_a_folder_that_is_no_bundle_is_refused(tmp_path, copied):

@@ -1,16 +1,21 @@
-"""``--fold all``: every patient once, at an operating point that others chose."""
+"""``--fold all``: every patient once, at an operating point that others chose; one ensemble."""
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
 
 from segpipe.config import parse
 from segpipe.data.layouts import open_dataset
+from segpipe.data.nifti import read_image
 from segpipe.data.splits import make_folds
+from segpipe.errors import ConfigError, ModelError
+from segpipe.model.bundle import load_bundle
 from segpipe.observer import Silent
 from segpipe.pipeline.evaluate import run_evaluate
+from segpipe.pipeline.predict import PredictRequest, run_predict
 from segpipe.pipeline.runs import all_runs
 from segpipe.pipeline.scoring import choose_point
 from segpipe.pipeline.train import run_train
@@ -18,13 +23,13 @@ from segpipe.pipeline.train import run_train
 
 @pytest.fixture(scope="module")
 def evaluated(tiny_values, tmp_path_factory):
-    """A configuration of two folds, trained, and the folder of its pooled evaluation."""
+    """A configuration of two folds, trained, and the folder of the pooled evaluation."""
     values = {**tiny_values, "output": str(tmp_path_factory.mktemp("folds"))}
     values["train"] = {**values["train"], "epochs": 2}
     values["evaluate"] = {**values["evaluate"], "choose": "certified"}
+    values["predict"] = {**values["predict"], "mirror_axes": ["R"]}
     config = parse(values)
     assert run_train(config, "all", None, Silent()) is False
-    assert run_evaluate(config, [], None, "validation", Console(quiet=True), Silent()) is False
     (folder,) = (config.output / config.name / "evaluations").iterdir()
     return config, folder
 
@@ -75,3 +80,97 @@ def test_the_point_of_all_folds_goes_into_the_bundles_without_a_certificate(eval
         certificate = bundle["validation"]["certificate"]
         assert (certificate["adopted"], certificate["threshold"]) == (False, None)
         assert "models of folds" in certificate["statement"]
+
+
+def evaluate(config, bundles, fold, split):
+    return run_evaluate(config, bundles, fold, split, Console(quiet=True), Silent())
+
+
+@pytest.fixture
+def ensemble(evaluated):
+    return all_runs(evaluated[0])[0].ensemble
+
+
+def test_all_folds_become_one_bundle_with_their_common_point(evaluated, ensemble):
+    folder = evaluated[1]
+    bundle, pooled = load_bundle(ensemble), read(folder / "pooled/scores.json")
+    assert [member.fold for member in bundle.members] == [0, 1]
+    assert bundle.operating_point.threshold == pooled["operating_point"]["threshold"]
+    assert bundle.mirrored == ("R",)
+    assert bundle.validation["summary"] == read(ensemble / "member-1/bundle.json")["validation"][
+        "summary"]  # fmt: skip
+    assert "those of the ensemble were not measured" in bundle.validation["operating_point"]
+    assert (bundle.dataset.training_cases, bundle.dataset.fold) == (4, None)
+
+
+def test_a_run_is_concluded_once(evaluated, ensemble):
+    config, folder = evaluated
+    before = (ensemble / "bundle.json").stat().st_mtime_ns
+    assert run_train(config, None, "last", Silent()) is False
+    assert (ensemble / "bundle.json").stat().st_mtime_ns == before
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+@pytest.mark.parametrize("fold", [0, 1, None])
+def test_an_ensemble_of_folds_is_never_validated_on_their_cases(evaluated, ensemble, fold):
+    with pytest.raises(ModelError, match="may have trained on these cases"):
+        evaluate(evaluated[0], [str(ensemble)], fold, "validation")
+
+
+def test_a_single_fold_is_evaluated_where_it_held_out_and_nowhere_else(evaluated, ensemble):
+    with pytest.raises(ModelError, match="may have trained on these cases"):
+        evaluate(evaluated[0], [str(ensemble / "member-1")], 0, "validation")
+
+
+def test_an_ensemble_predicts_test_cases_as_its_folds_do_together(evaluated, ensemble, tmp_path):
+    config, _ = evaluated
+    run = all_runs(config)[0]
+    scans = (config.data.root / "imagesTs",)
+    ways = {"one": (str(ensemble),), "two": (str(run.bundle(0)), str(run.bundle(1)))}
+    for name, bundles in ways.items():
+        request = PredictRequest(
+            bundles, scans, tmp_path / name, engine="keras", probabilities=True, uncertainty=True
+        )
+        assert run_predict(request, Silent()) is False
+    one, two = (read(tmp_path / name / "predict.json") for name in ways)
+    assert one["settings"] == two["settings"]
+    assert one["settings"]["mirror_axes"] == ["R"]
+    assert one["bundle"]["weights_sha256"] == two["bundle"]["weights_sha256"]
+    assert (one["bundle"]["name"], one["bundle"]["networks"]) == ("tiny-ensemble", 2)
+    for case in one["cases"]:
+        for part in ("probability", "entropy", "mutual_information"):
+            maps = [read_image(tmp_path / name / case["files"][part])[0] for name in ways]
+            assert np.array_equal(maps[0].array, maps[1].array)
+        assert 0 < maps[0].array.max() < 1  # two different networks, each under two mirrorings
+
+
+def test_mirroring_is_that_of_the_operating_point_unless_said_otherwise(
+    evaluated, ensemble, tmp_path
+):
+    config, _ = evaluated
+    scans = (next((config.data.root / "imagesTs").glob("*_0000.nii.gz")),)
+    channels = tuple(scans[0].with_name(scans[0].name.replace("_0000", f"_000{k}")) for k in (0, 1))
+    for mirror, axes in ((False, []), (True, ["R", "A", "S"])):
+        request = PredictRequest(
+            (str(ensemble),), channels, tmp_path / str(mirror), engine="keras", mirror=mirror
+        )
+        assert run_predict(request, Silent()) is False
+        assert read(tmp_path / str(mirror) / "predict.json")["settings"]["mirror_axes"] == axes
+
+
+def test_test_cases_are_scored_with_the_mirroring_of_the_operating_point(evaluated, ensemble):
+    config, _ = evaluated
+    other = config.model_copy(
+        update={"predict": config.predict.model_copy(update={"mirror_axes": ()})}
+    )
+    with pytest.raises(ConfigError, match=r"expected \['R'\], with which the operating point"):
+        evaluate(other, [str(ensemble)], 0, "test")
+    assert evaluate(config, [str(ensemble)], 0, "test") is False
+
+
+def test_one_network_without_mirroring_disagrees_with_nobody(evaluated, ensemble, tmp_path):
+    request = PredictRequest(
+        (str(ensemble / "member-0"),), (tmp_path,), tmp_path, uncertainty=True, mirror=False
+    )
+    with pytest.raises(ConfigError, match="received one network"):
+        run_predict(request, Silent())

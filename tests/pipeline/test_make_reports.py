@@ -141,6 +141,41 @@ def test_pdf_is_written_from_the_same_page_and_a_stale_one_removed(folder, monke
     assert not one.pdf.exists()
 
 
+def test_the_viewer_is_in_the_page_unless_it_is_left_out_and_never_in_the_pdf(folder, monkeypatch):
+    write_document(folder, [predicted(folder)])
+    printed = []
+    monkeypatch.setattr(report, "available", lambda: None)
+    monkeypatch.setattr(report, "to_pdf", lambda html: printed.append(html) or b"%PDF")
+    html = page(make_reports(folder, now=NOW))
+    assert 'id="viewer-canvas"' in html
+    assert "in axial plane" in html
+    assert "<script" not in printed[0]
+    assert 'id="lesion-1"' in printed[0]
+    html = page(make_reports(folder, now=NOW, with_viewer=False, with_pdf=False))
+    assert "<script" not in html
+
+
+@pytest.mark.parametrize(
+    ("present", "astray"),
+    [(("deep", "outside"), True), (("deep",), False)],
+    ids=["outside", "a region was left out"],
+)
+def test_a_component_in_the_complement_is_for_review(folder, tmp_path, present, astray):
+    regions = [
+        {"name": "deep", "source": "mask", "weight": 1.0},
+        {"name": "outside", "source": "complement", "weight": 1.0},
+    ]
+    bundle = {"weights_sha256": "ab" * 32, "config": {"anatomy": {"regions": regions}}}
+    (tmp_path / "bundle.json").write_text(json.dumps(bundle), encoding="utf-8")
+    record = predicted(folder, regions={n: {"components": 1, "volume_ml": 0.1} for n in present})
+    record["components"][1]["region"] = "outside" if astray else "none"
+    write_document(folder, [record], tmp_path)
+    (one,) = (reports := make_reports(folder, now=NOW)).written
+    assert one.status == ("review" if astray else "usable")
+    told = "Lesion 2 lies mainly outside the named anatomy: check first." in page(reports)
+    assert told is astray
+
+
 def test_only_the_cases_asked_for_into_the_folder_asked_for(folder, tmp_path):
     write_document(folder, [predicted(folder), predicted(folder, "case_02")])
     reports = make_reports(folder, ["case_02"], now=NOW, output=tmp_path / "out")

@@ -12,7 +12,8 @@ from scipy import ndimage
 from segpipe.config import OperatingPoint
 from segpipe.data.layouts import Case, ChannelFile
 from segpipe.files import file_sha256
-from segpipe.pipeline.outputs import midline_x_mm, segment, write_case
+from segpipe.pipeline.outputs import midline_x_mm, segment, with_agreement, write_case
+from segpipe.predict.uncertainty import Spread
 from segpipe.volume import Volume
 
 AFFINE = np.array([[-1.0, 0, 0, 10], [0, 1, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1]])
@@ -76,6 +77,22 @@ def test_hysteresis_removes_regions_without_a_core_and_accounts_for_them():
     assert [fact["volume_ml"] for fact in made.facts] == [pytest.approx(0.012)]
     assert made.counts["lesion"]["removed"] == 2
     assert made.counts["lesion"]["removed_volume_ml"] == pytest.approx(0.006)
+
+
+def test_only_the_largest_of_each_label_is_kept_after_size_and_core():
+    volume = probabilities((SMALL, 0, 0.6), (LARGE, 0, 0.8), (SPECK, 1, 0.9), classes=2)
+    labels = {"a": 1, "b": 2}
+    made = run(volume, labels, OperatingPoint(largest_only=True))
+    assert [(f["label"], f["volume_ml"]) for f in made.facts] == [
+        ("a", pytest.approx(0.012)),
+        ("b", pytest.approx(0.002)),
+    ]
+    assert made.counts["a"]["removed"] == 1
+    assert made.counts["a"]["removed_volume_ml"] == pytest.approx(0.004)
+    assert not made.mask[SMALL].any()
+    volume.array[2, 2, 2, 0] = 0.95  # now only the small one has a core
+    cored = run(volume, labels, OperatingPoint(largest_only=True, core_threshold=0.9))
+    assert [f["volume_ml"] for f in cored.facts] == [pytest.approx(0.004)]
 
 
 def test_the_threshold_is_strict():
@@ -161,6 +178,7 @@ def written(folder: Path, case, volume, *, with_probabilities=False, regions=Non
         made,
         with_probabilities=with_probabilities,
         region_names=tuple(regions or {}),
+        registration=None,
         flags=flags,
         seconds=1.2345,
     )
@@ -174,6 +192,8 @@ def test_files_lie_on_the_grid_of_the_scan_and_the_entry_names_them(tmp_path, ca
         "mask": "a.nii.gz",
         "components": "components/a.nii.gz",
         "probability": "probabilities/a.nii.gz",
+        "entropy": None,
+        "mutual_information": None,
     }
     for name, expected, dtype in (
         ("mask", made.mask, np.uint8),
@@ -194,6 +214,44 @@ def test_files_lie_on_the_grid_of_the_scan_and_the_entry_names_them(tmp_path, ca
     }
 
 
+def test_maps_of_disagreement_lie_beside_the_mask_and_regions_tell_of_it(tmp_path, case):
+    members = [
+        probabilities((SMALL, 0, 0.9), (LARGE, 0, 0.8)),
+        probabilities((LARGE, 0, 0.6), (SPECK, 0, 0.7)),
+    ]
+    spread = Spread(0.5)
+    for member in members:
+        spread.add(member.array)
+    volume = members[0].with_array(np.mean([member.array for member in members], axis=0))
+    uncertainty = spread.uncertainty(volume.array)
+    made = with_agreement(
+        run(volume, point=OperatingPoint(threshold=0.4)), {"lesion": 3}, uncertainty
+    )
+    large, small = made.facts
+    assert (large["member_share"], small["member_share"]) == (1.0, 0.5)
+    assert large["probability_std"] == pytest.approx(0.1)
+    assert small["probability_std"] == pytest.approx(0.425)
+    entry = write_case(
+        tmp_path / "out",
+        case,
+        volume,
+        made,
+        with_probabilities=False,
+        uncertainty=uncertainty,
+        region_names=(),
+        registration=None,
+        flags=(),
+        seconds=0.0,
+    )
+    for name in ("entropy", "mutual_information"):
+        assert entry["files"][name] == f"uncertainty/a_{name}.nii.gz"
+        image = nib.load(tmp_path / "out" / entry["files"][name])
+        np.testing.assert_array_equal(image.get_fdata(), getattr(uncertainty, name))
+        np.testing.assert_allclose(image.affine, AFFINE)
+    assert entry["components"] == made.facts
+    assert run(volume).facts[0]["member_share"] is None
+
+
 def test_probabilities_of_several_labels_are_kept_and_left_out_unless_asked_for(tmp_path, case):
     volume = probabilities((SMALL, 1, 0.6), classes=2)
     made = run(volume, {"a": 1, "b": 2})
@@ -201,6 +259,7 @@ def test_probabilities_of_several_labels_are_kept_and_left_out_unless_asked_for(
         entry = write_case(
             tmp_path / str(wanted), case, volume, made, with_probabilities=wanted,
             region_names=(), flags=(), seconds=0.0,
+            registration=None,
         )  # fmt: skip
         assert (entry["files"]["probability"] is not None) is wanted
         assert (tmp_path / str(wanted) / "probabilities").exists() is wanted

@@ -88,11 +88,15 @@ def test_a_plan_is_a_configuration_whose_choices_say_why(tmp_path):
     assert config.split.folds == 4
     assert config.augment.mirror_axes == ("A", "S")
     lines = [line for line in text.splitlines() if "# chosen: " in line]
-    assert len(lines) == 8
+    assert len(lines) == 16
     assert any("mirror_axes" in line and "left spot" in line for line in lines)
     assert all("#" in line for line in text.splitlines() if line)
     with pytest.raises(ConfigError, match=r"p\.yaml: exists already"):
         run_plan(DataConfig(root=root), path, listener)
+    timed = parse(yaml.safe_load(run_plan(DataConfig(root=root), None, Silent(), "1h30min")))
+    assert timed.train.budget_seconds == 5400
+    with pytest.raises(ConfigError, match=r"train\.budget.*length of time"):
+        run_plan(DataConfig(root=root), None, Silent(), "soon")
 
 
 @pytest.mark.usefixtures("no_gpu")
@@ -132,8 +136,9 @@ def test_every_case_is_prepared_once_for_folds_that_share_a_plan(config):
     assert listener.lines == [
         "fold 0: 4 cases at 1 × 1 × 1 mm",
         f"prepared 4 cases in {config.output / 'cache'}",
+        f"look at the regions: {config.output / 'x' / 'prepare' / 'index.html'}",
     ]
-    assert listener.steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert listener.steps == [(1, 4), (2, 4), (3, 4), (4, 4)] * 2  # prepared, then drawn
     assert len(list((config.output / "cache").glob("*/*/case.json"))) == 4
 
 
@@ -172,7 +177,7 @@ def test_a_broken_case_is_told_at_the_end_and_the_others_are_prepared(broken):
     assert len(told) == 1
     assert told[0].startswith("failed: c1: ")
     assert "c1_0000.nii.gz" in told[0]
-    assert listener.lines[-1].startswith("prepared 3 cases in ")
+    assert listener.lines[-2].startswith("prepared 3 cases in ")
 
 
 def test_strict_stops_at_the_first_broken_case(broken):

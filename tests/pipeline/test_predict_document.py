@@ -16,12 +16,12 @@ from segpipe.errors import ConfigError, DataError
 from segpipe.pipeline.models import Loaded
 from segpipe.pipeline.points import operating_point, used_in_words
 from segpipe.pipeline.predict import (
-    PredictDocument,
     PredictRequest,
     _protect,
-    find_regions,
     unusual_spacing,
 )
+from segpipe.pipeline.predict_document import PredictDocument
+from segpipe.pipeline.regions import scan_regions
 from segpipe.volume import Volume
 
 CONFIG = parse(
@@ -49,11 +49,11 @@ BUNDLE = SimpleNamespace(
 )
 
 
-def loaded(weights="ab", overlap=0.5):
+def loaded(weights="ab", overlap=0.5, mirror_axes=()):
     bundle = SimpleNamespace(**{**vars(BUNDLE), "weights_sha256": weights})
-    model = SimpleNamespace(bundle=bundle, overlap=overlap)
+    model = SimpleNamespace(bundle=bundle, overlap=overlap, mirror_axes=mirror_axes)
     device = Device("tensorflow", "cpu", "Abacus", "float32", True, False)
-    return Loaded((Path("b"),), (model,), device, "keras")
+    return Loaded((Path("b"),), (bundle,), (model,), device, "keras")
 
 
 def document(folder, point=BUNDLE.operating_point, **changes):
@@ -89,8 +89,10 @@ def test_the_document_is_whole_after_every_case_and_sorted(tmp_path):
         "threshold": 0.3,
         "min_size_mm3": 5.0,
         "core_threshold": None,
+        "largest_only": False,
         "connectivity": 26,
         "overlap": 0.5,
+        "mirror_axes": [],
     }
 
 
@@ -103,10 +105,10 @@ def test_cases_that_are_done_are_skipped_and_others_are_not(tmp_path):
     (tmp_path / "lost.nii.gz").unlink()
     again = document(tmp_path)
     again.keep_earlier(overwrite=False)
-    assert again.skip(scan(tmp_path, "done"), False)
-    assert not again.skip(scan(tmp_path, "lost"), False)
-    assert not again.skip(scan(tmp_path, "broken"), False)
-    assert not again.skip(scan(tmp_path, "new"), False)
+    assert again.skip(scan(tmp_path, "done"))
+    assert not again.skip(scan(tmp_path, "lost"))
+    assert not again.skip(scan(tmp_path, "broken"))
+    assert not again.skip(scan(tmp_path, "new"))
     again.write()
     cases = {c["case"]: c for c in json.loads((tmp_path / "predict.json").read_text())["cases"]}
     assert cases["done"]["status"] == "skipped"
@@ -120,15 +122,15 @@ def test_cases_that_are_done_are_skipped_and_others_are_not(tmp_path):
     }
     third = document(tmp_path)
     third.keep_earlier(overwrite=False)
-    assert third.skip(scan(tmp_path, "done"), False)
+    assert third.skip(scan(tmp_path, "done"))
 
 
 def test_what_was_not_made_before_is_not_skipped(tmp_path):
     made = document(tmp_path)
     made.add(entry(tmp_path, "done"))
-    assert not made.skip(scan(tmp_path, "done"), True)
+    assert not made.skip(scan(tmp_path, "done"), ["probability"])
     with pytest.raises(ConfigError, match="another scan was predicted as done"):
-        made.skip(scan(tmp_path, "done", b"follow-up"), False)
+        made.skip(scan(tmp_path, "done", b"follow-up"))
 
 
 def test_overwriting_one_case_keeps_the_others(tmp_path):
@@ -165,6 +167,7 @@ def test_without_an_earlier_document_there_is_nothing_to_keep(tmp_path):
     [
         {"weights": "other"},
         {"overlap": 0.25},
+        {"mirror_axes": ("R",)},
         {"point": OperatingPoint(threshold=0.31, min_size_mm3=5.0)},
         {"point": OperatingPoint(threshold=0.3)},
     ],
@@ -226,9 +229,9 @@ def test_spacings_unlike_those_of_training_are_flagged(spacing, flagged):
 def test_regions_that_are_missing_are_flagged_and_never_an_error(tmp_path):
     image = Volume(np.ones((4, 4, 4, 1), np.float32), np.eye(4))
     for root in (None, tmp_path):
-        maps, flags = find_regions("a", image, BUNDLE, root)
-        assert "wm" not in maps
-        assert any("wm" in flag for flag in flags)
+        found = scan_regions("a", image, BUNDLE, root)
+        assert "wm" not in found.maps
+        assert any("wm" in flag for flag in found.flags)
 
 
 def test_regions_that_are_there_are_read(tmp_path):
@@ -238,7 +241,7 @@ def test_regions_that_are_there_are_read(tmp_path):
     wm[:2] = 1
     write_volume(tmp_path / "wm" / "a.nii.gz", Volume(wm, np.eye(4)))
     image = Volume(np.ones((4, 4, 4, 1), np.float32), np.eye(4))
-    maps, flags = find_regions("a", image, BUNDLE, tmp_path)
-    assert flags == ()
-    np.testing.assert_array_equal(maps["wm"], wm)
-    np.testing.assert_array_equal(maps["elsewhere"], 1 - wm)
+    found = scan_regions("a", image, BUNDLE, tmp_path)
+    assert found.flags == ()
+    np.testing.assert_array_equal(found.arrays["wm"], wm)
+    np.testing.assert_array_equal(found.arrays["elsewhere"], 1 - wm)

@@ -107,7 +107,10 @@ def test_a_test_patient_is_in_no_fold_and_a_stranger_in_all(config, root):
 
 def test_prepared_cases_of_a_fold_depend_on_its_training_patients_alone(config, root):
     def entries():
-        return {path.parent.name for path in (root / "runs/cache").glob("*/*/case.json")}
+        return {path.parent.name for path in (root / "runs/cache").glob("*/*/regions.json")}
+
+    def images():
+        return [path.stat().st_mtime_ns for path in (root / "runs/cache").glob("*/*/image.b2nd")]
 
     listener = Listener()
     assert run_prepare(config, listener) is False
@@ -116,11 +119,14 @@ def test_prepared_cases_of_a_fold_depend_on_its_training_patients_alone(config, 
     ) in listener.lines
     first = entries()
     assert len(first) == 4 * len(CASES)
+    written = images()
+    assert len(written) == len(CASES)  # of all folds together
     run_prepare(config, Silent())
     assert entries() == first
     write_volume(root / "masks/p2.nii.gz", brain().with_array(lesion(98)))
     run_prepare(config, Silent())
     assert len(entries() - first) == 3 * len(CASES)  # every fold but the one that holds p2 out
+    assert images() == written
 
 
 def test_an_empty_folder_is_an_error_unless_the_region_is_optional(config):

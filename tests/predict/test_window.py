@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from segpipe.predict.mirroring import mirrorings
 from segpipe.predict.tiles import gaussian_weights, tile_starts, tiles
 from segpipe.predict.window import foreground_probabilities, predict_volume
 
@@ -66,3 +67,55 @@ def test_tiles_have_one_shape():
     assert {tuple(s.stop - s.start for s in box) for box in tiles((9, 5, 4), (4, 4, 4), 0.3)} == {
         (4, 4, 4)
     }
+
+
+def weigh(stack):
+    """A local network that sees neither neighbours nor directions."""
+    return 2 * stack[..., :1] - stack[..., 1:] ** 2
+
+
+def lean(stack):
+    """A network that looks one voxel to the left along the first axis of its input."""
+    return np.roll(stack[..., :1], 1, axis=1)
+
+
+@pytest.mark.parametrize("mirroring", mirrorings("RAS"))
+def test_a_network_that_does_not_mind_mirroring_gives_equal_numbers(mirroring):
+    image = np.random.default_rng(1).normal(size=(9, 7, 8, 2)).astype(np.float32)
+    settings = {"patch": (4, 4, 5), "overlap": 0.5, "batch": 2}
+    plain = predict_volume(image, weigh, **settings)
+    mirrored = predict_volume(image, weigh, **settings, mirroring=mirroring)
+    np.testing.assert_array_equal(mirrored, plain)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_mirrored_tile_is_turned_before_the_network_and_back_after_it(axis):
+    image = np.random.default_rng(2).normal(size=(6, 6, 6, 1)).astype(np.float32)
+    turned = np.moveaxis(image, axis, 0)
+    got = predict_volume(
+        image,
+        lambda stack: np.moveaxis(lean(np.moveaxis(stack, axis + 1, 1)), 1, axis + 1),
+        patch=(6, 6, 6),
+        overlap=0.5,
+        batch=1,
+        mirroring=(axis,),
+    )
+    logits = np.roll(turned, -1, axis=0)  # mirrored, what was on the left is on the right
+    np.testing.assert_allclose(np.moveaxis(got, axis, 0), 1 / (1 + np.exp(-logits)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("slice_axis", [0, 1, 2])
+def test_slices_are_mirrored_in_their_plane(slice_axis):
+    image = np.random.default_rng(3).normal(size=(5, 6, 7, 1)).astype(np.float32)
+    patch = [n for axis, n in enumerate(image.shape[:3]) if axis != slice_axis]
+    axis = next(k for k in range(3) if k != slice_axis)
+    settings = {"patch": patch, "overlap": 0.5, "batch": 1, "slice_axis": slice_axis}
+    got = predict_volume(image, lean, **settings, mirroring=(axis,))
+    logits = np.roll(image, -1, axis=axis)  # the first axis of a slice is the volume's `axis`
+    np.testing.assert_allclose(got, 1 / (1 + np.exp(-logits)), rtol=1e-5)
+
+
+def test_mirrorings_are_all_combinations_without_the_axis_across_slices():
+    assert mirrorings("SAR") == [(), (0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2)]
+    assert mirrorings(["R", "R"]) == [(), (0,)]
+    assert mirrorings(["S"], slice_axis=2) == mirrorings([]) == [()]

@@ -16,12 +16,13 @@ from segpipe.errors import DataError
 from segpipe.geometry import grid_transform, inverse
 from segpipe.prepare import (
     PreparePlan,
-    cache_key,
     fingerprint,
+    image_key,
     make_plan,
     open_case,
     prepare_case,
     prepare_volume,
+    regions_key,
     store,
 )
 from segpipe.prepare.case import foreground_index
@@ -169,23 +170,27 @@ def test_a_case_without_reference_and_regions(tmp_path):
     assert {k: len(v) for k, v in case.foreground.items()} == {1: 0, 2: 0}
 
 
-def test_the_key_follows_everything_that_decides_the_voxels(tmp_path):
+def test_the_keys_follow_everything_that_decides_the_voxels(tmp_path):
     loaded = make_case(tmp_path / "data")
-    maps = regions_of(loaded)
-    key = cache_key(loaded.case, maps, plan())
-    assert key == cache_key(loaded.case, regions_of(loaded), plan())
+    key = image_key(loaded.case, plan())
+    assert key == image_key(loaded.case, plan(regions=()))
     others = [
-        cache_key(loaded.case, {}, plan()),
-        cache_key(loaded.case, maps, plan(crop=False)),
-        cache_key(loaded.case, maps, plan(labels={"core": 1, "lesion": 3})),
-        cache_key(make_case(tmp_path / "other", seed=1).case, maps, plan()),
-        cache_key(make_case(tmp_path / "data", name="z").case, maps, plan()),
+        image_key(loaded.case, plan(crop=False)),
+        image_key(loaded.case, plan(labels={"core": 1, "lesion": 3})),
+        image_key(make_case(tmp_path / "other", seed=1).case, plan()),
+        image_key(make_case(tmp_path / "data", name="z").case, plan()),
     ]
+    assert len({key, *others}) == 5
+    maps = regions_of(loaded)
+    of_regions = regions_key(key, maps, plan())
+    assert of_regions == regions_key(key, regions_of(loaded), plan())
+    assert of_regions != regions_key(others[0], maps, plan())
+    changed = [regions_key(key, {}, plan()), regions_key(key, maps, plan(), ("brain left out",))]
     maps["csf"].array[0, 0, 0] = 0.25
-    others.append(cache_key(loaded.case, maps, plan()))
-    assert len({key, *others}) == 7
+    changed.append(regions_key(key, maps, plan()))
+    assert len({key, of_regions, *changed}) == 5
     with pytest.raises(DataError, match="unknown to the plan"):
-        cache_key(loaded.case, {"liver": maps["csf"]}, plan())
+        regions_key(key, {"liver": maps["csf"]}, plan())
 
 
 def test_a_second_time_nothing_is_prepared(tmp_path, monkeypatch):
@@ -193,20 +198,51 @@ def test_a_second_time_nothing_is_prepared(tmp_path, monkeypatch):
     assert open_case(loaded.case, {}, plan(), tmp_path / "cache") is None
     first = prepare_case(loaded, {}, plan(), tmp_path / "cache")
     monkeypatch.setattr("segpipe.prepare.case.prepare_volume", None)
+    monkeypatch.setattr("segpipe.prepare.case.prepare_regions", None)
     again = prepare_case(loaded, {}, plan(), tmp_path / "cache")
-    assert again.folder == first.folder
+    assert (again.folder, again.regions_folder) == (first.folder, first.regions_folder)
     opened = open_case(loaded.case, {}, plan(), tmp_path / "cache")
     assert np.array_equal(opened.image[...], first.image[...])
 
 
-@pytest.mark.parametrize("name", ["image.b2nd", "case.json", "foreground.npz", "files.json"])
+def test_other_regions_share_the_image_and_have_their_own_flags(tmp_path, monkeypatch):
+    loaded = make_case(tmp_path / "data")
+    cache = tmp_path / "cache"
+    first = prepare_case(loaded, regions_of(loaded), plan(), cache)
+    monkeypatch.setattr("segpipe.prepare.case.prepare_volume", None)
+    maps = regions_of(loaded)
+    maps["csf"].array[:] = 1
+    second = prepare_case(loaded, maps, plan(), cache, ("csf: doubtful",))
+    assert second.folder == first.folder
+    assert (first.flags, second.flags) == (("odd",), ("odd", "csf: doubtful"))
+    assert (second.regions[...] == 255).all()
+    assert not (first.regions[...] == 255).all()
+    assert len(list(cache.glob("*/*/image.b2nd"))) == 1
+    assert len(list(cache.glob("*/*/regions.b2nd"))) == 2
+    copy = pickle.loads(pickle.dumps(second))
+    assert np.array_equal(copy.regions[...], second.regions[...])
+    assert open_case(loaded.case, maps, plan(), cache) is None  # without these flags
+    assert open_case(loaded.case, maps, plan(), cache, ("csf: doubtful",)).flags == second.flags
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "image.b2nd",
+        "case.json",
+        "foreground.npz",
+        "files.json",
+        "regions.b2nd",
+        "regions.json",
+    ],
+)
 @pytest.mark.parametrize("harm", ["cut", "flip", "remove"])
 def test_a_damaged_entry_is_made_again(tmp_path, name, harm):
     loaded = make_case(tmp_path / "data")
     cache = tmp_path / "cache"
     case = prepare_case(loaded, {}, plan(), cache)
     whole = case.image[...]
-    file = case.folder / name
+    file = (case.regions_folder if name.startswith("regions") else case.folder) / name
     content = bytearray(file.read_bytes())
     if harm == "remove":
         file.unlink()
@@ -217,7 +253,8 @@ def test_a_damaged_entry_is_made_again(tmp_path, name, harm):
     again = prepare_case(loaded, {}, plan(), cache)
     assert np.array_equal(again.image[...], whole)
     assert open_case(loaded.case, {}, plan(), cache) is not None
-    assert [p.name for p in cache.iterdir()] == [case.folder.parent.name]
+    expected = {case.folder.parent.name, case.regions_folder.parent.name}
+    assert {p.name for p in cache.iterdir()} == expected
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path):

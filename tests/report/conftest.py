@@ -7,11 +7,13 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from segpipe.report.gallery import make_gallery
 from segpipe.report.lesion import Lesion
 from segpipe.report.patient import PatientInputs, RegionBurden
 from segpipe.report.validation import Chance, Validation
+from segpipe.report.viewer import make_viewer
 from segpipe.volume import Volume
 
 
@@ -23,6 +25,7 @@ def lesion(number, volume_ml=1.0, **facts):
         "longest_diameter_mm": 12.0,
         "mean_probability": 0.8,
         "chance": Chance(0.25, 12),
+        "in_plane_diameter_mm": 11.0,
     }
     return Lesion(id=number, volume_ml=volume_ml, **{**known, **facts})
 
@@ -51,7 +54,19 @@ def validation():
     return Validation(
         cases=12,
         patients=10,
-        summary={"lesion": {"lesion_sensitivity": {"mean": 0.714, "median": 0.7, "ci95": None}}},
+        summary={
+            "lesion": {
+                "lesion_sensitivity": {"mean": 0.714, "median": 0.7, "ci95": None},
+                "volume_error_ml": {
+                    "mean": -0.3,
+                    "median": -0.21,
+                    "iqr": [-0.5, 0.1],
+                    "ci95": None,
+                    "defined": 12,
+                },
+                "relative_volume_error": {"mean": -0.2, "median": -0.15, "defined": 12},
+            }
+        },
         by_size=(
             {"low_mm3": 0, "high_mm3": 30, "lesions": 4, "detected": 1, "sensitivity": 0.25},
             {"low_mm3": 30, "high_mm3": None, "lesions": 0, "detected": 0, "sensitivity": None},
@@ -72,6 +87,7 @@ def inputs(scan, validation):
         reported="2026-02-01",
         sequences=("FLAIR", "T1"),
         spacing_mm=(1.0, 1.0, 1.0),
+        plane="axial",
         lesions=lesions,
         removed=(3, 0.004),
         regions=(RegionBurden("cortical", 2, 0.29),),
@@ -81,6 +97,21 @@ def inputs(scan, validation):
         provenance=(("Bundle", "ms"), ("Weights, SHA-256", "ab" * 32)),
         inputs=(("FLAIR", "cd" * 32), ("T1", "ef" * 32)),
     )
+
+
+@pytest.fixture(scope="session")
+def with_viewer(inputs, scan):
+    """The same case with a viewer: an oblique head, brighter to the front and to the top."""
+    image, components = scan
+    _, y, z = np.indices(image.shape)
+    shaded = image.array * (0.5 + y / 70 + z / 90).astype(np.float32)
+    turn = np.eye(4)
+    turn[:3, :3] = Rotation.from_euler("xz", (15, 10), degrees=True).as_matrix()
+    oblique = turn @ image.affine
+    viewer = make_viewer(
+        {"FLAIR": Volume(shaded, oblique)}, Volume(components.array, oblique), inputs.lesions
+    )
+    return replace(inputs, viewer=viewer)
 
 
 @pytest.fixture

@@ -166,6 +166,39 @@ def test_certificate_curve_and_groups_are_told(inputs):
     assert "CPM" not in words
 
 
+def test_steps_of_post_processing_tell_gain_cost_and_verdict(inputs):
+    figure = {"before": 0.5, "after": 0.75, "difference": 0.25, "ci95": [0.1, 0.4], "cases": 3}
+    undefined = {**dict.fromkeys(figure), "cases": 0}
+    effect = {
+        "lesion_f1": figure,
+        "lesion_sensitivity": {**figure, "ci95": None},
+        "false_positive_regions": figure,
+        "dice": undefined,
+        "lesions_lost": 2,
+        "lesions_gained": 1,
+        "false_positives_removed": 9,
+        "false_positives_added": 0,
+    }
+    step = {
+        "step": "core_threshold",
+        "from": None,
+        "to": 0.75,
+        "adopted": True,
+        "reason": "mean lesion F1 0.5 → 0.75",
+        "labels": {"<b>": effect},
+    }
+    other = {**step, "step": "largest_only", "from": False, "to": True, "adopted": False}
+    told = text(cohort_report(replace(inputs, steps=[step, other], gain={"<b>": effect})))
+    assert "Core threshold none → 0.75" in told
+    assert "Largest region only no → yes" in told
+    assert "not adopted: mean lesion F1 0.5 → 0.75" in told
+    assert told.count("0.50 → 0.75 (+0.10 to +0.40)") == 2 * 3
+    assert told.count("2 lost, 1 gained; 9 removed, 0 added") == 3
+    assert "no case had a say in its own" in told
+    assert "not computed" in told
+    assert "Post-processing" not in text(cohort_report(inputs))
+
+
 def test_charts_say_in_words_what_they_show(inputs):
     html = cohort_report(inputs)
     alts = re.findall(r'<img src="data:image/svg\+xml;base64,[^"]+" alt="([^"]+)"', html)

@@ -5,6 +5,7 @@ from html.parser import HTMLParser
 import pytest
 
 from segpipe.report.change import Change, LesionChange
+from segpipe.report.gallery import make_gallery
 from segpipe.report.page import security_policy
 from segpipe.report.patient import (
     assess,
@@ -51,9 +52,11 @@ class Outline(HTMLParser):
 def test_the_answer_in_one_sentence(inputs):
     assert headline(inputs.lesions) == (
         f"2{SPACE}lesions, 0.29{SPACE}ml in total; the largest is number 1, 0.26{SPACE}ml, "
-        f"longest diameter 12.0{SPACE}mm, cortical, left."
+        f"longest diameter 12.0{SPACE}mm (11.0{SPACE}mm in plane), cortical, left."
     )
-    one = replace(inputs.lesions[0], longest_diameter_mm=None, region=None)
+    one = replace(
+        inputs.lesions[0], longest_diameter_mm=None, in_plane_diameter_mm=None, region=None
+    )
     assert headline([one]) == f"1 lesion, 0.26{SPACE}ml, diameter not computed, left."
     assert headline([]) == "No lesion was found at this operating point."
 
@@ -63,19 +66,25 @@ def test_first_screen_has_status_counts_and_burden(inputs):
     assert "Research use only. Not a medical device." in words
     assert "Status: usable" in words
     assert "Lesions 2 of which about 0.5 expected to be false positives" in words
-    assert "Total volume 0.29 ml 3 smaller regions removed (&lt;0.01 ml)" in words
-    assert "Largest lesion 0.26 ml number 1, 12.0 mm longest diameter" in words
+    assert (
+        "Total volume 0.29 ml 3 smaller regions removed (&lt;0.01 ml) "
+        "error on 12 validation scans: median −0.21 ml (−15 %), half of them −0.50 to +0.10 ml"
+    ) in words
+    assert (
+        "Largest lesion 0.26 ml number 1, 12.0 mm longest diameter, 11.0 mm in axial plane" in words
+    )
     assert "Change no prior" in words
     assert "cortical 2 0.29 ml" in words
     assert (
         "FLAIR, T1 Spacing 1.00 × 1.00 × 1.00 mm Scan date not in the file Analysed 2026-01-31"
         in words
     )
-    assert "1 cortical left 0.26 ml 12.0 mm 0.80 25 % 9 % to 53 %, n = 12" in words
+    assert "1 cortical left 0.26 ml 12.0 mm 11.0 mm 0.80 25 % 9 % to 53 %, n = 12" in words
     assert (
         "Lesion sensitivity share of reference lesions that were found 0.71 not measured" in words
     )
-    assert "30 mm³ and more 0 0 not measured" in words
+    assert "0 to 30 mm³ 1 4 25 % 5 % to 70 %" in words
+    assert "30 mm³ and more 0 0 not measured not measured" in words
     assert "ab" * 32 in words
     assert "ef" * 32 in words
 
@@ -107,7 +116,11 @@ def test_missing_is_a_word_and_never_zero(inputs, validation):
     assert "how many are false positives: too little measured to say" in words
     assert "smaller regions removed: not recorded" in words
     assert "Not computed: no anatomical regions were given." in words
-    assert "1 not computed not computed 0.26 ml not computed not computed not measured" in words
+    assert (
+        "1 not computed not computed 0.26 ml not computed not computed not computed not measured"
+        in words
+    )
+    assert "error of the volume: not measured" in words
     assert "Not measured: this bundle was not validated." in words
     assert "Spacing not read" in words
     assert "0.00" not in words
@@ -119,6 +132,7 @@ def lesion_without_anything(inputs):
         region=None,
         side=None,
         longest_diameter_mm=None,
+        in_plane_diameter_mm=None,
         mean_probability=None,
         chance=None,
     )
@@ -132,6 +146,40 @@ def test_no_lesion_is_a_result(inputs):
     assert "Lesions 0 above the operating point" in words
     assert "Largest lesion none" in words
     assert "No lesion to show." in words
+    assert '<svg class="slice"' not in patient_report(empty)
+
+
+def test_a_scan_without_lesions_still_shows_which_scan_was_read(inputs, scan):
+    image, components = scan
+    nothing = components.with_array(components.array * 0)
+    gallery = make_gallery({"FLAIR": image}, nothing, ())
+    html = patient_report(replace(inputs, lesions=(), gallery=gallery))
+    assert html.count('<svg class="slice"') == 1
+    assert "FLAIR, axial slice 21. The patient’s left is on the right" in html
+    assert "data-component" not in html
+
+
+def test_regions_outside_the_named_anatomy_are_for_review_and_pictured(inputs):
+    astray = tuple(replace(one, implausible=True) for one in inputs.lesions)
+    status = assess(replace(inputs, lesions=astray[:1]))
+    assert status.word == "review"
+    assert status.reasons == ("Lesion 1 lies mainly outside the named anatomy: check first.",)
+    many = tuple(replace(astray[0], id=number) for number in range(1, 14))
+    (reason,) = assess(replace(inputs, lesions=many)).reasons
+    assert reason.startswith("Lesions 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 and 3 more lie mainly outside")
+    left = replace(inputs.gallery, implausible_left=9)
+    words = text(patient_report(replace(inputs, lesions=many, gallery=left)))
+    assert "the four largest regions outside the named anatomy; 9 more of these" in words
+    assert "Every lesion is shown." in text(patient_report(inputs))
+
+
+def test_an_error_of_the_volume_measured_on_few_scans_says_so(inputs, validation):
+    facts = {"median": 0.4, "iqr": [0.1, 0.9], "defined": 2}
+    few = replace(validation, summary={"lesion": {"volume_error_ml": facts}})
+    words = text(patient_report(replace(inputs, validation=few))).replace(SPACE, " ")
+    assert "error on only 2 validation scans: median +0.40 ml" in words
+    both = replace(validation, summary={"a": {"volume_error_ml": facts}, "b": {}})
+    assert "see “What to expect”" in text(patient_report(replace(inputs, validation=both)))
 
 
 def test_status_gives_every_reason(inputs):
@@ -253,13 +301,15 @@ def test_the_page_is_self_contained_and_forbids_the_network(inputs):
     assert not re.search(r"<[^>]+ style=", html)
     assert "<script" not in html
     addresses = Outline(html).addresses
-    assert len(addresses) == 6
-    assert all(address.startswith("data:image/png;base64,") for address in addresses)
+    assert addresses.count("#lesion-1") == addresses.count("#lesion-2") == 1
+    pictures = [address for address in addresses if not address.startswith("#lesion-")]
+    assert len(pictures) == 6
+    assert all(address.startswith("data:image/png;base64,") for address in pictures)
 
 
 @pytest.mark.parametrize("error", [None, "Gone."])
-def test_headings_descend_in_order_and_everything_has_a_name(inputs, error):
-    page = Outline(patient_report(replace(inputs, error=error)))
+def test_headings_descend_in_order_and_everything_has_a_name(with_viewer, error):
+    page = Outline(patient_report(replace(with_viewer, error=error)))
     assert page.headings[0] == 1
     assert page.headings.count(1) == 1
     steps = zip(page.headings, page.headings[1:], strict=False)

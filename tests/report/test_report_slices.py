@@ -12,6 +12,7 @@ from segpipe.report.slices import (
     best_index,
     close_up_box,
     grey_window,
+    in_plane_diameters,
     outline_path,
     tilt_degrees,
     to_ras,
@@ -122,6 +123,34 @@ def test_choice_takes_the_largest_then_the_least_certain_of_the_rest():
         (5, "least certain"),
         (3, "least certain"),
     ]
+
+
+def test_what_lies_outside_the_named_anatomy_is_always_among_the_choice(scan):
+    def make(number, ml, implausible):
+        return Lesion(number, "lesion", None, None, ml, None, 0.9, implausible=implausible)
+
+    lesions = [make(1, 5, True), make(2, 4, False), make(3, 3, True), make(4, 2, True)]
+    chosen = [(lesion.id, why) for lesion, why in choose(lesions, 1, 0, implausible=2)]
+    assert chosen == [(1, "largest, outside the named anatomy"), (3, "outside the named anatomy")]
+    image, _ = scan
+    components = np.zeros(image.shape, np.uint8)
+    many = [make(number, 1.0, True) for number in range(1, 8)]
+    for one in many:
+        components[20, 10 + 4 * one.id, 20] = one.id
+    gallery = make_gallery({"FLAIR": image}, image.with_array(components), many)
+    assert [key.lesion.id for key in gallery.lesions] == [1, 2, 3, 4, 5, 6]  # 5, 6: least certain
+    assert gallery.implausible_left == 1
+
+
+def test_in_plane_diameters_lie_in_the_plane_of_the_pictures():
+    ids = np.zeros((6, 7, 8), np.uint8)
+    ids[1:3, 1, 1:7] = 5  # 2 along x, 6 along z
+    ids[4, 2:6, 3] = 7
+    # axial, half a voxel out along each axis: from (-0.5, -1) to (0.5, 1) mm
+    found = in_plane_diameters(Volume(ids, np.diag([1.0, 2.0, 1.0, 1.0])))
+    assert found == {5: pytest.approx(5**0.5), 7: 8.0}
+    thick = in_plane_diameters(Volume(ids, np.diag([5.0, 1.0, 1.0, 1.0])))
+    assert thick == {5: 6.0, 7: 4.0}  # sagittal
 
 
 def test_gallery_draws_the_right_place_at_the_right_scale(scan):

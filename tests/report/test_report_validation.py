@@ -1,6 +1,12 @@
 import pytest
 
-from segpipe.report.validation import Chance, chance_of_false_positive, read_validation
+from segpipe.report.validation import (
+    Chance,
+    chance_of_false_positive,
+    read_validation,
+    sensitivity_by_size,
+    volume_error,
+)
 
 SETTINGS = {"threshold": 0.45, "min_size_mm3": 5.0}
 CELL = {"low_probability": 0.5, "high_probability": 0.8, "low_mm3": 10, "high_mm3": 100}
@@ -88,3 +94,35 @@ def test_figures_of_another_model_or_operating_point_are_not_used(found, setting
     validation, why = read_validation(found, settings, weights)
     assert validation is None
     assert reason in why
+
+
+def test_sensitivity_by_size_comes_with_its_interval_over_lesions():
+    rows = [{"label": "a", "low_mm3": 3, "high_mm3": 30, "lesions": 10, "detected": 8},
+            {"low_mm3": 30, "high_mm3": None, "lesions": 0, "detected": 0}]  # fmt: skip
+    facts = {**bundle()["validation"], "by_size": rows}
+    validation, _ = read_validation(bundle(validation=facts), SETTINGS, "aa")
+    first, second = sensitivity_by_size(validation)
+    assert (first.label, first.sensitivity) == ("a", 0.8)
+    assert first.interval == pytest.approx((0.4902, 0.9433), abs=1e-4)  # Wilson, 8 of 10
+    assert (second.sensitivity, second.interval) == (None, None)
+
+
+def test_volume_error_is_told_for_one_label_only_and_never_made_up():
+    def error(summary):
+        facts = {**bundle()["validation"], "summary": summary}
+        return volume_error(read_validation(bundle(validation=facts), SETTINGS, "aa")[0])
+
+    figures = {
+        "volume_error_ml": {"median": -0.5, "iqr": [-1.0, 0.25], "defined": 10},
+        "relative_volume_error": {"median": None},
+    }
+    found = error({"lesion": figures})
+    assert (found.scans, found.median_ml, found.middle_half_ml) == (10, -0.5, (-1.0, 0.25))
+    assert (found.median_relative, found.enough) == (None, True)
+    assert not error(
+        {"x": {"volume_error_ml": {**figures["volume_error_ml"], "defined": 9}}}
+    ).enough
+    assert error({"lesion": {}}) is None
+    assert error({"lesion": {"volume_error_ml": {"median": None, "iqr": None}}}) is None
+    assert error({"a": figures, "b": figures}) is None
+    assert volume_error(None) is None

@@ -11,7 +11,7 @@ from segpipe.config import (
 )
 from segpipe.losses.compound import CompoundLoss
 from segpipe.model.unet import build_unet
-from segpipe.train.trainer import Trainer, make_optimizer
+from segpipe.train.trainer import Trainer
 
 pytestmark = pytest.mark.jax
 
@@ -27,7 +27,7 @@ def handed_through():
     return keras.Model(image, keras.layers.Conv3D(1, 1, kernel_initializer="ones")(image))
 
 
-def make_trainer(steps, weight=0.3, regions=0.0, labelling="graph", build=unet):
+def make_trainer(steps, weight=0.3, regions=0.0, labelling="graph", build=unet, ema=0.0):
     network = build()
     config = LossConfig(
         voxel_count=VoxelCountConfig(weight=weight, budget_mm3=1.0),
@@ -35,8 +35,8 @@ def make_trainer(steps, weight=0.3, regions=0.0, labelling="graph", build=unet):
         ramp_start=0.25,
         ramp_end=0.75,
     )
-    trainer = Trainer(network, CompoundLoss(config, 1, 1.0, steps, labelling))
-    trainer.compile(optimizer=make_optimizer(TrainConfig(learning_rate=0.02), steps))
+    trainer = Trainer(network, CompoundLoss(config, 1, 1.0, labelling), steps, ema)
+    trainer.prepare(TrainConfig(learning_rate=0.02), steps, jit=False)
     return trainer
 
 
@@ -91,3 +91,57 @@ def test_reports_every_term_of_the_total(labelling):
     assert logs["false_positive_regions"][0] == 1.5  # per patch
     assert logs["missed_lesions"][0] == 0.5
     assert logs["false_positive_voxels"][0] == 5
+
+
+def weights(trainer):
+    return [np.asarray(v) for v in trainer.network.variables]
+
+
+def normalised():
+    """A network with statistics beside its weights."""
+    keras.utils.set_random_seed(0)
+    return build_unet(ModelConfig(features=(4, 8), norm="batch"), (8, 8, 8), (1, 1, 1), 1, 1)
+
+
+def test_the_average_is_that_of_the_weights_before_every_step():
+    trainer = make_trainer(steps=24, build=normalised, ema=0.6)
+    image, target = batches(1)
+    expected = weights(trainer)
+    for done in range(24):
+        before = weights(trainer)
+        decay = min(0.6, done / (done + 9))
+        trainer.fit(image, target, batch_size=2, verbose=0)
+        moving = [
+            v.path.endswith(("moving_mean", "moving_variance")) for v in trainer.network.variables
+        ]
+        now = [
+            after if statistic else own
+            for own, after, statistic in zip(before, weights(trainer), moving, strict=True)
+        ]
+        expected = [decay * a + (1 - decay) * w for a, w in zip(expected, now, strict=True)]
+    assert decay == 0.6
+    for average, array in zip(trainer.averages, expected, strict=True):
+        np.testing.assert_allclose(np.asarray(average), array, rtol=1e-4, atol=1e-6)
+    own = weights(trainer)
+    with trainer.averaged():
+        for average, array in zip(trainer.averages, weights(trainer), strict=True):
+            np.testing.assert_array_equal(np.asarray(average), array)
+    for before, after in zip(own, weights(trainer), strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+def test_a_new_pace_reaches_the_compiled_step():
+    """Rate and ramp of a schedule that was shortened after its 4th step of 8, to 6."""
+    trainer = make_trainer(steps=8)
+    image, target = batches(2)
+    trainer.fit(image, target, batch_size=2, shuffle=False, verbose=0)
+    trainer.fit(image, target, batch_size=2, shuffle=False, verbose=0)
+    trainer.set_pace((2.0, 4.0))  # progress 0.5 at step 4, 1 at step 6
+    logs = trainer.fit(image, target, batch_size=2, shuffle=False, verbose=0).history
+    # Shares of the ramp from 0.25 to 0.75: 0.5 at step 4, 1 at step 5 (progress 0.75).
+    assert logs["voxel_count_lambda"][0] == pytest.approx(0.3 * 0.75, abs=1e-6)
+    assert float(trainer.optimizer.learning_rate) == pytest.approx(0.0, abs=1e-9)
+    before = weights(trainer)
+    trainer.fit(image, target, batch_size=2, shuffle=False, verbose=0)  # at a rate of 0
+    for own, after in zip(before, weights(trainer), strict=True):
+        np.testing.assert_array_equal(own, after)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from segpipe.config import parse
-from segpipe.train.validation import COUNTS, SCORES, make_validate
+from segpipe.train.validation import COUNTS, SCORES, Validation
 
 SHAPE = (16, 8, 8)
 
@@ -55,7 +55,7 @@ def config(threshold=0.5, min_size=0.0, rule="any", counted=0.0, regions=()):
 
 
 def figures(cases, settings=None, classes=1, make_engine=lambda network: engine):
-    validate = make_validate(cases, settings or config(), classes, None, make_engine)
+    validate = Validation(cases, settings or config(), classes, None, make_engine)
     values = validate("network")
     names = [region.name for region in (settings or config()).anatomy.regions]
     by_region = [f"{count}/{name}" for name in names for count in COUNTS]
@@ -134,7 +134,7 @@ def test_several_classes_are_averaged_but_false_positives_add_up():
 
 def test_validating_again_gives_the_same():
     reference, probability = scene()
-    validate = make_validate(
+    validate = Validation(
         [case(reference, seen(probability))], config(), 1, None, lambda network: engine
     )
     assert validate("network") == validate("network")

@@ -1,0 +1,1 @@
+"""What each default of training is worth: one thing changed at a time, everything else equal."""

@@ -1,0 +1,102 @@
+"""From the results of all jobs to the tables of docs/ablation.md."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.ablation.jobs import ARMS, CONTROL, DATASETS, SEEDS, Job
+
+PAGE = Path(__file__).parents[2] / "docs" / "ablation.md"
+DRAWS = 2000
+_MARKS = ("<!-- tables: make ablation writes them -->", "<!-- end of tables -->")
+_COLUMNS = {
+    "dice": ("Dice", ".3f"),
+    "lesion_f1": ("lesion F1", ".3f"),
+    "false_positive_regions": ("false-positive regions", ".2f"),
+}
+
+
+def figures_of(dataset: str, arm: str, name: str) -> np.ndarray:
+    """(seeds, cases) of one figure; seeds in order as far as they are done, nan where undefined."""
+    rows = []
+    for seed in range(SEEDS):
+        path = Job(dataset, seed, arm).result
+        if not path.exists():
+            break
+        cases = json.loads(path.read_text())["cases"]
+        rows.append([np.nan if cases[c][name] is None else cases[c][name] for c in sorted(cases)])
+    return np.array(rows, float)
+
+
+def difference(arm: np.ndarray, control: np.ndarray) -> tuple[float, float, float]:
+    """Mean paired difference of the seeds that both have, with a 95 % interval over the cases.
+
+    Parameters
+    ----------
+    arm, control : (seeds, cases) float ndarray
+
+    Returns
+    -------
+    mean, low, high : float
+        nan where no pair is defined. The interval is that of a bootstrap of cases, each with all
+        of its seeds.
+    """
+    seeds = min(len(arm), len(control))
+    paired = arm[:seeds] - control[:seeds]
+    defined = ~np.isnan(paired)
+    counts = defined.sum(axis=0)
+    sums = np.where(defined, paired, 0).sum(axis=0)[counts > 0]
+    counts = counts[counts > 0]
+    if not len(counts):
+        return np.nan, np.nan, np.nan
+    drawn = np.random.default_rng([0, 72]).integers(len(counts), size=(DRAWS, len(counts)))
+    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    low, high = np.percentile(means, (2.5, 97.5))
+    return float(sums.sum() / counts.sum()), float(low), float(high)
+
+
+def table(dataset: str) -> str:
+    """Markdown: means of the control, differences of the arms; arms without a result are left out.
+
+    Empty where the control has no result.
+    """
+    control = {name: figures_of(dataset, CONTROL, name) for name in _COLUMNS}
+    if not len(control["dice"]):
+        return ""
+    heads = [title for title, _ in _COLUMNS.values()]
+    lines = [
+        f"| {dataset} | seeds | " + " | ".join(heads) + " |",
+        "|---|---|" + "---|" * len(heads),
+    ]
+    for arm in ARMS:
+        own = {name: figures_of(dataset, arm, name) for name in _COLUMNS}
+        if not len(own["dice"]):
+            continue
+        cells = []
+        for name, (_, form) in _COLUMNS.items():
+            if arm == CONTROL:
+                cells.append(f"{np.nanmean(own[name]):{form}}")
+            else:
+                mean, low, high = difference(own[name], control[name])
+                cells.append(f"{mean:+{form}} ({low:+{form}} to {high:+{form}})")
+        lines.append(f"| {arm} | {len(own['dice'])} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def report(page: Path = PAGE) -> None:
+    """Put the tables of all datasets between the marks of the page."""
+    tables = [text for text in map(table, DATASETS) if text]
+    first, last = _MARKS
+    body = "\n\n".join(tables) if tables else "Nothing has been trained yet."
+    text = page.read_text(encoding="utf-8")
+    new = re.sub(
+        f"{re.escape(first)}.*{re.escape(last)}",
+        lambda _: f"{first}\n\n{body}\n\n{last}",
+        text,
+        flags=re.DOTALL,
+    )
+    page.write_text(new, encoding="utf-8")

@@ -1,0 +1,1 @@
+"""segpipe beside nnU-Net: the same cases, minutes and threads, and one judge for both."""

@@ -1,0 +1,136 @@
+"""From the results of all jobs to the tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from benchmarks.accuracy.jobs import COMPARISONS, RESULTS, SEGPIPE, Job
+from benchmarks.accuracy.judge import pooled
+from benchmarks.report import table
+
+Result = Mapping[str, Any]
+
+
+def load_results(dataset: str, folder: Path = RESULTS) -> dict[str, dict[int, Result]]:
+    """Arm to fold to result, of the folds that every begun arm has."""
+    comparison = COMPARISONS[dataset]
+    found: dict[str, dict[int, Result]] = {}
+    for arm in comparison.arms:
+        paths = {fold: Job(dataset, fold, arm).result(folder) for fold in comparison.folds}
+        done = {fold: json.loads(path.read_text()) for fold, path in paths.items() if path.exists()}
+        if done:
+            found[arm] = done
+    shared = set(comparison.folds).intersection(*found.values()) if found else set()
+    return {arm: {fold: done[fold] for fold in sorted(shared)} for arm, done in found.items()}
+
+
+def summary_row(arm: str, name: str, results: Sequence[Result]) -> dict[str, Any]:
+    """One way of predicting of an arm: what training took, and means over cases and labels.
+
+    The lesion sensitivity is pooled: detected over all lesions of all cases.
+    """
+    rows = [row for result in results for row in result["predictions"][name]["rows"]]
+    lesions = sum(row["reference_lesions"] for row in rows)
+    detected = sum(row["detected_lesions"] for row in rows)
+    training = [result["training"] for result in results]
+    return {
+        "arm": arm,
+        "prediction": name,
+        "iterations": round(fmean(one["iterations"] for one in training)),
+        "s": round(fmean(one["seconds"] for one in training)),
+        "processor s": round(fmean(one["processor_seconds"] for one in training)),
+        "others' s": round(fmean(one["processor_seconds_of_others"] for one in training)),
+        "Dice": _mean(row["dice"] for row in rows),
+        "surface Dice": _mean(row["surface_dice"] for row in rows),
+        "lesion F1": _mean(row["lesion_f1"] for row in rows),
+        "sensitivity": detected / lesions if lesions else None,
+        "FP regions": _mean(row["false_positive_regions"] for row in rows),
+    }
+
+
+def label_rows(arm: str, name: str, results: Sequence[Result]) -> list[dict[str, Any]]:
+    """Dice and surface Dice by label."""
+    rows = [row for result in results for row in result["predictions"][name]["rows"]]
+    return [
+        {
+            "arm": arm,
+            "prediction": name,
+            "label": label,
+            "Dice": _mean(row["dice"] for row in rows if row["label"] == label),
+            "surface Dice": _mean(row["surface_dice"] for row in rows if row["label"] == label),
+        }
+        for label in dict.fromkeys(row["label"] for row in rows)
+    ]
+
+
+def fewest(points: Sequence[Mapping[str, Any]], sensitivity: float) -> float | None:
+    """Fewest false-positive regions per scan at a sensitivity or above; None if not reached."""
+    reached = [
+        point["false_positive_regions"]
+        for point in points
+        if point["sensitivity"] is not None and point["sensitivity"] >= sensitivity - 1e-12
+    ]
+    return min(reached, default=None)
+
+
+def sensitivity_row(
+    arm: str, name: str, peer: Sequence[Result], ours: Sequence[Result]
+) -> dict[str, Any]:
+    """False-positive regions per scan of both at the lesion sensitivity of nnU-Net's masks.
+
+    ``theirs``: nnU-Net's masks as they are; ``theirs, swept`` and ``ours``: the fewest over
+    thresholds and minimum sizes. Ratios are ours to each; None where undefined.
+    """
+    row = summary_row(arm, name, peer)
+    (own,) = ours[0]["predictions"]
+    curves = [
+        pooled([one["predictions"][key]["sweep"] for one in side])
+        for side, key in ((peer, name), (ours, own))
+    ]
+    swept, mine = (fewest(points, row["sensitivity"]) for points in curves)
+    return {
+        "against": arm,
+        "prediction": name,
+        "sensitivity": row["sensitivity"],
+        "theirs": row["FP regions"],
+        "theirs, swept": swept,
+        "ours": mine,
+        "ratio": _ratio(mine, row["FP regions"]),
+        "ratio, swept": _ratio(mine, swept),
+    }
+
+
+def report(datasets: Sequence[str], folder: Path = RESULTS) -> None:
+    """Print the tables of what is done."""
+    for dataset in datasets:
+        found = load_results(dataset, folder)
+        folds = sorted({fold for done in found.values() for fold in done})
+        if not folds:
+            print(f"{dataset}: no fold is done by every arm yet")
+            continue
+        listed = [(arm, list(done.values())) for arm, done in found.items()]
+        ways = [(arm, name, done) for arm, done in listed for name in done[0]["predictions"]]
+        print(f"\n{dataset}, folds {', '.join(map(str, folds))}\n")
+        print(table([summary_row(*way) for way in ways]))
+        if COMPARISONS[dataset].sweep and SEGPIPE in found:
+            ours = list(found[SEGPIPE].values())
+            peers = [way for way in ways if Job(dataset, 0, way[0]).peer]
+            if peers:
+                print(f"\n{SEGPIPE} at the lesion sensitivity of nnU-Net's masks\n")
+                print(table([sensitivity_row(*way, ours) for way in peers]))
+        else:
+            print()
+            print(table([row for way in ways for row in label_rows(*way)]))
+
+
+def _mean(values) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None
+
+
+def _ratio(a: float | None, b: float | None) -> float | None:
+    return a / b if a is not None and b else None

@@ -1,0 +1,84 @@
+"""Regions and where they come from, as frozen, typed models."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from segpipe.config.fields import Name, NonNegative, Probability, Section
+
+
+class RegionConfig(Section):
+    """One anatomical region: where a false positive is more, or less, of a problem."""
+
+    name: Name = Field(description="name in logs, scores and reports")
+    weight: NonNegative = Field(1.0, description="of the penalty on false positives inside")
+    source: Literal["mask", "labels", "template", "frequency", "complement"] = Field(
+        description="mask: file per case; labels: ids of a label map per case; template: a map in "
+        "MNI152 space; frequency: share of training patients with a lesion there; complement: "
+        "outside all others"
+    )
+    file: str | None = Field(
+        None,
+        description="mask and labels: file per case, {case} stands for the case id, relative to "
+        "the dataset; template: gm, wm, csf, brain of MNI152, or a NIfTI file; frequency: folder "
+        "of lesion masks in MNI152 space",
+    )
+    ids: tuple[int, ...] = Field((), description="labels: values that make up the region")
+    threshold: Probability | None = Field(
+        None, description="template, frequency: cut the map into a mask here; null: stays soft"
+    )
+    margin_mm: float = Field(0.0, description="grow the region by this much")
+    soften_mm: NonNegative = Field(
+        0.0,
+        description="standard deviation of the blurred border; frequency: of the smoothing in "
+        "template space, before it is cut",
+    )
+    invert: bool = Field(False, description="1 minus the map, such as: where lesions do not occur")
+    floor: Probability = Field(0.0, description="lowest value of the map: a prior can be wrong")
+    optional: bool = Field(
+        False, description="a case without the file goes on without the region and is flagged"
+    )
+
+    @model_validator(mode="after")
+    def _source_has_its_arguments(self) -> RegionConfig:
+        if self.source != "complement" and self.file is None:
+            raise ValueError(f"source {self.source} needs 'file'")
+        if self.source == "labels" and not self.ids:
+            raise ValueError("source labels needs 'ids'")
+        return self
+
+
+class RegistrationConfig(Section):
+    """How template space is found in scans that lie elsewhere (docs/anatomy.md)."""
+
+    transform: Literal["none", "rigid", "affine", "bspline"] = Field(
+        "affine", description="none: only scans in MNI152 space get regions of the template"
+    )
+    channel: str | None = Field(
+        None, description="registered to the template; null: the first named T1, else the first"
+    )
+    image: str = Field(
+        "t1",
+        description="t1 of MNI152, or a NIfTI file of a brain in its space, 0 outside, relative to "
+        "the dataset",
+    )
+
+
+class AnatomyConfig(Section):
+    """Regions. A false-positive voxel weighs the sum over the regions that hold it."""
+
+    regions: tuple[RegionConfig, ...] = Field(
+        (), description="names unique; none: every voxel weighs 1"
+    )
+    registration: RegistrationConfig = Field(
+        RegistrationConfig(), description="of the template, for template and frequency"
+    )
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> AnatomyConfig:
+        names = [region.name for region in self.regions]
+        if len(set(names)) != len(names):
+            raise ValueError(f"region names must differ; received {names}")
+        return self

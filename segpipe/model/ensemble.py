@@ -1,0 +1,214 @@
+"""Several trained models as one bundle.
+
+The folder holds ``bundle.json`` and every member's own bundle in ``member-0``, ``member-1``, …
+Members load only when the SHA-256 of their two files are those that the ensemble names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+import segpipe
+from segpipe.config import OperatingPoint
+from segpipe.errors import ModelError
+from segpipe.files import file_sha256, write_bytes
+from segpipe.model.bundle import Bundle, DatasetFacts, Member, load_bundle, save_bundle
+
+_JSON, _WEIGHTS = "bundle.json", "weights.npz"
+
+NOT_ITS_OWN = (
+    "the figures are those of the members, each on cases that it held out; those of the ensemble "
+    "were not measured on these cases, as every one of them was trained on by a member"
+)
+
+
+def check_members(bundles: Sequence[Bundle]) -> None:
+    """Refuse models that do not answer the same question.
+
+    Raises
+    ------
+    ModelError
+        If their labels, channels or regions differ.
+    """
+    first = bundles[0]
+    for other in bundles[1:]:
+        for what, mine, theirs in (
+            ("labels", dict(first.plan.labels), dict(other.plan.labels)),
+            ("channels", first.plan.channels, other.plan.channels),
+            ("regions", first.plan.regions, other.plan.regions),
+        ):
+            if mine != theirs or list(mine) != list(theirs):  # the order of labels is theirs too
+                raise ModelError(
+                    f"bundles: expected the {what} of {first.name}, {mine}, in all of them; "
+                    f"received {theirs} in {other.name}. Put bundles of one task together."
+                )
+
+
+def open_members(folder: Path, bundle: Bundle) -> list[tuple[Path, Bundle]]:
+    """Folder and description of each network: the members of an ensemble, or the bundle itself.
+
+    Raises
+    ------
+    ModelError
+        If a member is missing, damaged or was exchanged.
+    """
+    if not bundle.members:
+        return [(folder, bundle)]
+    members = []
+    for index, expected in enumerate(bundle.members):
+        place = _member_folder(folder, index)
+        try:
+            received = file_sha256(place / _JSON)
+        except OSError as error:
+            raise ModelError(f"{place}: expected a member's bundle; received {error}.") from error
+        member = load_bundle(place)
+        same_weights = member.weights_sha256 == expected.weights_sha256
+        if received != expected.bundle_sha256 or not same_weights:
+            raise ModelError(
+                f"{place / _JSON}: expected SHA-256 {expected.bundle_sha256}; received {received}. "
+                "The file is damaged or was exchanged; take an intact copy of the ensemble."
+            )
+        members.append((place, member))
+    return members
+
+
+def save_ensemble(folder: Path, sources: Sequence[Path], created: str) -> Bundle:
+    """Copy bundles into one.
+
+    Parameters
+    ----------
+    folder : Path
+        New or empty.
+    sources : sequence of Path
+        Bundles; of an ensemble among them, the members are taken. Two networks at least.
+    created : str
+        Date and time.
+
+    Returns
+    -------
+    Bundle
+        Its operating point and figures are those of the members where all have the same, as after
+        ``segpipe evaluate --fold all``; else the configuration's, without figures.
+
+    Raises
+    ------
+    ModelError
+        If the bundles do not belong together, or the folder is in use.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ModelError(f"{folder}: expected a new or empty folder; received one in use.")
+    opened = [(source, load_bundle(source)) for source in sources]
+    members = list(chain.from_iterable(open_members(source, one) for source, one in opened))
+    bundles = [member for _, member in members]
+    check_members(bundles)
+    _check_different(bundles)
+    for source, member in members:
+        _check_weights(source, member)
+    digests = [file_sha256(source / _JSON) for source, _ in members]
+    ensemble = _describe(bundles, digests, created)
+    for index, (source, member) in enumerate(members):
+        priors = [f"prior_{region}.nii.gz" for region in member.priors_sha256]
+        for file in (_WEIGHTS, *priors, _JSON):
+            write_bytes(_member_folder(folder, index) / file, (source / file).read_bytes())
+    save_bundle(folder, ensemble)  # last: only now the folder is a bundle
+    return ensemble
+
+
+def _describe(bundles: Sequence[Bundle], digests: Sequence[str], created: str) -> Bundle:
+    first = bundles[0]
+    spans = np.array([bundle.spacing_range_mm for bundle in bundles])
+    point, validation = _common_point(bundles)
+    return Bundle(
+        name=f"{first.config.name}-ensemble",
+        segpipe=segpipe.__version__,
+        created=created,
+        source_revision=first.source_revision,
+        dirty=first.dirty,
+        config=first.config,
+        config_digest=first.config_digest,
+        plan=first.plan,
+        operating_point=point,
+        dataset=_facts(bundles),
+        spacing_range_mm=(tuple(spans[:, 0].min(axis=0)), tuple(spans[:, 1].max(axis=0))),
+        validation=validation,
+        weights_sha256="+".join(bundle.weights_sha256 for bundle in bundles),
+        mirror_axes=first.mirrored,
+        members=tuple(
+            Member(
+                name=bundle.name,
+                fold=bundle.dataset.fold,
+                seed=bundle.config.train.seed,
+                bundle_sha256=sha256,
+                weights_sha256=bundle.weights_sha256,
+            )
+            for bundle, sha256 in zip(bundles, digests, strict=True)
+        ),
+    )
+
+
+def _common_point(bundles: Sequence[Bundle]) -> tuple[OperatingPoint, dict | None]:
+    """The operating point and figures that all members share, if they do."""
+    first = bundles[0]
+    shared = first.validation is not None and all(
+        other.operating_point == first.operating_point
+        and other.validation == first.validation
+        and other.mirrored == first.mirrored
+        for other in bundles[1:]
+    )
+    if not shared or first.validation is None:
+        return first.config.predict.operating_point, None
+    reason = f"{first.validation.get('operating_point')}; {NOT_ITS_OWN}"
+    return first.operating_point, {**first.validation, "operating_point": reason}
+
+
+def _facts(bundles: Sequence[Bundle]) -> DatasetFacts:
+    """What was trained on, by one member or another."""
+    facts = list(dict.fromkeys(bundle.dataset for bundle in bundles))
+    first = facts[0]
+    if len(facts) == 1:
+        return first
+    one_dataset = len({fact.digest for fact in facts}) == 1
+    if one_dataset and len({fact.fold for fact in facts}) == 1:
+        return first.model_copy(update={"training_cases": max(f.training_cases for f in facts)})
+    if one_dataset:  # what a fold held out, the others trained on
+        cases = max(fact.training_cases + fact.validation_cases for fact in facts)
+        update = {"training_cases": cases, "validation_cases": 0, "fold": None}
+        return first.model_copy(update=update)
+    return DatasetFacts(
+        name=" + ".join(dict.fromkeys(fact.name for fact in facts)),
+        digest="+".join(dict.fromkeys(fact.digest for fact in facts)),
+        training_cases=sum(fact.training_cases for fact in facts),
+        validation_cases=0,
+    )
+
+
+def _check_different(bundles: Sequence[Bundle]) -> None:
+    weights = [bundle.weights_sha256 for bundle in bundles]
+    if len(weights) < 2 or len(set(weights)) < len(weights):
+        twice = sorted({b.name for b in bundles if weights.count(b.weights_sha256) > 1})
+        received = f"the same weights twice ({', '.join(twice)})" if twice else "one"
+        raise ModelError(
+            f"ensemble: expected two or more different networks; received {received}. Give each "
+            "bundle once."
+        )
+
+
+def _check_weights(folder: Path, bundle: Bundle) -> None:
+    path = folder / _WEIGHTS
+    try:
+        received = file_sha256(path)
+    except OSError as error:
+        raise ModelError(f"{path}: expected the weights; received {error}.") from error
+    if received != bundle.weights_sha256:
+        raise ModelError(
+            f"{path}: expected SHA-256 {bundle.weights_sha256}; received {received}. The file is "
+            "damaged or was exchanged; take an intact copy."
+        )
+
+
+def _member_folder(folder: Path, index: int) -> Path:
+    return Path(folder) / f"member-{index}"

@@ -1,0 +1,131 @@
+"""``predict.json``: what was predicted, by what, at which settings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import segpipe
+from segpipe.config import OperatingPoint
+from segpipe.data.layouts import Case
+from segpipe.data.nifti import file_sha256
+from segpipe.errors import ConfigError, SegpipeError
+from segpipe.files import write_text
+from segpipe.pipeline.models import Loaded
+from segpipe.pipeline.provenance import now
+
+_DOCUMENT = "predict.json"
+
+
+class PredictDocument:
+    """``predict.json``, written anew after every case, so that a kill loses one case at most.
+
+    Parameters
+    ----------
+    folder : Path
+    loaded : Loaded
+    point : OperatingPoint
+    """
+
+    def __init__(self, folder: Path, loaded: Loaded, point: OperatingPoint) -> None:
+        self.path = folder / _DOCUMENT
+        config = loaded.bundle.config
+        self.head: dict[str, Any] = {
+            "schema": 1,
+            "segpipe": segpipe.__version__,
+            "created": now(),
+            "device": loaded.device.describe(),
+            "engine": loaded.engine,
+            "bundle": loaded.describe(),
+            "settings": {
+                "threshold": point.threshold,
+                "min_size_mm3": point.min_size_mm3,
+                "core_threshold": point.core_threshold,
+                "largest_only": point.largest_only,
+                "connectivity": config.evaluate.connectivity,
+                "overlap": loaded.models[0].overlap,
+                "mirror_axes": loaded.mirror_axes,
+            },
+        }
+        self.cases: dict[str, dict[str, Any]] = {}
+
+    def keep_earlier(self, *, overwrite: bool) -> None:
+        """Take over the cases of a document that is there already.
+
+        Raises
+        ------
+        ConfigError
+            If they were predicted by another bundle or with other settings; with ``overwrite``
+            they are forgotten instead.
+        """
+        if not self.path.is_file():
+            return
+        try:
+            self._take_over()
+        except ConfigError:
+            if not overwrite:
+                raise
+
+    def _take_over(self) -> None:
+        try:
+            earlier = json.loads(self.path.read_text(encoding="utf-8"))
+            cases = {entry["case"]: entry for entry in earlier["cases"]}
+            same = (
+                earlier["settings"] == self.head["settings"]
+                and earlier["bundle"]["weights_sha256"] == self.head["bundle"]["weights_sha256"]
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigError(
+                f"{self.path}: expected what segpipe predict wrote; received {error!r}. Give "
+                "--overwrite, or another folder with -o."
+            ) from error
+        if not same:
+            raise ConfigError(
+                f"{self.path.parent}: expected predictions of this bundle at "
+                f"{self.head['settings']}; received others ({earlier['bundle']['name']}, "
+                f"{earlier['settings']}). Give --overwrite, or another folder with -o."
+            )
+        self.cases = cases
+
+    def skip(self, case: Case, wanted: Sequence[str] = ()) -> bool:
+        """Whether the case is done, with all files that are wanted; its entry then says so.
+
+        Raises
+        ------
+        ConfigError
+            If another scan was predicted under this id.
+        """
+        entry = self.cases.get(case.id)
+        if entry is None or entry["status"] == "failed":
+            return False
+        files = entry["files"]
+        if not all((self.path.parent / f).is_file() for f in files.values() if f):
+            return False
+        if not all(files.get(name) for name in wanted):
+            return False
+        known = [channel["sha256"] for channel in entry["channels"]]
+        if known != [file_sha256(channel.path) for channel in case.channels]:
+            raise ConfigError(
+                f"{self.path.parent}: another scan was predicted as {case.id}. Give --overwrite, "
+                "or another folder with -o."
+            )
+        self.cases[case.id] = {**entry, "status": "skipped"}
+        return True
+
+    def add(self, entry: dict[str, Any]) -> None:
+        """Add or replace a case and write the file."""
+        self.cases[entry["case"]] = entry
+        self.write()
+
+    def fail(self, case: Case, error: SegpipeError, seconds: float) -> None:
+        """Add a case that could not be predicted."""
+        channels = [{"path": str(c.path.absolute()), "index": c.index} for c in case.channels]
+        entry = {"case": case.id, "status": "failed", "channels": channels}
+        self.add({**entry, "flags": [], "seconds": round(seconds, 2), "error": str(error)})
+
+    def write(self) -> None:
+        """Write the file."""
+        document = {**self.head, "cases": [self.cases[case] for case in sorted(self.cases)]}
+        write_text(self.path, json.dumps(document, indent=1, ensure_ascii=False))

@@ -1,0 +1,124 @@
+"""Regions of a case of a dataset or of a scan to predict, with where they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segpipe.anatomy import region_maps
+from segpipe.anatomy.placement import AS_IS, placement_words
+from segpipe.config import AnatomyConfig, Config
+from segpipe.data.layouts import Case, Dataset
+from segpipe.model.bundle import Bundle
+from segpipe.pipeline.placements import find_placement
+from segpipe.volume import Volume
+
+
+@dataclass(frozen=True, eq=False)
+class CaseRegions:
+    """Regions of a case on its own grid.
+
+    Parameters
+    ----------
+    maps : dict of str to Volume
+        (X, Y, Z) float32 in [0, 1].
+    flags : tuple of str
+        Regions that the case goes on without, and why.
+    registration : dict or None
+        Where template space lies in it, in figures and words; None where no region needs it.
+    """
+
+    maps: dict[str, Volume]
+    flags: tuple[str, ...]
+    registration: dict[str, Any] | None
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The maps without their grid."""
+        return {name: volume.array for name, volume in self.maps.items()}
+
+    @property
+    def noted(self) -> tuple[str, ...]:
+        """The flags after how the template was registered, if it was."""
+        facts = self.registration
+        if facts is None or facts["problem"] or facts["method"] == AS_IS:
+            return self.flags
+        return (f"template: {placement_words(facts)}", *self.flags)
+
+
+def dataset_regions(
+    case: Case,
+    image: Volume,
+    dataset: Dataset,
+    config: Config,
+    priors: Mapping[str, Volume] | None = None,
+) -> CaseRegions:
+    """Regions of one of a dataset's cases; its registration is kept in the cache.
+
+    Raises
+    ------
+    DataError, GeometryError
+        See :func:`~segpipe.anatomy.region_maps`.
+    ConfigError
+        If the channel to register is none of the dataset's.
+    """
+    return _regions(
+        case.id,
+        image,
+        config.anatomy,
+        dataset.root,
+        channels=dataset.channels,
+        priors=priors,
+        tolerance_mm=config.data.grid_tolerance_mm,
+        cache=config.output / "cache",
+    )
+
+
+def scan_regions(
+    case_id: str,
+    image: Volume,
+    bundle: Bundle,
+    root: Path | None,
+    priors: Mapping[str, Volume] | None = None,
+) -> CaseRegions:
+    """Regions that name where components lie; what is missing is flagged, never an error."""
+    config = bundle.config
+    optional = [r.model_copy(update={"optional": True}) for r in config.anatomy.regions]
+    return _regions(
+        case_id,
+        image,
+        config.anatomy.model_copy(update={"regions": tuple(optional)}),
+        root if root is not None else Path("no-regions-given"),
+        channels=bundle.plan.channels,
+        priors=priors,
+        tolerance_mm=config.data.grid_tolerance_mm,
+        cache=None,
+    )
+
+
+def _regions(
+    case_id: str,
+    image: Volume,
+    anatomy: AnatomyConfig,
+    root: Path,
+    *,
+    channels: Sequence[str],
+    priors: Mapping[str, Volume] | None,
+    tolerance_mm: float,
+    cache: Path | None,
+) -> CaseRegions:
+    placement = find_placement(image, channels, anatomy, root, cache)
+    maps, flags = region_maps(
+        case_id,
+        image,
+        anatomy,
+        root,
+        placement=placement,
+        priors=priors,
+        tolerance_mm=tolerance_mm,
+    )
+    return CaseRegions(maps, flags, None if placement is None else placement.describe())

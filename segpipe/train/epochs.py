@@ -1,0 +1,146 @@
+"""Steps and epochs of a training, watched."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+
+from segpipe.backend import Device, is_out_of_memory
+from segpipe.batches import PatchBatches, PatchSampler
+from segpipe.config import Config
+from segpipe.errors import ModelError
+from segpipe.observer import Observer
+from segpipe.train.budget import Budget
+from segpipe.train.trainer import Trainer
+
+
+@dataclass
+class Fitting:
+    """What all epochs of a training have in common."""
+
+    trainer: Trainer
+    sampler: PatchSampler
+    config: Config
+    device: Device
+    folder: Path
+    observer: Observer
+    budget: Budget | None
+
+    @property
+    def total(self) -> int:
+        """Steps planned by now; 0 before a budget is measured."""
+        return self.config.train.total_steps if self.budget is None else self.budget.total
+
+    @property
+    def done(self) -> int:
+        """Steps done."""
+        return int(self.trainer.step)
+
+
+class _Watch(keras.callbacks.Callback):
+    """Shows progress, stops at the first loss that is not a number, and when it is told to.
+
+    Parameters
+    ----------
+    batches : PatchBatches
+    sampler : PatchSampler
+    every : int
+        Steps between two looks: each waits for the device.
+    report : callable
+        Steps of this epoch and loss.
+    stop : callable
+        Steps of this epoch to whether to stop after them.
+    """
+
+    def __init__(
+        self,
+        batches: PatchBatches,
+        sampler: PatchSampler,
+        every: int,
+        report: Callable[[int, float], None],
+        stop: Callable[[int], bool],
+    ) -> None:
+        super().__init__()
+        self.batches = batches
+        self.sampler = sampler
+        self.every = every
+        self.report = report
+        self.stop = stop
+
+    def on_train_batch_end(self, batch: int, logs=None) -> None:
+        """Look at the running loss."""
+        if batch % self.every and batch + 1 < len(self.batches):
+            return
+        loss = float(logs["loss"])
+        if not math.isfinite(loss):
+            first = max(0, batch - self.every + 1)
+            numbers = [n for b in range(first, batch + 1) for n in self.batches.numbers(b)]
+            cases = sorted({self.sampler.cases[self.sampler.case_index(n)].id for n in numbers})
+            raise ModelError(
+                f"training: expected a finite loss; received {loss} at step {batch} of the epoch, "
+                f"with patches from {', '.join(cases)}. Look at these cases, lower "
+                "train.learning_rate, or train in float32; the last good checkpoint is kept."
+            )
+        self.report(batch + 1, loss)
+        if self.stop(batch + 1):
+            self.model.stop_training = True
+
+
+def run_epoch(fitting: Fitting, epoch: int) -> dict[str, float]:
+    """Train an epoch, or less of it if the budget is in danger; returns its figures."""
+    settings, budget, done = fitting.config.train, fitting.budget, fitting.done
+    steps = min(settings.steps_per_epoch, fitting.total - done)
+    every = 1 if fitting.device.kind == "cpu" else 10
+
+    def report(step: int, loss: float) -> None:
+        text = f"epoch {epoch + 1}, loss {loss:.3f}"
+        fitting.observer.progress(done + step, fitting.total, text)
+
+    def stop(step: int) -> bool:
+        if budget is None:
+            return False
+        budget.tick(done + step)
+        return budget.late(done + step)
+
+    started = time.perf_counter()
+    figures = run_steps(fitting, done, steps, every, report, stop)
+    seconds = time.perf_counter() - started
+    voxels = (fitting.done - done) * settings.batch * math.prod(settings.patch)
+    rate = fitting.trainer.optimizer.learning_rate
+    return figures | {"learning_rate": float(rate), "voxels_per_second": voxels / seconds}
+
+
+def run_steps(fitting, done, steps, every, report, stop) -> dict[str, float]:
+    """At most ``steps`` steps after ``done`` others; returns the mean of every term."""
+    settings = fitting.config.train
+    batches = PatchBatches(
+        fitting.sampler.draw,
+        start=done,
+        steps=steps,
+        batch=settings.batch,
+        workers=settings.workers,
+    )
+    watch = _Watch(batches, fitting.sampler, every, report, stop)
+    try:
+        history = fitting.trainer.fit(batches, shuffle=False, verbose=0, callbacks=[watch])
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise _out_of_memory(settings) from error
+        raise
+    finally:
+        batches.close()
+    return {name: float(values[-1]) for name, values in history.history.items()}
+
+
+def _out_of_memory(settings) -> ModelError:
+    smaller = tuple(max(16, p * 3 // 4 // 16 * 16) for p in settings.patch)
+    hint = f"train.batch={settings.batch // 2}" if settings.batch > 1 else f"train.patch={smaller}"
+    return ModelError(
+        f"training: patch {settings.patch} with batch {settings.batch} does not fit into the "
+        f"device's memory. Try {hint}, or fewer model.features."
+    )

@@ -1,0 +1,78 @@
+"""The ablation of the defaults: its list of jobs, and the arithmetic of its tables."""
+
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks.ablation import analyse, jobs
+from segpipe.config import load
+
+
+@pytest.mark.parametrize("dataset", list(jobs.DATASETS))
+def test_jobs_are_told_apart_and_each_arm_changes_something(dataset):
+    every = list(jobs.all_jobs((dataset,)))
+    assert len({job.result for job in every}) == len(every) == jobs.SEEDS * len(jobs.ARMS)
+    configs = [load(job.config, job.overrides()) for job in every]
+    for job, config in zip(every, configs, strict=True):
+        assert config.train.seed == job.seed
+        assert config.train.total_steps == 400
+        assert sum(config == other for other in configs) == 1, job
+
+
+def write(arm, seed, **figures):
+    path = jobs.Job("samples", seed, arm).result
+    path.parent.mkdir(parents=True, exist_ok=True)
+    names = ("dice", "lesion_f1", "false_positive_regions")
+    count = len(figures["dice"])
+    values = {name: figures.get(name, [0.0] * count) for name in names}
+    cases = {f"c{i}": {name: values[name][i] for name in names} for i in range(count)}
+    path.write_text(json.dumps({"cases": cases}))
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs, "RESULTS", tmp_path)
+    write(jobs.CONTROL, 0, dice=[0.5, 0.7, 0.9])
+    write(jobs.CONTROL, 1, dice=[0.6, 0.7, None])
+    write("SGD", 0, dice=[0.6, 0.6, 0.9], false_positive_regions=[1.0, 2.0, 3.0])
+    write("SGD", 1, dice=[0.7, None, 0.9])
+    write("no Dice", 0, dice=[0.1, 0.1, 0.1])
+
+
+def test_differences_are_paired_by_case_and_seed(results):
+    control = analyse.figures_of("samples", jobs.CONTROL, "dice")
+    assert np.nan_to_num(control, nan=-1).tolist() == [[0.5, 0.7, 0.9], [0.6, 0.7, -1.0]]
+    mean, low, high = analyse.difference(analyse.figures_of("samples", "SGD", "dice"), control)
+    # Pairs: +0.1 and +0.1 of the first case, -0.1 of the second, 0 of the third.
+    assert mean == pytest.approx(0.025)
+    assert (low, high) == pytest.approx((-0.1, 0.1))
+    one = analyse.figures_of("samples", "no Dice", "dice")
+    assert analyse.difference(one, control)[0] == pytest.approx(-0.6)  # of the seed that both have
+
+
+def test_what_is_undefined_everywhere_has_no_difference():
+    nothing = np.full((1, 2), np.nan)
+    assert np.isnan(analyse.difference(nothing, nothing)).all()
+
+
+def test_tables_go_between_the_marks_of_the_page(results, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n\n{analyse._MARKS[0]}\n\nold\n\n{analyse._MARKS[1]}\n\nafter\n")
+    analyse.report(page)
+    text = page.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("\nafter\n")
+    assert "old" not in text
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    assert rows[0] == "| samples | seeds | Dice | lesion F1 | false-positive regions |"
+    assert rows[1] == "| defaults | 2 | 0.680 | 0.000 | 0.00 |"
+    assert rows[2].startswith("| SGD | 2 | +0.025 (-0.100 to +0.100) | +0.000 (")
+    assert rows[3].startswith("| no Dice | 1 | -0.600 (")
+    analyse.report(page)
+    assert page.read_text() == text
+
+
+def test_the_page_of_the_project_has_its_marks():
+    text = analyse.PAGE.read_text()
+    assert all(text.count(mark) == 1 for mark in analyse._MARKS)

@@ -1,0 +1,205 @@
+"""Fitting a tiny network: a budget on a clock that the tests turn, averaged weights, resuming."""
+
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+
+from segpipe.backend import select
+from segpipe.config import parse
+from segpipe.model.bundle import network_arrays
+from segpipe.model.unet import build_unet
+from segpipe.observer import Silent
+from segpipe.train.checkpoints import load_checkpoint
+from segpipe.train.fit import fit
+
+
+class Clock(Silent):
+    """A clock that a step of training moves on, and an observer that remembers."""
+
+    def __init__(self, step=lambda number: 1.0, stop_after=None):
+        self.now = 0.0
+        self.step = step
+        self.stop_after = stop_after
+        self.lines, self.told, self.rates = [], {}, []
+
+    def __call__(self):
+        return self.now
+
+    def progress(self, done, total, text=""):
+        self.now += self.step(done)
+
+    def message(self, text):
+        self.lines.append(text)
+
+    def params(self, values):
+        self.told |= values
+
+    def metrics(self, values, step):
+        self.rates.append(values["learning_rate"])
+        if step == self.stop_after:
+            raise KeyboardInterrupt
+
+    def draw(self, number):
+        rng = np.random.default_rng([8, number])
+        image = rng.normal(size=(8, 8, 8, 1)).astype(np.float32)
+        return image, np.concatenate([image > 1.0, image <= 1.0], axis=-1).astype(np.float32)
+
+
+class Validate:
+    """Takes 3 s, half of them for the sample."""
+
+    def __init__(self, clock):
+        self.clock = clock
+        self.seen = []
+
+    def __call__(self, network, epoch):
+        self.clock.now += 3.0
+        self.seen.append(arrays(network))
+        return {"dice": 0.1 * len(self.seen)}
+
+    def sample(self, network):
+        self.clock.now += 1.5
+        return 0.5
+
+
+class Falling(Validate):
+    """Finds every network worse than the one before."""
+
+    def __call__(self, network, epoch):
+        return {"dice": 1.0 - super().__call__(network, epoch)["dice"]}
+
+
+def arrays(network):
+    return np.concatenate([a.ravel() for a in network_arrays(network).values()])
+
+
+def train(folder, clock, *, validate=None, resume=False, **settings):
+    values = {"epochs": 4, "steps_per_epoch": 5, "batch": 1, "patch": [8, 8, 8], "workers": 0}
+    config = parse(
+        {
+            "name": "x",
+            "data": {"root": "d"},
+            "model": {"features": [2, 4]},
+            "train": {**values, **settings},
+        }
+    )
+    keras.utils.set_random_seed(0)
+    network = build_unet(config.model, (8, 8, 8), (1, 1, 1), 1, 1)
+    sampler = SimpleNamespace(
+        draw=clock.draw, spacing_mm=(1, 1, 1), cases=[SimpleNamespace(id="c")], case_index=int
+    )
+    device = select(device="cpu", precision="float32")
+    progress = fit(
+        network,
+        sampler,
+        config=config,
+        classes=1,
+        device=device,
+        folder=folder,
+        validate=validate,
+        observer=clock,
+        resume=resume,
+        clock=clock,
+    )
+    return arrays(network), progress
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A training with a budget, never interrupted: weights, progress and clock."""
+    clock = Clock()
+    weights, progress = train(tmp_path_factory.mktemp("whole"), clock, budget="60s", ema=0.7)
+    return weights, progress, clock
+
+
+def test_a_budget_fixes_a_number_of_steps_and_gives_the_weights_of_that_number(tmp_path, whole):
+    weights, progress, clock = whole
+    assert not progress.shortened
+    assert clock.told == {"budget.steps": progress.steps}
+    assert progress.steps == 52  # 6 of 58.2 s went into measuring
+    assert clock.now == progress.seconds == 58
+    assert any(f"train.steps={progress.steps}" in line for line in clock.lines)
+    again, repeated = train(tmp_path, Clock(), steps=52, ema=0.7)
+    np.testing.assert_array_equal(again, weights)
+    assert repeated.seconds is None
+    assert len(repeated.history) == 11  # the last epoch has 2 steps
+
+
+def test_a_resumed_training_remembers_the_time_used_and_gives_the_same(tmp_path, whole):
+    weights, progress, _ = whole
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, Clock(stop_after=1), budget="60s", ema=0.7)
+    state = load_checkpoint(tmp_path / "checkpoints", Silent())
+    assert (state.epoch, int(state.arrays["step"])) == (0, 0)
+    assert state.state["budget"]["total"] == progress.steps  # planned before the first step
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, Clock(stop_after=4), budget="60s", ema=0.7, resume=True)
+    clock = Clock()
+    again, resumed = train(tmp_path, clock, budget="60s", ema=0.7, resume=True)
+    np.testing.assert_array_equal(again, weights)
+    assert resumed.steps == progress.steps
+    assert resumed.seconds == pytest.approx(progress.seconds)
+    assert clock.now == pytest.approx(58 - 6 - 15)  # measured, and 3 epochs saved
+    assert clock.told == {}
+
+
+def slower(number):
+    """Seconds of a step on a machine that somebody else begins to use."""
+    return 1.0 if number < 25 else 3.0
+
+
+def test_a_machine_that_slows_down_ends_in_time_annealed_and_can_be_resumed(tmp_path):
+    whole = Clock(slower)
+    weights, progress = train(tmp_path / "a", whole, budget="100s")
+    assert progress.shortened
+    assert whole.now <= 103
+    assert any(line.startswith("slower than measured") for line in whole.lines)
+    rates = np.array(whole.rates)
+    assert (np.diff(rates[3:]) < 0).all()
+    assert rates[-1] < 0.05 * rates.max()
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "b", Clock(slower, stop_after=len(rates)), budget="100s")
+    again, resumed = train(tmp_path / "b", Clock(slower), budget="100s", resume=True)
+    np.testing.assert_array_equal(again, weights)
+    assert (resumed.steps, resumed.shortened) == (progress.steps, True)
+
+
+def test_validations_between_epochs_are_planned_for_and_the_last_comes_on_top(tmp_path):
+    clock = Clock()
+    validate = Validate(clock)
+    _, progress = train(tmp_path, clock, budget="100s", validate_every=2, validate=validate)
+    assert not progress.shortened
+    # 6 steps and two samples of 1.5 s are measured: 88 s are left of 97, for 70 steps and the 6
+    # validations between 14 epochs. Another epoch would bring another validation.
+    assert progress.steps == 70
+    assert len(validate.seen) == 7
+    assert clock.now == 9 + 70 + 7 * 3
+
+
+def test_early_stopping_ends_a_training_with_a_budget(tmp_path):
+    clock = Clock()
+    validate = Falling(clock)
+    _, progress = train(
+        tmp_path, clock, budget="100s", validate_every=1, patience=2, validate=validate
+    )
+    assert progress.steps == 3 * 5
+
+
+def test_averaged_weights_are_validated_and_kept_and_disturb_no_step(tmp_path):
+    validate = Validate(Clock())
+    options = {"steps": 20, "ema": 0.7}
+    weights, _ = train(tmp_path / "a", Clock(), validate=validate, validate_every=1, **options)
+    np.testing.assert_array_equal(validate.seen[-1], weights)
+    quiet, _ = train(tmp_path / "b", Clock(), **options)
+    np.testing.assert_array_equal(quiet, weights)
+    best, _ = train(
+        tmp_path / "c",
+        Clock(),
+        validate=Validate(Clock()),
+        validate_every=2,
+        keep="best",
+        **options,
+    )
+    np.testing.assert_array_equal(best, weights)  # the last is the best of these
