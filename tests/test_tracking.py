@@ -181,7 +181,7 @@ def test_pictures_are_kept_by_step_and_once_when_resumed(store):
     names = sorted(path.name for path in (run.folder / "images").glob("*.png"))
     assert len(names) == 2
     assert "patient_7" not in " ".join(names)
-    assert [re.search(r"%step%(\d+)%", name)[1] for name in names] == ["1", "2"]
+    assert [re.search(r"\+step\+(\d+)\+", name)[1] for name in names] == ["1", "2"]
     assert kept(store, run.run_id).data.tags["mlflow.loggedImages"] == "True"
 
 

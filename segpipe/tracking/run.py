@@ -127,7 +127,7 @@ class Run:
         A resumed run leaves out the pictures that it has already.
         """
         key = _name(self._identifiers.hide(name)).replace("/", "_")
-        if self._resumed and any((self.folder / "images").glob(f"{key}%step%{step}%*")):
+        if self._resumed and any((self.folder / "images").glob(f"{key}?step?{step}?*")):
             return
         self._client.log_image(self.run_id, pixels, key=key, step=step)
 
