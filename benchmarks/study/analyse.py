@@ -192,7 +192,7 @@ def _picture(dataset: str) -> None:
         xscale="symlog",
         xlim=(0, None),
         ylim=(0, 1),
-        title=f"{dataset}: {len(cases)} held-out cases, {len(seeds)} seeds",
+        title=f"{dataset}: {len(cases)} held-out cases, seeds {', '.join(map(str, seeds))}",
     )
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, loc="lower right")

@@ -155,9 +155,11 @@ class Budget:
         self._looks.append((done, self.clock()))
 
     def saw(self, *, checkpoint: float | None = None, validation: float | None = None) -> None:
-        """What a checkpoint or a validation just cost, in seconds."""
-        seen = {"checkpoint": checkpoint, "validation": validation}
-        self.costs = replace(self.costs, **{k: v for k, v in seen.items() if v is not None})
+        """What a checkpoint or a validation just cost, in seconds; one slow one counts by half."""
+        if checkpoint is not None:
+            self.costs = replace(self.costs, checkpoint=(self.costs.checkpoint + checkpoint) / 2)
+        if validation is not None:
+            self.costs = replace(self.costs, validation=(self.costs.validation + validation) / 2)
 
     def late(self, done: int) -> bool:
         """Whether the rest would end beyond the budget, even at the speed planned with.

@@ -200,6 +200,8 @@ def _keep_to_budget(fitting: Fitting, epoch: int | None) -> bool:
         return False
     before = budget.total
     budget.shorten(done)
+    if budget.total == before:
+        return False
     fitting.trainer.set_pace(budget.pace)
     fitting.observer.message(
         f"slower than measured: {before} steps become {budget.total}, to keep to the budget"
