@@ -218,8 +218,18 @@ def _prior_path(folder: Path, region: str) -> Path:
 
 
 def save_bundle(folder: Path, bundle: Bundle) -> None:
-    """Write ``bundle.json``; the weights must be there already."""
+    """Write ``bundle.json``; the weights must be there already.
+
+    Where the file is of an earlier version, its configuration stays as it was written: the digest
+    is that of those settings.
+    """
     content = bundle.model_dump(mode="json", by_alias=True)
+    try:
+        before = json.loads((folder / _JSON).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        before = None
+    if _unchanged(before) and before["config_digest"] == bundle.config_digest:
+        content["config"] = before["config"]
     write_text(folder / _JSON, json.dumps(content, indent=1, ensure_ascii=False))
 
 

@@ -142,7 +142,7 @@ def _against(baseline: ScoredRun, evaluation: Evaluation) -> ComparisonInputs:
     )
 
 
-def _flow(dataset: Dataset, cases: Sequence[Case]) -> tuple[int, list[tuple[str, str]]]:
+def _flow(dataset: Dataset, cases: Sequence[Case]) -> tuple[int, list[tuple[str | int, str]]]:
     """How many cases the dataset has, and who of them was not to be evaluated, with why."""
     chosen = {case.id for case in cases}
     known = {case.id for case in dataset.cases}
@@ -150,9 +150,9 @@ def _flow(dataset: Dataset, cases: Sequence[Case]) -> tuple[int, list[tuple[str,
     bare = [c.id for c in dataset.test_cases if c.id not in chosen and c.reference is None]
     kept = sum(c.id not in chosen and c.reference is not None for c in dataset.test_cases)
     why = "trained the model, or held out by another fold" if known & chosen else "not test cases"
-    excluded = [(f"{rest} cases", why)] if rest else []
+    excluded: list[tuple[str | int, str]] = [(rest, why)] if rest else []
     if kept:
-        excluded.append((f"{kept} cases", "kept for testing"))
+        excluded.append((kept, "kept for testing"))
     excluded += [(case, "test case without a reference") for case in bare]
     return len(known) + len(dataset.test_cases), excluded
 

@@ -57,8 +57,7 @@ class CohortInputs:
         Date, as it is to be printed.
     found : int
         Cases of the dataset before exclusion.
-    excluded : sequence of (who, reason)
-        A case, or how many.
+    excluded : sequence of (case or number of cases, reason)
     document : mapping
         Of :func:`segpipe.evaluate.score.score_document`: settings, rows, summary, details.
     curve : DataFrame or None
@@ -83,7 +82,7 @@ class CohortInputs:
     name: str
     reported: str
     found: int
-    excluded: Sequence[tuple[str, str]]
+    excluded: Sequence[tuple[str | int, str]]
     document: Mapping[str, Any]
     curve: pd.DataFrame | None
     threshold: float
@@ -156,6 +155,7 @@ def cohort_report(inputs: CohortInputs) -> str:
             "report": inputs,
             "title": f"Cohort report, {inputs.name}",
             "failed": sorted(failed.items()),
+            "excluded": sum(who if isinstance(who, int) else 1 for who, _ in inputs.excluded),
             "evaluated": len(evaluated),
             "labels": [
                 label_view(name, block, rows, cpm_at(inputs.document, name, inputs.min_size_mm3))

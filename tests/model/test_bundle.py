@@ -169,7 +169,12 @@ def test_a_bundle_from_before_a_setting_was_there_takes_its_default(trained, cop
     assert loaded.config == trained[1].config
     assert loaded.segpipe == "0.0.7"
     load_network(copied, loaded)
+    point = OperatingPoint(threshold=0.25)
+    save_bundle(copied, loaded.model_copy(update={"operating_point": point}))
+    again = load_bundle(copied)
+    assert (again.operating_point, again.config) == (point, loaded.config)
     content = json.loads((copied / "bundle.json").read_text())["config"]
+    assert "overlap" not in content["predict"]
     content["train"]["epochs"] = 7
     change(copied, config=content)
     with pytest.raises(ModelError, match="was changed after training"):

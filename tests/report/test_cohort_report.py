@@ -128,6 +128,12 @@ def test_flow_table_and_cases_in_words(inputs):
     assert "Against the baseline" not in words
 
 
+def test_cases_excluded_in_numbers_add_up(inputs):
+    flow = [(8, "trained the model"), (1, "kept"), ("z", "no reference")]
+    words = text(cohort_report(replace(inputs, found=15, excluded=flow)))
+    assert "15 found 10 excluded 8 cases: trained the model 1 case: kept z: no reference" in words
+
+
 def test_a_baseline_is_compared_case_by_case(inputs):
     better = [row(c, w, 0, 0.9, 0.8) for c, w in zip("abcd", (0, 1, 0, 1), strict=True)]
     document = {
