@@ -84,9 +84,11 @@ def make(output: Path) -> Made:
     comparison = output / "comparison.html"
     segpipe("compare", *evaluated, "--html", str(comparison))
     last = Path(evaluated[-1])
+    case = sorted((last / "reports").glob("*.html"))[0].stem
+    segpipe("report", str(last), case, "-o", str(output / "reports"))  # this one with the viewer
     return Made(
         cohort=last / "cohort.html",
-        patient=sorted((last / "reports").glob("*.html"))[0],
+        patient=output / "reports" / f"{case}.html",
         comparison=comparison,
         card=last / "model-card.html",
     )
