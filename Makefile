@@ -49,7 +49,7 @@ ui: setup ## MLflow in the browser, on this machine only
 	$(BIN)/segpipe ui $(ARGS)
 
 test: setup imports ## all tests that need no browser
-	$(BIN)/pytest -n 2 -m "not browser" $(ARGS)
+	$(BIN)/pytest -n 2 --dist worksteal -m "not browser" $(ARGS)
 
 test-jax: $(JAX_INSTALLED) ## the losses and the training step on JAX, in an environment of its own
 	SEGPIPE_TEST_BACKEND=jax $(JAX_VENV)/bin/python -m pytest -m jax $(JAX_TESTS) $(ARGS)

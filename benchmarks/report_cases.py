@@ -147,6 +147,7 @@ def _predicted(folder: Path, name: str, sample: Sample, found: np.ndarray) -> di
         with_probabilities=False,
         region_names=tuple(maps),
         flags=(),
+        registration=None,
         seconds=0.0,
     )
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import time
 from pathlib import Path
 
 from benchmarks.ablation.analyse import report
 from benchmarks.ablation.jobs import ARMS, DATASETS, SEEDS, all_jobs
+from benchmarks.jobs import work_off
 
 
 def main() -> None:
@@ -22,18 +22,12 @@ def main() -> None:
     options = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     datasets = (options.dataset,) if options.dataset else tuple(DATASETS)
-    wanted = [job for job in all_jobs(datasets, options.seeds) if job.arm in (options.arm or ARMS)]
-    jobs = [] if options.tables else [job for job in wanted if not job.result.exists()]
-    started = time.monotonic()
-    options.work.mkdir(parents=True, exist_ok=True)
-    for left, job in zip(range(len(jobs), 0, -1), jobs, strict=True):
-        if options.minutes and time.monotonic() - started > 60 * options.minutes:
-            break
+    if not options.tables:
         from benchmarks.ablation.train import run_job
 
-        result = run_job(job, options.work)
-        name = f"{job.dataset}, seed {job.seed}, {job.arm}"
-        print(f"{left} left: {name}: {result['seconds']} s", flush=True)
+        every = all_jobs(datasets, options.seeds)
+        wanted = [job for job in every if job.arm in (options.arm or ARMS)]
+        work_off(wanted, run_job, options.work, options.minutes)
     report()
 
 

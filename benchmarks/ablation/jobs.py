@@ -57,6 +57,9 @@ class Job:
     seed: int
     arm: str
 
+    def __str__(self) -> str:
+        return f"{self.dataset}, seed {self.seed}, {self.arm}"
+
     @property
     def result(self) -> Path:
         """Where its figures are written; there once it is done."""

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import time
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
-from benchmarks.study.jobs import DATASETS, SEEDS, Job, all_jobs
+from benchmarks.jobs import work_off
+from benchmarks.study.jobs import DATASETS, SEEDS, all_jobs
 
 
 def main() -> None:
@@ -23,28 +20,14 @@ def main() -> None:
     options = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     datasets = (options.dataset,) if options.dataset else tuple(DATASETS)
-    jobs = [job for job in all_jobs(datasets, options.seeds) if not job.result.exists()]
-    started = time.monotonic()
     if not options.tables:
-        options.work.mkdir(parents=True, exist_ok=True)
-        for left, job in zip(range(len(jobs), 0, -1), jobs, strict=True):
-            if options.minutes and time.monotonic() - started > 60 * options.minutes:
-                break
-            result = _apart(job, options.work)
-            name = f"{job.dataset}, seed {job.seed}, fold {job.fold}, {job.arm}"
-            print(f"{left} left: {name}: {result['seconds']} s", flush=True)
+        from benchmarks.study.train import run_job
+
+        work_off(list(all_jobs(datasets, options.seeds)), run_job, options.work, options.minutes)
     from benchmarks.study import analyse, shifted
 
     analyse.report()
     shifted.report()
-
-
-def _apart(job: Job, work: Path) -> dict[str, Any]:
-    """One job in a process of its own: what TensorFlow keeps of a network goes with it."""
-    from benchmarks.study.train import run_job
-
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-        return process.submit(run_job, job, work).result()
 
 
 if __name__ == "__main__":

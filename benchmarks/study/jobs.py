@@ -49,6 +49,9 @@ class Job:
     seed: int
     arm: str
 
+    def __str__(self) -> str:
+        return f"{self.dataset}, seed {self.seed}, fold {self.fold}, {self.arm}"
+
     @property
     def result(self) -> Path:
         """Where its counts are written; there once it is done."""

@@ -199,7 +199,7 @@ def test_a_bent_head_is_bent_back_where_that_fits_better():
     head = make_head(PLACE, skull=False, spacing=(3.0, 3.0, 3.0))
     x, y, z = np.indices(head.shape)
     waved = ndimage.map_coordinates(
-        head.array, [x + 1.2 * np.sin(y / 9), y + 1.0 * np.cos(x / 8), z], order=1
+        head.array, [x + 2.0 * np.sin(y / 9), y + 2.0 * np.cos(x / 8), z], order=1
     )
     scan = head.with_array(waved.astype(np.float32))
     straight = register(scan, T1, "affine", "T1")

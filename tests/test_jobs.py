@@ -1,0 +1,50 @@
+"""Lists of trainings go on where they were, each job apart."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from benchmarks.jobs import work_off
+
+
+@dataclass(frozen=True)
+class Note:
+    name: str
+    result: Path
+
+    def __str__(self):
+        return self.name
+
+
+def note(job, work):
+    if job.name == "fails":
+        raise ValueError("no such fold")
+    job.result.write_text(json.dumps({"process": os.getpid(), "work": str(work)}))
+    return {"seconds": 1.5}
+
+
+def test_what_is_missing_is_done_each_in_its_own_process(tmp_path, capsys):
+    jobs = [Note(name, tmp_path / f"{name}.json") for name in ("a", "done", "b")]
+    jobs[1].result.write_text("{}")
+    work_off(jobs, note, tmp_path / "work", None)
+    assert capsys.readouterr().out == "2 left: a: 1.5 s\n1 left: b: 1.5 s\n"
+    assert jobs[1].result.read_text() == "{}"
+    first, last = (json.loads(jobs[i].result.read_text()) for i in (0, 2))
+    assert first["work"] == str(tmp_path / "work")
+    assert len({first["process"], last["process"], os.getpid()}) == 3
+
+
+def test_a_job_that_fails_ends_the_list_with_its_error(tmp_path):
+    jobs = [Note(name, tmp_path / f"{name}.json") for name in ("fails", "b")]
+    with pytest.raises(ValueError, match="no such fold"):
+        work_off(jobs, note, tmp_path, None)
+    assert not jobs[1].result.exists()
+
+
+def test_no_job_begins_after_the_time(tmp_path):
+    jobs = [Note("a", tmp_path / "a.json")]
+    work_off(jobs, note, tmp_path, 1e-12)
+    assert not jobs[0].result.exists()
