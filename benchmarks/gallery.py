@@ -36,6 +36,11 @@ SHORT = ("train.epochs=4", "train.steps_per_epoch=12", "train.validate_every=2")
 RUNS = {"no penalty": ("loss.voxel_count.weight=0",), "penalty": ()}
 LARGEST = 300_000  # bytes of a picture
 PATIENCE = 180  # seconds that MLflow may take
+HIDE_PATHS = """
+for (const e of document.querySelectorAll("*"))
+  if (!e.childElementCount && e.textContent.includes("file:///")) e.style.visibility = "hidden";
+"""
+"""Where the runs lie on this machine is nobody's business."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +89,11 @@ def make(output: Path) -> Made:
     comparison = output / "comparison.html"
     segpipe("compare", *evaluated, "--html", str(comparison))
     last = Path(evaluated[-1])
+    case = sorted((last / "reports").glob("*.html"))[0].stem
+    segpipe("report", str(last), case, "-o", str(output / "reports"))  # this one with the viewer
     return Made(
         cohort=last / "cohort.html",
-        patient=sorted((last / "reports").glob("*.html"))[0],
+        patient=output / "reports" / f"{case}.html",
         comparison=comparison,
         card=last / "model-card.html",
     )
@@ -163,11 +170,11 @@ def photograph_pages(chrome: Any, made: Made) -> None:
             chrome.execute_script("arguments[0].scrollIntoView()", target)
         keep(chrome.get_screenshot_as_png(), name)
     chrome.get(made.patient.absolute().as_uri())
-    canvas = find(chrome, "canvas")
-    if canvas is None:
+    viewer = find(chrome, "#viewer")
+    if viewer is None:
         print("viewer: skipped, the patient report has none")
         return
-    chrome.execute_script("arguments[0].scrollIntoView({block: 'center'})", canvas)
+    chrome.execute_script("arguments[0].scrollIntoView()", viewer)
     time.sleep(5)  # it draws on its own time
     keep(chrome.get_screenshot_as_png(), "viewer")
 
@@ -202,13 +209,17 @@ def photograph_mlflow(chrome: Any, output: Path, address: str) -> None:
     pages = [
         (root, "made by", "mlflow-run"),
         (f"{root}/artifacts/cohort.html", "cohort.html", "mlflow-report"),
-        (f"{fold}/model-metrics", "learning_rate", "mlflow-curves"),
+        (f"{fold}/model-metrics", "Model metrics", "mlflow-curves"),
     ]
     for page, words, name in pages:
         chrome.get("about:blank")
-        chrome.get(page)
+        chrome.get(f"{page}?workflowType=machine_learning")
         _wait(chrome, words)
-        time.sleep(4)  # pictures and frames come after the words
+        search = find(chrome, "input[placeholder='Search metric charts']")
+        if search is not None:
+            search.send_keys("loss|voxel_count|learning|per_second")
+        time.sleep(10)  # pictures and frames come after the words
+        chrome.execute_script(HIDE_PATHS)
         keep(chrome.get_screenshot_as_png(), name)
 
 

@@ -167,7 +167,7 @@ def test_a_run_describes_what_made_it(store):
         note = run_note("A run.", {"data": "a | b\nc"}, {"report": "cohort.html"}, run)
     assert "| data | a \\| b c |" in note
     root = f"#/experiments/{run.experiment_id}/runs/{run.run_id}/artifacts"
-    assert f"[report]({root}/cohort.html)" in note
+    assert f"[report]({root}/cohort.html?workflowType=machine_learning)" in note
 
 
 def test_pictures_are_kept_by_step_and_once_when_resumed(store):

@@ -108,7 +108,9 @@ def run_note(text: str, facts: Mapping[str, str], links: Mapping[str, str], run:
     run : Run
     """
     root = f"#/experiments/{run.experiment_id}/runs/{run.run_id}/artifacts"
-    opens = ", ".join(f"[{title}]({root}/{path})" for title, path in links.items())
+    opens = ", ".join(
+        f"[{title}]({root}/{path}?workflowType=machine_learning)" for title, path in links.items()
+    )
     rows = [f"| {name} | {_cell(value)} |" for name, value in facts.items()]
     return "\n".join(
         [
