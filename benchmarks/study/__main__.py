@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from benchmarks.jobs import work_off
+from benchmarks.study import jobs
 from benchmarks.study.jobs import DATASETS, SEEDS, all_jobs
 
 
@@ -16,11 +17,20 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=SEEDS, help=f"seeds ({SEEDS})")
     parser.add_argument("--minutes", type=float, help="begin no job after so long")
     parser.add_argument("--work", type=Path, default=Path("runs/study"), help="caches and bases")
-    parser.add_argument("--tables", action="store_true", help="train nothing")
+    parser.add_argument(
+        "--tables",
+        type=Path,
+        nargs="?",
+        const=jobs.RESULTS,
+        metavar="FOLDER",
+        help="train nothing; of these results",
+    )
     options = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     datasets = (options.dataset,) if options.dataset else tuple(DATASETS)
-    if not options.tables:
+    if options.tables is not None:
+        jobs.RESULTS = options.tables
+    else:
         from benchmarks.study.train import run_job
 
         work_off(list(all_jobs(datasets, options.seeds)), run_job, options.work, options.minutes)

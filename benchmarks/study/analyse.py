@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.study.jobs import ARMS, CONTROL, DATASETS, RESULTS, SEEDS, Job
+from benchmarks.study import jobs
+from benchmarks.study.jobs import ARMS, CONTROL, DATASETS, SEEDS, Job
 
 DOCS = Path(__file__).parents[2] / "docs"
 DRAWS = 1000
@@ -40,9 +41,9 @@ def load_curves(
     found: dict[tuple[str, int], dict[str, Any]] = {}
     for arm in wanted:
         for seed in range(SEEDS):
-            jobs = [Job(dataset, fold, seed, arm) for fold in folds]
-            if all(job.result.exists() for job in jobs):
-                results = [json.loads(job.result.read_text())["cases"] for job in jobs]
+            mine = [Job(dataset, fold, seed, arm) for fold in folds]
+            if all(job.result.exists() for job in mine):
+                results = [json.loads(job.result.read_text())["cases"] for job in mine]
                 found[arm, seed] = {case: one[case] for one in results for case in one}
     arms = [arm for arm in wanted if (arm, 0) in found]
     seeds = [s for s in range(SEEDS) if arms and all((arm, s) in found for arm in arms)]
@@ -142,7 +143,7 @@ def report() -> None:
         if not found:
             print(f"{dataset}: no seed is complete yet")
             continue
-        (RESULTS / f"{dataset}.json").write_text(json.dumps(found, indent=1))
+        (jobs.RESULTS / f"{dataset}.json").write_text(json.dumps(found, indent=1))
         print(f"\n{dataset}: {found['cases']} held-out cases, seeds {found['seeds']}\n")
         print("\n".join(table(found)))
         _picture(dataset)
