@@ -17,7 +17,7 @@ from segpipe.anatomy.placement import FORMAT
 from segpipe.config import AnatomyConfig, RegistrationConfig
 from segpipe.data.nifti import file_sha256, read_image
 from segpipe.errors import ConfigError, DataError
-from segpipe.model.bundle import pack_arrays, unpack_arrays
+from segpipe.model.arrays import pack_arrays, unpack_arrays
 from segpipe.prepare import store, volume_digest
 from segpipe.volume import Volume
 

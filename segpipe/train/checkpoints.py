@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from segpipe.files import write_bytes
-from segpipe.model.bundle import pack_arrays, unpack_arrays
+from segpipe.model.arrays import pack_arrays, unpack_arrays
 from segpipe.observer import Observer
 
 _NAME = re.compile(r"epoch-(\d{6})-([0-9a-f]{16})\.npz")

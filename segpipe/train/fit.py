@@ -17,7 +17,7 @@ from segpipe.backend.callbacks import choose_labelling
 from segpipe.batches import PatchSampler
 from segpipe.config import Config
 from segpipe.losses.compound import CompoundLoss
-from segpipe.model.bundle import assign_arrays, network_arrays
+from segpipe.model.arrays import assign_arrays, network_arrays
 from segpipe.observer import Observer
 from segpipe.train.budget import FIRST_STEPS, MEASURED, MEASURING, Budget, Costs
 from segpipe.train.epochs import Fitting, run_epoch, run_steps

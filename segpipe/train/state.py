@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from segpipe.model.bundle import assign_arrays, network_arrays
+from segpipe.model.arrays import assign_arrays, network_arrays
 from segpipe.observer import Observer
 from segpipe.train.budget import Budget
 from segpipe.train.checkpoints import load_checkpoint, save_checkpoint

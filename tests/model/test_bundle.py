@@ -12,17 +12,16 @@ import pytest
 
 from segpipe.config import OperatingPoint, digest, parse
 from segpipe.errors import ModelError
+from segpipe.model.arrays import pack_arrays, unpack_arrays
 from segpipe.model.bundle import (
     Bundle,
     DatasetFacts,
     load_bundle,
     load_network,
     load_priors,
-    pack_arrays,
     save_bundle,
     save_priors,
     save_weights,
-    unpack_arrays,
 )
 from segpipe.prepare import PreparePlan
 from segpipe.volume import Volume

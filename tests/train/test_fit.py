@@ -8,7 +8,7 @@ import pytest
 
 from segpipe.backend import select
 from segpipe.config import parse
-from segpipe.model.bundle import network_arrays
+from segpipe.model.arrays import network_arrays
 from segpipe.model.unet import build_unet
 from segpipe.observer import Silent
 from segpipe.train.checkpoints import load_checkpoint
