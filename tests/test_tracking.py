@@ -138,9 +138,12 @@ def test_an_experiment_opens_with_its_scores_and_keeps_a_persons_words(store):
     kept_view = home.tags["mlflow.sharedViewState.segpipe"]
     view = json.loads(kept_view)
     assert view["name"] == "Scores"
-    columns = json.loads(view["state"])["selectedColumns"]
+    state = json.loads(view["state"])
+    columns = state["selectedColumns"]
     assert "metrics.`scores/lesion_f1`" in columns
     assert "tags.`anatomy`" in columns
+    assert state["columnOrder"] == columns, "MLflow heeds no width without an order"
+    assert set(state["columnWidths"]) == set(columns)
     page = f"#/experiments/{home.experiment_id}/runs?"
     assert page in home.tags["mlflow.note.content"]
     store.client.set_experiment_tag(home.experiment_id, "mlflow.note.content", "mine")

@@ -23,12 +23,15 @@ _NOTE_TAG = "mlflow.note.content"
 
 _METRICS = (
     "scores/lesion_f1",
-    "scores/lesion_sensitivity",
     "scores/false_positive_regions",
+    "scores/lesion_sensitivity",
     "scores/dice",
 )
-_TAGS = ("anatomy", "config", "code")
-_WIDTHS = {"anatomy": 190, "config": 100, "code": 120}
+_TAGS = {"anatomy": 190, "config": 110, "code": 130}
+"""Tags, and the width of their columns in pixels."""
+
+_LETTER, _BESIDE = 7, 32
+"""Pixels of a letter of a column's title, and of the space beside it."""
 
 _NOTE = """\
 Runs of the configuration **{name}**. *Research use only; not a medical device.*
@@ -53,12 +56,14 @@ def view_state(created: int) -> str:
     created : int
         When, in milliseconds since 1970. MLflow's menu of views shows it beside the name.
     """
-    metrics = [f"metrics.`{name}`" for name in _METRICS]
-    tags = [f"tags.`{name}`" for name in _TAGS]
-    widths = {f"tags.`{name}`": width for name, width in _WIDTHS.items()}
+    widths = {f"metrics.`{name}`": _LETTER * len(name) + _BESIDE for name in _METRICS}
+    widths |= {"attributes.`Dataset`": 210}
+    widths |= {f"tags.`{name}`": width for name, width in _TAGS.items()}
+    # MLflow heeds a width only where an order names the column.
     state = {
-        "selectedColumns": ["attributes.`Dataset`", *metrics, *tags],
-        "columnWidths": {**dict.fromkeys(metrics, 150), **widths},
+        "selectedColumns": list(widths),
+        "columnOrder": list(widths),
+        "columnWidths": widths,
     }
     named = {"name": "Scores", "createdAt": created, "updatedAt": created}
     # MLflow before 3.17 reads the state itself, later ones the text in ``state``.
