@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,25 +23,28 @@ class Note:
 def note(job, work):
     if job.name == "fails":
         raise ValueError("no such fold")
-    job.result.write_text(json.dumps({"process": os.getpid(), "work": str(work)}))
+    threads = os.environ["TF_NUM_INTRAOP_THREADS"]
+    found = {"process": os.getpid(), "work": str(work), "threads": threads}
+    job.result.write_text(json.dumps(found))
     return {"seconds": 1.5}
 
 
 def test_what_is_missing_is_done_each_in_its_own_process(tmp_path, capsys):
     jobs = [Note(name, tmp_path / f"{name}.json") for name in ("a", "done", "b")]
     jobs[1].result.write_text("{}")
-    work_off(jobs, note, tmp_path / "work", None)
+    work_off(jobs, note, tmp_path / "work")
     assert capsys.readouterr().out == "2 left: a: 1.5 s\n1 left: b: 1.5 s\n"
     assert jobs[1].result.read_text() == "{}"
     first, last = (json.loads(jobs[i].result.read_text()) for i in (0, 2))
     assert first["work"] == str(tmp_path / "work")
+    assert first["threads"] == "1"
     assert len({first["process"], last["process"], os.getpid()}) == 3
 
 
 def test_a_job_that_fails_ends_the_list_with_its_error(tmp_path):
     jobs = [Note(name, tmp_path / f"{name}.json") for name in ("fails", "b")]
     with pytest.raises(ValueError, match="no such fold"):
-        work_off(jobs, note, tmp_path, None)
+        work_off(jobs, note, tmp_path)
     assert not jobs[1].result.exists()
 
 
@@ -48,3 +52,19 @@ def test_no_job_begins_after_the_time(tmp_path):
     jobs = [Note("a", tmp_path / "a.json")]
     work_off(jobs, note, tmp_path, 1e-12)
     assert not jobs[0].result.exists()
+
+
+def meet(job, work):
+    """Ends only beside another job."""
+    job.result.touch()
+    for _ in range(600):
+        if sum(path.suffix == ".json" for path in work.parent.iterdir()) > 1:
+            return {"seconds": 0}
+        time.sleep(0.1)
+    raise TimeoutError
+
+
+def test_jobs_run_side_by_side(tmp_path):
+    jobs = [Note(name, tmp_path / f"{name}.json") for name in ("a", "b")]
+    work_off(jobs, meet, tmp_path / "work", at_once=2)
+    assert all(job.result.exists() for job in jobs)

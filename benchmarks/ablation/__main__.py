@@ -9,6 +9,7 @@ from pathlib import Path
 from benchmarks.ablation.analyse import report
 from benchmarks.ablation.jobs import ARMS, DATASETS, SEEDS, all_jobs
 from benchmarks.jobs import work_off
+from segpipe.backend.processor import cores
 
 
 def main() -> None:
@@ -17,6 +18,7 @@ def main() -> None:
     parser.add_argument("--arm", choices=list(ARMS), action="append", help="only these")
     parser.add_argument("--seeds", type=int, default=SEEDS, help=f"seeds ({SEEDS})")
     parser.add_argument("--minutes", type=float, help="begin no job after so long")
+    parser.add_argument("--at-once", type=int, default=cores(), help="jobs side by side (cores)")
     parser.add_argument("--work", type=Path, default=Path("runs/ablation"), help="cache")
     parser.add_argument("--tables", action="store_true", help="train nothing")
     options = parser.parse_args()
@@ -27,7 +29,7 @@ def main() -> None:
 
         every = all_jobs(datasets, options.seeds)
         wanted = [job for job in every if job.arm in (options.arm or ARMS)]
-        work_off(wanted, run_job, options.work, options.minutes)
+        work_off(wanted, run_job, options.work, options.minutes, options.at_once)
     report()
 
 

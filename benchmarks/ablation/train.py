@@ -9,23 +9,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-import keras
-
 from benchmarks.ablation.jobs import Job
-from segpipe.augment import build
+from benchmarks.fold import prepare_fold
 from segpipe.backend import select
-from segpipe.batches import PatchSampler, keep_in_memory
 from segpipe.config import Config, load
-from segpipe.data.layouts import open_dataset
 from segpipe.files import write_text
-from segpipe.model.bundle import build_network, slice_axis
 from segpipe.observer import Silent
-from segpipe.pipeline.models import inference_network
-from segpipe.pipeline.prepare import chosen_fold, plan_for, prepare_cases
-from segpipe.pipeline.priors import fold_priors
-from segpipe.predict.engines import make_engine
+from segpipe.pipeline.fold import patch_sampler, seeded_network, validation_of
 from segpipe.train.fit import fit
-from segpipe.train.validation import SCORES, Validation
+from segpipe.train.validation import SCORES
 
 FIGURES = (*SCORES, "false_positive_regions")
 
@@ -51,44 +43,21 @@ def _train_and_score(config: Config, work: Path) -> dict[str, dict[str, float | 
     """Figures of every held-out case; None where one is undefined."""
     settings = config.train
     device = select(config.backend, settings.device, settings.precision, True, settings.seed)
-    dataset = open_dataset(config.data)
-    fold = chosen_fold(dataset, config, 0)
-    plan = plan_for(dataset, fold, config)
-    priors = fold_priors(dataset, fold, config, Silent())
-    prepared = prepare_cases(dataset.cases, dataset, plan, config, Silent(), priors)
-    if prepared.failed:
-        raise next(iter(prepared.failed.values()))
-    across = slice_axis(config, plan)
-    sampler = PatchSampler(
-        keep_in_memory([prepared.cases[case] for case in fold.train], settings.memory_mb),
-        config,
-        {region.name: region.weight for region in config.anatomy.regions},
-        build(config.augment, config.model.dimensions, plan.spacing_mm),
-        plan.spacing_mm,
-        across,
-    )
-    keras.utils.set_random_seed(settings.seed)
-    network = build_network(config, plan)
-    held_out = [prepared.cases[case] for case in fold.validation]
-    validation = Validation(
-        held_out,
-        config,
-        len(plan.labels),
-        across,
-        lambda net: make_engine("keras", inference_network(net), config.predict.batch),
-    )
+    fold = prepare_fold(config, 0)
+    network = seeded_network(config, fold.plan)
     with tempfile.TemporaryDirectory(dir=work) as folder:
         fit(
             network,
-            sampler,
+            patch_sampler(fold.training, config, fold.plan),
             config=config,
-            classes=len(plan.labels),
+            classes=len(fold.plan.labels),
             device=device,
             folder=Path(folder),
             validate=None,
             observer=Silent(),
         )
-    figures = {case.id: validation.figures(network, [case]) for case in held_out}
+    validation = validation_of(fold.held_out, config, fold.plan, Silent())
+    figures = {case.id: validation.figures(network, [case]) for case in fold.held_out}
     return {
         case: {name: None if math.isnan(own[name]) else own[name] for name in FIGURES}
         for case, own in figures.items()

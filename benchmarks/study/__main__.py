@@ -9,6 +9,7 @@ from pathlib import Path
 from benchmarks.jobs import work_off
 from benchmarks.study import jobs
 from benchmarks.study.jobs import DATASETS, SEEDS, all_jobs
+from segpipe.backend.processor import cores
 
 
 def main() -> None:
@@ -16,6 +17,7 @@ def main() -> None:
     parser.add_argument("--dataset", choices=list(DATASETS), help="only this one")
     parser.add_argument("--seeds", type=int, default=SEEDS, help=f"seeds ({SEEDS})")
     parser.add_argument("--minutes", type=float, help="begin no job after so long")
+    parser.add_argument("--at-once", type=int, default=cores(), help="jobs side by side (cores)")
     parser.add_argument("--work", type=Path, default=Path("runs/study"), help="caches and bases")
     parser.add_argument(
         "--tables",
@@ -33,7 +35,8 @@ def main() -> None:
     else:
         from benchmarks.study.train import run_job
 
-        work_off(list(all_jobs(datasets, options.seeds)), run_job, options.work, options.minutes)
+        missing = list(all_jobs(datasets, options.seeds))
+        work_off(missing, run_job, options.work, options.minutes, options.at_once)
     from benchmarks.study import analyse, shifted
 
     analyse.report()

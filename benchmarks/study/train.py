@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import tempfile
@@ -10,17 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
+from benchmarks.fold import prepare_fold
 from benchmarks.study.jobs import SHIFTED, Job
 from benchmarks.study.shifted import shift_case
-from segpipe.augment import build
 from segpipe.backend import select
-from segpipe.batches import PatchSampler, keep_in_memory
 from segpipe.config import Config, OperatingPoint, load
 from segpipe.config.rules import RULES
-from segpipe.data.layouts import open_dataset
 from segpipe.data.read import read_case
 from segpipe.evaluate.score import tabulate
 from segpipe.evaluate.settings import ScoreSettings
@@ -29,11 +27,10 @@ from segpipe.files import write_text
 from segpipe.geometry import inverse
 from segpipe.lesions.limits import Limits
 from segpipe.lesions.view import View
-from segpipe.model.bundle import build_network, slice_axis
+from segpipe.model.bundle import slice_axis
 from segpipe.observer import Silent
+from segpipe.pipeline.fold import patch_sampler, seeded_network
 from segpipe.pipeline.models import inference_network
-from segpipe.pipeline.prepare import chosen_fold, plan_for, prepare_cases
-from segpipe.pipeline.priors import fold_priors
 from segpipe.predict.engines import choose_engine, make_engine
 from segpipe.predict.window import predict_volume
 from segpipe.train.fit import fit
@@ -80,54 +77,39 @@ def _train_and_predict(job: Job, config: Config, work: Path) -> dict[str, list[V
     """Components of every held-out case, on its own grid, at every threshold."""
     settings = config.train
     device = select(config.backend, "cpu", settings.precision, True, settings.seed)
-    dataset = open_dataset(config.data)
-    fold = chosen_fold(dataset, config, job.fold)
-    plan = plan_for(dataset, fold, config)
-    priors = fold_priors(dataset, fold, config, Silent())
-    prepared = prepare_cases(dataset.cases, dataset, plan, config, Silent(), priors)
-    if prepared.failed:
-        raise next(iter(prepared.failed.values()))
-    across = slice_axis(config, plan)
-    training = [prepared.cases[case] for case in fold.train]
+    fold = prepare_fold(config, job.fold)
+    plan = fold.plan
+    training = fold.training
     if job.arm == SHIFTED:
         training = [shift_case(case) for case in training]
-    sampler = PatchSampler(
-        keep_in_memory(training, settings.memory_mb),
-        config,
-        {region.name: region.weight for region in config.anatomy.regions},
-        build(config.augment, config.model.dimensions, plan.spacing_mm),
-        plan.spacing_mm,
-        across,
-    )
+    sampler = patch_sampler(training, config, plan)
     fixed = {"config": config, "classes": len(plan.labels), "device": device}
     with tempfile.TemporaryDirectory(dir=work) as temporary:
         own = Path(temporary)
         shutil.copytree(_base(job, config, plan, sampler, fixed, work), own / "checkpoints")
-        keras.utils.set_random_seed(settings.seed)
-        network = build_network(config, plan)
+        network = seeded_network(config, plan)
         fit(network, sampler, folder=own, validate=None, observer=Silent(), resume=True, **fixed)
     engine_name = choose_engine("auto", device.kind, device.backend)
     engine = make_engine(engine_name, inference_network(network), config.predict.batch)
     views = {}
-    for case in dataset.cases:
-        if case.id not in fold.validation:
-            continue
-        ready = prepared.cases[case.id]
+    stored = {case.id: case for case in fold.dataset.cases}
+    for ready in fold.held_out:
+        case = stored[ready.id]
         probabilities = predict_volume(
             (np.asarray(ready.image) - ready.shift) / ready.scale,
             engine,
             patch=settings.patch,
             overlap=config.predict.overlap,
             batch=config.predict.batch,
-            slice_axis=across,
+            slice_axis=slice_axis(config, plan),
         )
-        reference = read_case(case, dataset.labels, config.data).reference
+        reference = read_case(case, fold.dataset.labels, config.data).reference
         own_grid = np.clip(inverse(probabilities, ready.transform, order=1), 0, 1)
         views[case.id] = tabulate(
             case.id,
             reference,
             reference.with_array(own_grid),
-            dataset.labels,
+            fold.dataset.labels,
             ScoreSettings.from_config(config.evaluate, OperatingPoint()),
             THRESHOLDS,
         )
@@ -138,19 +120,24 @@ def _base(job: Job, config: Config, plan, sampler, fixed, work: Path) -> Path:
     """Checkpoints of the epochs in which every penalty is 0, trained once for all arms.
 
     The control's configuration trains them; with a weight of 0 or a ramp of 0 the steps are equal.
+    Arms that train it at once get the same; the first to be done keeps it.
     """
-    folder = work / "bases" / f"{job.dataset}-seed{job.seed}-fold{job.fold}"
-    done = folder / "done"
-    if not done.exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        keras.utils.set_random_seed(config.train.seed)
-        network = build_network(config, plan)
-        steps = round(config.loss.ramp_start * config.train.epochs) * config.train.steps_per_epoch
-        try:
-            fit(network, sampler, folder=folder, validate=None, observer=_StopAt(steps), **fixed)
-        except _BaseReachedError:
-            done.touch()
-    return folder / "checkpoints"
+    base = work / "bases" / f"{job.dataset}-seed{job.seed}-fold{job.fold}"
+    if not base.exists():
+        base.parent.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=base.parent) as temporary:
+            folder = Path(temporary) / "base"
+            network = seeded_network(config, plan)
+            steps = round(config.loss.ramp_start * config.train.epochs)
+            steps *= config.train.steps_per_epoch
+            try:
+                fit(
+                    network, sampler, folder=folder, validate=None, observer=_StopAt(steps), **fixed
+                )
+            except _BaseReachedError:
+                with contextlib.suppress(OSError):  # another arm was first
+                    folder.rename(base)
+    return base / "checkpoints"
 
 
 def _counts(views: list[View]) -> Mapping[str, Any]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -47,6 +48,12 @@ from segpipe.pipeline.scoring import evaluate_cases
 from segpipe.predict.case import Model
 from segpipe.predict.engines import choose_engine, make_engine
 from segpipe.prepare import PreparedCase, PreparePlan
+
+if TYPE_CHECKING:
+    import keras
+
+    from segpipe.batches import PatchSampler
+    from segpipe.train.validation import Validation
 
 
 def train_fold(
@@ -121,6 +128,46 @@ def train_fold(
     return evaluation, failed, fitting
 
 
+def patch_sampler(
+    training: Sequence[PreparedCase], config: Config, plan: PreparePlan
+) -> PatchSampler:
+    """Augmented patches of prepared cases, as a configuration draws them for training."""
+    from segpipe.batches import PatchSampler, keep_in_memory
+
+    return PatchSampler(
+        keep_in_memory(training, config.train.memory_mb),
+        config,
+        {region.name: region.weight for region in config.anatomy.regions},
+        build(config.augment, config.model.dimensions, plan.spacing_mm),
+        plan.spacing_mm,
+        slice_axis(config, plan),
+    )
+
+
+def seeded_network(config: Config, plan: PreparePlan) -> keras.Model:
+    """The network with the first weights that ``train.seed`` gives it."""
+    import keras
+
+    keras.utils.set_random_seed(config.train.seed)
+    return build_network(config, plan)
+
+
+def validation_of(
+    held_out: Sequence[PreparedCase], config: Config, plan: PreparePlan, observer: Observer
+) -> Validation:
+    """What scores a network on held-out cases while it trains, and pictures some of them."""
+    from segpipe.train.validation import Validation
+
+    return Validation(
+        held_out,
+        config,
+        len(plan.labels),
+        slice_axis(config, plan),
+        lambda net: make_engine("keras", inference_network(net), config.predict.batch),
+        observer.image,
+    )
+
+
 def store_validation(folder: Path, evaluation: Evaluation, config: Config, cases) -> None:
     """Put operating point, its choice and validation figures into a bundle, and write its card."""
     patients = len({case.patient for case in cases})
@@ -139,37 +186,14 @@ def _usable(prepared: Prepared, ids: tuple[str, ...]) -> list[PreparedCase]:
 def _train(
     config, plan, digest_of_data, training, prepared, fold, device, folder, observer, resume
 ):
-    import keras
-
-    from segpipe.batches import PatchSampler, keep_in_memory
     from segpipe.train.fit import fit
-    from segpipe.train.validation import Validation
 
-    across = slice_axis(config, plan)
-    sampler = PatchSampler(
-        keep_in_memory(training, config.train.memory_mb),
-        config,
-        {region.name: region.weight for region in config.anatomy.regions},
-        build(config.augment, config.model.dimensions, plan.spacing_mm),
-        plan.spacing_mm,
-        across,
-    )
-    keras.utils.set_random_seed(config.train.seed)
-    network = build_network(config, plan)
+    sampler = patch_sampler(training, config, plan)
+    network = seeded_network(config, plan)
     if config.train.init is not None:
         _initialise(network, config, plan, fold, digest_of_data)
     observer.params({"network.parameters": network.count_params()})
     validation = [c for c in _usable(prepared, fold.validation) if c.reference is not None]
-    validate = None
-    if validation:
-        validate = Validation(
-            validation,
-            config,
-            len(plan.labels),
-            across,
-            lambda net: make_engine("keras", inference_network(net), config.predict.batch),
-            observer.image,
-        )
     progress = fit(
         network,
         sampler,
@@ -177,7 +201,7 @@ def _train(
         classes=len(plan.labels),
         device=device,
         folder=folder,
-        validate=validate,
+        validate=validation_of(validation, config, plan, observer) if validation else None,
         observer=observer,
         resume=resume,
     )

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segpipe.config import Config
-from segpipe.errors import ModelError
+import yaml
+
+from segpipe.config import Config, parse
+from segpipe.errors import ConfigError, ModelError
 from segpipe.files import write_text
 
 _RECORD = "run.json"
@@ -109,3 +111,37 @@ def finished_bundle(config: Config, fold: int) -> Path:
         f"{config.output / config.name}; found none. Train it first (segpipe train CONFIG "
         f"--fold {fold}), or give --bundle."
     )
+
+
+def expect_same_configuration(config: Config, run: RunFolder) -> None:
+    """Refuse to resume with settings that would give other weights.
+
+    Raises
+    ------
+    ConfigError
+        Names what changed.
+    """
+    path = run.path / "config.yaml"
+    before = parse(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
+    unimportant = {"output": config.output, "tracking": config.tracking, "card": config.card}
+    before = before.model_copy(update=unimportant)
+    loading = {"workers": config.train.workers, "memory_mb": config.train.memory_mb}
+    before = before.model_copy(update={"train": before.train.model_copy(update=loading)})
+    if before == config:
+        return
+    old, new = _flat(before.model_dump(mode="json")), _flat(config.model_dump(mode="json"))
+    changed = [f"{key}: {old[key]} became {new[key]}" for key in old if old[key] != new.get(key)]
+    raise ConfigError(
+        f"--resume {run.id}: expected the configuration that the run began with; received "
+        f"changes ({'; '.join(changed)}). Undo them, or begin a new run."
+    )
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import yaml
 
 from segpipe.backend import Device, select
-from segpipe.config import Config, digest, dump, parse
+from segpipe.config import Config, digest, dump
 from segpipe.data.layouts import Dataset, open_dataset
 from segpipe.data.splits import Fold, dataset_digest, make_folds
-from segpipe.errors import ConfigError, DataError
+from segpipe.errors import DataError
 from segpipe.files import write_text
 from segpipe.observer import Observer, Together
 from segpipe.pipeline.evaluation import Evaluation
@@ -23,7 +22,7 @@ from segpipe.pipeline.fold import train_fold
 from segpipe.pipeline.folds import conclude_folds
 from segpipe.pipeline.prepare import chosen_fold
 from segpipe.pipeline.provenance import now, source
-from segpipe.pipeline.runs import RunFolder, find_run
+from segpipe.pipeline.runs import RunFolder, expect_same_configuration, find_run
 from segpipe.pipeline.tracked import FOLD_LINKS, Origin, settings_of
 
 
@@ -72,7 +71,7 @@ def run_train(
     """
     run = None if resume is None else find_run(config, resume)
     if run is not None:
-        _same_configuration(config, run)
+        expect_same_configuration(config, run)
     settings = config.train
     device = select(
         config.backend, settings.device, settings.precision, settings.deterministic, settings.seed
@@ -174,34 +173,6 @@ def _note(run: RunFolder, fold: Fold, entry: dict[str, Any]) -> None:
     record = run.record()
     record["folds"][str(fold.index)] = entry
     run.write_record(record)
-
-
-def _same_configuration(config: Config, run: RunFolder) -> None:
-    """Refuse to resume with settings that would give other weights."""
-    path = run.path / "config.yaml"
-    before = parse(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
-    unimportant = {"output": config.output, "tracking": config.tracking, "card": config.card}
-    before = before.model_copy(update=unimportant)
-    loading = {"workers": config.train.workers, "memory_mb": config.train.memory_mb}
-    before = before.model_copy(update={"train": before.train.model_copy(update=loading)})
-    if before == config:
-        return
-    old, new = _flat(before.model_dump(mode="json")), _flat(config.model_dump(mode="json"))
-    changed = [f"{key}: {old[key]} became {new[key]}" for key in old if old[key] != new.get(key)]
-    raise ConfigError(
-        f"--resume {run.id}: expected the configuration that the run began with; received "
-        f"changes ({'; '.join(changed)}). Undo them, or begin a new run."
-    )
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
 
 
 class _Tracking:

@@ -1,16 +1,10 @@
 """From scans to the grid and the intensities that the network sees, kept in a cache."""
 
-from segpipe.prepare.case import (
-    PreparedCase,
-    image_key,
-    open_case,
-    prepare_case,
-    regions_key,
-    volume_digest,
-)
+from segpipe.prepare.case import PreparedCase, open_case, prepare_case
 from segpipe.prepare.fingerprint import CaseGrid, Fingerprint, fingerprint, measure_grids
 from segpipe.prepare.image import PreparedImage, prepare_volume
 from segpipe.prepare.intensity import ChannelIntensities
+from segpipe.prepare.keys import image_key, regions_key, volume_digest
 from segpipe.prepare.plan import PreparePlan, make_plan
 from segpipe.prepare.voxels import StoredArray
 

@@ -7,7 +7,6 @@ differ, as those from lesion frequency do, share the image.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from segpipe.data.nifti import file_sha256
 from segpipe.errors import DataError
 from segpipe.geometry import GridTransform
 from segpipe.prepare import store
 from segpipe.prepare.fingerprint import evenly_spaced
 from segpipe.prepare.image import prepare_reference, prepare_regions, prepare_volume
+from segpipe.prepare.keys import image_key, present_regions, regions_key
 from segpipe.prepare.plan import PreparePlan
 from segpipe.prepare.voxels import StoredArray, pack
 from segpipe.volume import Volume
@@ -30,9 +29,6 @@ from segpipe.volume import Volume
 if TYPE_CHECKING:
     from segpipe.data.layouts import Case
     from segpipe.data.read import LoadedCase
-
-FORMAT = 2
-"""Part of every key: raise it whenever the same plan would give other voxels or other files."""
 
 MAX_FOREGROUND = 10_000
 
@@ -92,35 +88,6 @@ class PreparedCase:
         return _read_entries, (self.folder, self.regions_folder)
 
 
-def image_key(case: Case, plan: PreparePlan) -> str:
-    """SHA-256 of all that decides image and reference: the files and the plan without regions."""
-    return _digest(
-        {
-            "format": FORMAT,
-            "plan": plan.model_dump(mode="json", exclude={"regions"}),
-            "labels": list(plan.labels.items()),  # their order gives the class indices
-            "case": [case.id, case.patient],
-            "channels": [[file_sha256(file.path), file.index] for file in case.channels],
-            "reference": None if case.reference is None else file_sha256(case.reference),
-        }
-    )
-
-
-def regions_key(
-    image: str, region_maps: Mapping[str, Volume], plan: PreparePlan, flags: Sequence[str] = ()
-) -> str:
-    """SHA-256 of all that decides the regions of a case: its image's key, the maps, the flags.
-
-    Raises
-    ------
-    DataError
-        If a region is not the plan's.
-    """
-    names = _present(region_maps, plan)
-    maps = [[name, volume_digest(region_maps[name])] for name in names]
-    return _digest({"image": image, "regions": maps, "flags": list(flags)})
-
-
 def open_case(
     case: Case,
     region_maps: Mapping[str, Volume],
@@ -176,7 +143,7 @@ def prepare_case(
     key_of_regions = regions_key(key, region_maps, plan, region_flags)
     regions = store.find(cache_dir, key_of_regions)
     if regions is None:
-        maps = {name: region_maps[name] for name in _present(region_maps, plan)}
+        maps = {name: region_maps[name] for name in present_regions(region_maps, plan)}
         with _naming(loaded.case):
             files = _region_files(loaded.image, maps, _transform(folder), region_flags)
         regions = store.put(cache_dir, key_of_regions, files)
@@ -219,18 +186,6 @@ def _naming(case: Case) -> Iterator[None]:
             received=error.received,
             fix=error.fix,
         ) from error
-
-
-def _present(region_maps: Mapping[str, Volume], plan: PreparePlan) -> tuple[str, ...]:
-    unknown = set(region_maps) - set(plan.regions)
-    if unknown:
-        raise DataError(
-            "regions",
-            "unknown to the plan",
-            expected=f"among {list(plan.regions)}",
-            received=str(sorted(unknown)),
-        )
-    return tuple(name for name in plan.regions if name in region_maps)
 
 
 def _image_files(loaded: LoadedCase, plan: PreparePlan) -> dict[str, bytes]:
@@ -288,7 +243,7 @@ def _read_entries(folder: Path, regions_folder: Path) -> PreparedCase:
         shift=np.array(described["shift"], np.float32),
         scale=np.array(described["scale"], np.float32),
         foreground=foreground,
-        transform=_transform(folder),
+        transform=GridTransform.from_dict(described["transform"]),
         flags=(*described["flags"], *of_regions["flags"]),
     )
 
@@ -296,14 +251,3 @@ def _read_entries(folder: Path, regions_folder: Path) -> PreparedCase:
 def _transform(folder: Path) -> GridTransform:
     described = json.loads((folder / "case.json").read_bytes())
     return GridTransform.from_dict(described["transform"])
-
-
-def _digest(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def volume_digest(volume: Volume) -> str:
-    """SHA-256 of voxels, their type and their affine."""
-    array = np.ascontiguousarray(volume.array)
-    head = json.dumps([array.dtype.str, array.shape, volume.affine.tolist()])
-    return hashlib.sha256(head.encode() + array.data.cast("B")).hexdigest()

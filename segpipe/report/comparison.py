@@ -154,7 +154,7 @@ def _label_view(
         patients=block["patients"],
         headlines=[_headline(name, shown[name]) for name in HEADLINES if name in shown],
         table=[_row(name, figure) for name, figure in shown.items()],
-        charts=_charts(shown, pairs),
+        charts=figures.charts(shown, pairs, HEADLINES),
         lesions=None if lesions is None else _lesion_rows(lesions),
         differing=[_lesion(row) for row in differing[:MOST_LESIONS]],
         differing_total=len(differing),
@@ -199,39 +199,6 @@ def _row(name: str, figure: Mapping[str, Any]) -> tuple[str, str, str, str, str,
 
 def _undecided(name: str) -> str:
     return "undecided" if name in HIGHER_IS_BETTER | LOWER_IS_BETTER else "not judged"
-
-
-def _charts(
-    shown: Mapping[str, Mapping[str, Any]], pairs: Mapping[str, tuple[Mapping, Mapping]]
-) -> list[tuple[str, str, Chart | None]]:
-    shares = [name for name in shown if name in HIGHER_IS_BETTER]
-    lines = "Dots: mean difference. Lines: 95 % bootstrap intervals over patients."
-    charts: list[tuple[str, str, Chart | None]] = [
-        (
-            "Differences of the scores",
-            f"{lines} To the right of 0, B is better.",
-            figures.differences(
-                [FIGURES[name][0] for name in shares],
-                [shown[name]["difference"] for name in shares],
-                [shown[name]["ci95"] for name in shares],
-                "score",
-            ),
-        )
-    ]
-    for name in HEADLINES:
-        values = [(a.get(name), b.get(name)) for a, b in pairs.values()]
-        known = [(float(a), float(b)) for a, b in values if a is not None and b is not None]
-        lower = name in LOWER_IS_BETTER
-        where = "Below" if lower else "Above"
-        charts.append(
-            (
-                f"{FIGURES[name][0]}, case by case",
-                f"Each mark is a case. {where} the dashed line B is better (blue circles); orange "
-                "squares: A is better; grey diamonds: equal.",
-                figures.scatter(known, FIGURES[name][0], lower_is_better=lower),
-            )
-        )
-    return charts
 
 
 def _group_name(group: Mapping[str, Any]) -> str:

@@ -2,13 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 
+from segpipe.evaluate.compare import HIGHER_IS_BETTER, LOWER_IS_BETTER
+from segpipe.report.cohort_label import FIGURES
 from segpipe.report.figures import BLUE, GREY, INK, ORANGE, Chart, draw_chart
 from segpipe.report.wording import count, number
+
+
+def charts(
+    shown: Mapping[str, Mapping[str, Any]],
+    pairs: Mapping[str, tuple[Mapping, Mapping]],
+    case_by_case: Sequence[str],
+) -> list[tuple[str, str, Chart | None]]:
+    """Charts of a label: title, caption, drawing.
+
+    Parameters
+    ----------
+    shown : mapping
+        Figure to its differences, as the document of a comparison holds them.
+    pairs : mapping
+        Case to its rows in both runs.
+    case_by_case : sequence of str
+        Figures that are drawn with a mark for each case.
+    """
+    shares = [name for name in shown if name in HIGHER_IS_BETTER]
+    lines = "Dots: mean difference. Lines: 95 % bootstrap intervals over patients."
+    drawn: list[tuple[str, str, Chart | None]] = [
+        (
+            "Differences of the scores",
+            f"{lines} To the right of 0, B is better.",
+            differences(
+                [FIGURES[name][0] for name in shares],
+                [shown[name]["difference"] for name in shares],
+                [shown[name]["ci95"] for name in shares],
+                "score",
+            ),
+        )
+    ]
+    for name in case_by_case:
+        values = [(a.get(name), b.get(name)) for a, b in pairs.values()]
+        known = [(float(a), float(b)) for a, b in values if a is not None and b is not None]
+        lower = name in LOWER_IS_BETTER
+        where = "Below" if lower else "Above"
+        drawn.append(
+            (
+                f"{FIGURES[name][0]}, case by case",
+                f"Each mark is a case. {where} the dashed line B is better (blue circles); orange "
+                "squares: A is better; grey diamonds: equal.",
+                scatter(known, FIGURES[name][0], lower_is_better=lower),
+            )
+        )
+    return drawn
 
 
 def differences(
