@@ -562,7 +562,7 @@ def test_two_processes_make_and_fill_a_store_quietly_and_offline(tmp_path, bundl
         )
         for name in ("0.01", "0.02")
     ]
-    ends = [(writer.communicate(timeout=100)[0], writer.returncode) for writer in writers]
+    ends = [(writer.communicate(timeout=400)[0], writer.returncode) for writer in writers]
     assert ends == [("", 0), ("", 0)]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "runs"]
     store = Store(output)

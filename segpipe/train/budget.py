@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import math
+import statistics
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -27,7 +28,7 @@ MEASURED = (4, 20)
 MEASURING = 0.02
 """Share of the budget after which no further step is measured beyond the fewest."""
 
-_LATEST = 10  # looks at the clock that make the latest speed
+_LATEST = 10  # looks at the clock whose median is the latest speed: one stall is none
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,8 @@ class Budget:
         self.clock = clock
         self._began, self._used = clock(), 0.0
         self._epoch, self._start = 0, 0
-        self._looks: deque[tuple[int, float]] = deque(maxlen=_LATEST + 1)
+        self._last = (0, 0.0)
+        self._latest: deque[float] = deque(maxlen=_LATEST)
         self._unsettled = FIRST_STEPS
 
     @property
@@ -144,15 +146,16 @@ class Budget:
     def begin(self, epoch: int, done: int) -> None:
         """An epoch begins, after ``epoch`` others and ``done`` steps."""
         self._epoch, self._start = epoch, done
-        self._looks.clear()
-        self._looks.append((done, self.clock()))
+        self._last = (done, self.clock())
 
     def tick(self, done: int) -> None:
         """``done`` steps are done by now."""
+        (before, then), now = self._last, self.clock()
         if self._unsettled > 0:
-            self._unsettled -= done - self._looks[-1][0]
-            self._looks.clear()
-        self._looks.append((done, self.clock()))
+            self._unsettled -= done - before
+        else:
+            self._latest.append((now - then) / (done - before))
+        self._last = (done, now)
 
     def saw(self, *, checkpoint: float | None = None, validation: float | None = None) -> None:
         """What a checkpoint or a validation just cost, in seconds; one slow one counts by half."""
@@ -175,11 +178,10 @@ class Budget:
         Early that is near the speed planned with, as a slow moment may pass; towards the end it
         is the latest, as nothing can be made up for.
         """
-        (first, before), (last, now) = self._looks[0], self._looks[-1]
-        if last > first:
-            latest = (now - before) / (last - first)
+        if self._latest:
             share = min(1.0, self.elapsed / self.seconds)
-            self.costs = replace(self.costs, step=(1 - share) * self.costs.step + share * latest)
+            latest = (1 - share) * self.costs.step + share * statistics.median(self._latest)
+            self.costs = replace(self.costs, step=latest)
         total = min(self.total, max(done, self._most_steps(done, AIM_AGAIN)))
         if total > done:
             self.pace = shortened_pace(self.pace, done, total)

@@ -145,6 +145,15 @@ def test_a_slow_moment_shortens_nothing():
     assert 0.6 * total < longer.run() < total  # the moment is not taken for the machine's speed
 
 
+@pytest.mark.parametrize("at", [250, 251, 264, 900])
+@pytest.mark.parametrize("stall", [46.0, 300.0])
+def test_a_machine_that_stands_still_costs_the_time_that_it_stood(at, stall):
+    machine = Machine(1800.0, lambda n: stall if n == at else 1.0, epoch=50)
+    total = machine.plan(1.0)
+    assert total - stall <= machine.run() <= total
+    assert machine.budget.elapsed <= 1800
+
+
 def test_a_faster_machine_ends_early_with_the_steps_planned():
     machine = Machine(600.0, lambda n: 0.5)
     assert machine.plan(1.0) == machine.run() == 582
