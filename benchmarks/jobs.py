@@ -29,9 +29,8 @@ def work_off(
 ) -> None:
     """Run what has no result yet, each job in a process of its own, with one thread.
 
-    What TensorFlow keeps of a network goes with the process. Small networks fill one core better
-    than two, so as many jobs as cores are done sooner than one after another; and with one thread
-    their bits do not depend on how many there are.
+    What TensorFlow keeps of a network goes with the process. One thread each, so that bits depend
+    neither on the number of cores nor on how many jobs run side by side.
 
     Parameters
     ----------
