@@ -28,11 +28,13 @@ class Point:
     ----------
     threshold, removal_size_mm3 : float
     core_threshold : float or None
+    largest_only : bool
     """
 
     threshold: float
     removal_size_mm3: float
     core_threshold: float | None = None
+    largest_only: bool = False
 
     def limits(self, settings: ScoreSettings) -> Limits:
         """The counting limits of a run's settings, at this point."""
@@ -40,6 +42,7 @@ class Point:
             settings.limits(),
             removal_size_mm3=self.removal_size_mm3,
             core_threshold=self.core_threshold,
+            largest_only=self.largest_only,
         )
 
 

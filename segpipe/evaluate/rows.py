@@ -95,7 +95,8 @@ def detail_row(
 def _panoptic(counts: Counts) -> dict[str, float | None]:
     """PQ, SQ and RQ of the same components at IoU ≥ 0.5, whatever the rule."""
     matched = counts.view.count(replace(counts.limits, rule=RULES["panoptic"]))
-    ious, lesions, regions = matched.matched_ious, matched.counted.sum(), matched.kept.sum()
+    found, ious, lesions = matched.matching, matched.matched_ious, matched.counted.sum()
+    regions = len(found.true_positives) + len(found.false_positives)  # ignored ones are no errors
     return {
         "panoptic_quality": defined(panoptic.panoptic_quality(ious, lesions, regions)),
         "segmentation_quality": defined(panoptic.segmentation_quality(ious)),

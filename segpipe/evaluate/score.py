@@ -168,8 +168,12 @@ def tabulate(
     ------
     GeometryError
         If the volumes do not lie on one grid.
+    DataError
+        If the probabilities fit neither the labels nor [0, 1].
     """
     _check_grid(case, reference, probability)
+    chosen = {name: labels[name] for name in labels if only is None or name in only}
+    _check_probabilities(case, probability.array, labels, chosen)
     limits = settings.limits()
     scores = np.nan_to_num(probability.array)
     foreground = scores if scores.ndim == 3 else scores.sum(axis=-1)
@@ -178,7 +182,6 @@ def tabulate(
     truth, scores = reference.array[box], scores[box]
     cropped = {name: region[box] for name, region in (regions or {}).items()}
     valid = None if settings.ignore_label is None else truth != settings.ignore_label
-    chosen = {name: labels[name] for name in labels if only is None or name in only}
     instances = settings.reference_instances
     lesions = {
         name: find_lesions(reference_mask(truth, values, settings), limits, instances=instances)
@@ -256,7 +259,21 @@ def prediction_masks(
     array = prediction.array
     if array.dtype.kind != "f":
         return {name: mask_of(array, values) for name, values in chosen.items()}, []
+    _check_probabilities(case, array, labels, chosen)
     undefined = int(np.count_nonzero(np.isnan(array)))
+    names = list(labels) if array.ndim == 4 else list(chosen)
+    classes = class_map(array, settings.threshold)
+    masks = {name: classes == names.index(name) + 1 for name in chosen}
+    return masks, [f"{undefined} NaN probabilities counted as 0"] if undefined else []
+
+
+def _check_probabilities(
+    case: str,
+    array: np.ndarray,
+    labels: Mapping[str, LabelValues],
+    chosen: Mapping[str, LabelValues],
+) -> None:
+    """Refuse maps that are no probabilities, or not one for each label."""
     if array.size and (np.nanmin(array, initial=0) < 0 or np.nanmax(array, initial=0) > 1):
         raise DataError(
             case,
@@ -275,6 +292,3 @@ def prediction_masks(
             received=f"{found} maps",
             fix="Give one map per label, or choose the label of a single map.",
         )
-    classes = class_map(array, settings.threshold)
-    masks = {name: classes == names.index(name) + 1 for name in chosen}
-    return masks, [f"{undefined} NaN probabilities counted as 0"] if undefined else []

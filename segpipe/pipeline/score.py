@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from segpipe.evaluate.settings import LabelValues, ScoreSettings
 from segpipe.evaluate.summary import failed_row, score_document
 from segpipe.evaluate.table import THRESHOLDS, component_table
 from segpipe.lesions.view import View
-from segpipe.parallel import map_cases
+from segpipe.parallel import Outcome, map_cases
 from segpipe.pipeline.people import People
 from segpipe.pipeline.score_files import (
     Declared,
@@ -48,6 +48,9 @@ class Job:
         Whether values beside those of the labels are errors.
     regions : mapping or None
         Case to region to file; None: no regions wanted.
+    soft : bool
+        Whether predictions of 0 and 1 alone are probabilities: a map in which nothing was found
+        cannot be told from a mask, but for the maps beside it.
     """
 
     settings: ScoreSettings
@@ -55,6 +58,7 @@ class Job:
     only: tuple[str, ...]
     closed: bool
     regions: Mapping[str, Mapping[str, Path]] | None
+    soft: bool = False
 
 
 def run_score(
@@ -110,7 +114,7 @@ def run_score(
     maps = None if regions is None else region_files(regions, [pair.case for pair in pairs])
     job = Job(settings, labels, only, declared is not None and label is None, maps)
     rows, details, views = [], [], []
-    for outcome in map_cases(partial(score_pair, job), pairs, workers=workers):
+    for outcome in _score_all(job, pairs, workers):
         if outcome.error is not None:
             rows += [failed_row(outcome.item.case, name, str(outcome.error)) for name in only]
             continue
@@ -125,8 +129,24 @@ def run_score(
     cases = dict.fromkeys(detail["case"] for detail in details)
     patients = {case: people.patients.get(case, case) for case in cases}
     document = score_document(settings, rows, details, patients, people.groups)
+    if people.patients:
+        document["patients"] = patients
     curves = froc_by_label(table, patients, settings)
     return {**document, "froc": curves} if curves else document
+
+
+def _score_all(job: Job, pairs: Sequence[Pair], workers: int) -> list[Outcome]:
+    """Every pair; where one prediction is a probability map, so are maps of 0 and 1 alone."""
+    outcomes = list(map_cases(partial(score_pair, job), pairs, workers=workers))
+    scored = [one.value for one in outcomes if one.error is None]
+    if not any(score.soft for score in scored):
+        return outcomes
+    again = [k for k, one in enumerate(outcomes) if one.error is None and one.value.unclear]
+    soft = partial(score_pair, replace(job, soft=True))
+    anew = map_cases(soft, [pairs[k] for k in again], workers=workers)
+    for k, outcome in zip(again, anew, strict=True):
+        outcomes[k] = outcome
+    return outcomes
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,10 +159,16 @@ class PairScore:
         A row and its details for every label.
     views : list of View
         Components: of a mask once, of probabilities at every threshold.
+    soft : bool
+        Whether the prediction was scored as probabilities.
+    unclear : bool
+        Whether it was scored as labels and holds nothing that a probability map could not.
     """
 
     rows: list[tuple[dict[str, Any], dict[str, Any]]]
     views: list[View]
+    soft: bool
+    unclear: bool
 
 
 def score_pair(job: Job, pair: Pair) -> PairScore:
@@ -154,11 +180,15 @@ def score_pair(job: Job, pair: Pair) -> PairScore:
     reference = read_labels(pair.reference)
     prediction, flags = read_prediction(pair.prediction, strict=job.settings.strict)
     prediction = align(prediction, reference)
+    unclear = prediction.array.dtype.kind != "f" and _could_be_probability(prediction.array, job)
+    if unclear and job.soft:
+        prediction = prediction.with_array(prediction.array.astype(np.float32))
+    soft = prediction.array.dtype.kind == "f"
     if job.closed:
         _check_values(pair, reference, prediction, job)
     regions, noticed = _read_regions(job, pair.case, reference)
     views: list[View] = []
-    if prediction.array.dtype.kind == "f":
+    if soft:
         views = tabulate(
             pair.case,
             reference,
@@ -181,7 +211,16 @@ def score_pair(job: Job, pair: Pair) -> PairScore:
         views={view.label: view for view in views if view.threshold == job.settings.threshold},
     )
     rows = [(score.row, score.detail) for score in scores]
-    return PairScore(rows, views or [score.view for score in scores])
+    return PairScore(rows, views or [score.view for score in scores], soft, unclear and not soft)
+
+
+def _could_be_probability(array: np.ndarray, job: Job) -> bool:
+    """Whether 0 and 1 alone mean the same as labels and as probabilities of the only label."""
+    if len(job.only) != 1 or array.min() < 0 or array.max() > 1:
+        return False
+    values = job.labels[job.only[0]]
+    means_one = values is None or values == 1 or values == (1,)
+    return means_one or not array.any()
 
 
 def read_prediction(path: Path, *, strict: bool) -> tuple[Volume, tuple[str, ...]]:

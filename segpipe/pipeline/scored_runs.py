@@ -91,6 +91,7 @@ def _point(settings: Mapping[str, Any]) -> Point:
         settings.get("threshold", 0.5),
         settings.get("removal_size_mm3", 0.0),
         settings.get("core_threshold"),
+        bool(settings.get("largest_only")),
     )
 
 
@@ -255,20 +256,31 @@ def _find(name: str, store: Path) -> list[Path]:
     if path.is_file():
         return [path]
     folders = [path] if path.is_dir() else sorted(Path(store).glob(f"*/**/{name}*/"))
-    for folder in folders:
-        if (folder / _SCORES).is_file():
-            return [folder / _SCORES]
-        if (folder / "pooled" / _SCORES).is_file():
-            return [folder / "pooled" / _SCORES]
-        found = sorted(folder.glob(f"fold-*/validation/{_SCORES}")) or sorted(
-            folder.glob(f"*/{_SCORES}")
+    runs = {folder: found for folder in folders if (found := _scores_in(folder))}
+    if len(runs) == 1:
+        return next(iter(runs.values()))
+    if runs:
+        raise DataError(
+            name,
+            "more than one run begins with this id",
+            expected="the beginning of one id",
+            received=", ".join(folder.name for folder in list(runs)[:5]),
+            fix="Give more of the id, or the run's folder.",
         )
-        if found:
-            return found
     raise DataError(
         name,
         "no scores",
         expected=f"a {_SCORES}, a folder that holds one, or a run's id under {store}",
         received="none",
         fix="Run segpipe evaluate, or segpipe score --json.",
+    )
+
+
+def _scores_in(folder: Path) -> list[Path]:
+    """Scores of the run in this folder: its own, pooled ones, or one for each fold."""
+    for own in (folder / _SCORES, folder / "pooled" / _SCORES):
+        if own.is_file():
+            return [own]
+    return sorted(folder.glob(f"fold-*/validation/{_SCORES}")) or sorted(
+        folder.glob(f"*/{_SCORES}")
     )

@@ -51,6 +51,8 @@ def test_lesions_are_found_at_the_point_of_their_case():
     assert higher["found"].tolist() == [True, False, False]
     sized = found_lesions(FIRST, SETTINGS, {"a": Point(0.3, 2.0)})
     assert sized["found"].tolist() == [True, False, False]
+    largest = found_lesions(FIRST, SETTINGS, {"a": Point(0.3, 0.0, largest_only=True)})
+    assert largest["found"].tolist() == [True, False, False]
     assert found_lesions(FIRST, SETTINGS, {"a": Point(0.4, 0.0)}).empty
     assert found_lesions(FIRST, SETTINGS, {"b": Point(0.3, 0.0)}).empty
     assert found_lesions(component_table(()), SETTINGS, {"a": Point(0.3, 0.0)}).empty

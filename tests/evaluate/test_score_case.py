@@ -120,6 +120,8 @@ def test_lesion_below_the_limit_is_neither_required_nor_a_false_positive():
     assert (score.row["predicted_regions"], score.row["false_positive_regions"]) == (1, 0)
     assert (score.detail["ignored_lesions"], score.detail["ignored_regions"]) == (1, 1)
     assert (score.detail["removed_regions"], score.detail["removed_volume_ml"]) == (1, 0.001)
+    assert score.detail["recognition_quality"] == 1.0  # what is ignored is no error there either
+    assert score.detail["panoptic_quality"] == pytest.approx(2 / 3)
 
 
 def test_removal_changes_the_mask_and_says_what_died_by_it():

@@ -244,6 +244,37 @@ def test_probability_maps_get_a_curve_and_masks_do_not(folders):
     assert "froc" not in run_score(references, predictions, SETTINGS)
 
 
+def test_an_empty_probability_map_is_a_scan_of_the_curve(folders):
+    references, predictions, _ = folders
+    for case in ("a", "b", "c"):
+        save(references / f"{case}.nii.gz", [1, 1, 0, 0])
+    save(predictions / "a.nii.gz", [0.9, 0.8, 0, 0.3])
+    save(predictions / "b.nii.gz", [0.0, 0.0, 0.0, 0.0])
+    save(predictions / "c.nii.gz", [1.0, 1.0, 0.0, 1.0])
+    document = run_score(references, predictions, SETTINGS)
+    points = {
+        p["threshold"]: p for p in document["froc"]["lesion"]["points"] if not p["min_size_mm3"]
+    }
+    assert points[0.5]["sensitivity"] == pytest.approx(2 / 3)
+    assert points[0.25]["false_positive_regions"] == pytest.approx(2 / 3)
+    assert [row["detected_lesions"] for row in document["rows"]] == [1, 0, 1]
+
+
+@pytest.mark.parametrize("maps", [1, 3])
+def test_maps_that_are_not_one_for_each_label_fail_their_row_only(folders, maps):
+    references, predictions, _ = folders
+    for case in ("a", "b"):
+        save(references / f"{case}.nii.gz", [1, 2, 0, 0])
+    declared = {"labels": {"background": 0, "one": 1, "two": 2}}
+    (references / "dataset.json").write_text(json.dumps(declared))
+    save(predictions / "a.nii.gz", [1, 2, 0, 0])
+    half = np.full((4, 1, 1, maps), 0.3, np.float32)
+    nib.save(nib.Nifti1Image(half, np.eye(4)), predictions / "b.nii.gz")
+    rows = by_case(run_score(references, predictions, SETTINGS))
+    assert rows["a", "two"]["dice"] == 1.0
+    assert "expected 2 maps (one, two)" in rows["b", "two"]["error"]
+
+
 def _printed(table):
     console = Console(record=True, width=160, file=io.StringIO())
     console.print(table)
@@ -274,6 +305,7 @@ def test_manifest_gives_patients_and_groups(folders, tmp_path):
     manifest = tmp_path / "people.csv"
     manifest.write_text("case,patient,site\na,p,north\nb,p,north\nc,p,south\n")
     document = run_score(references, predictions, SETTINGS, people=read_people(manifest, ["site"]))
+    assert document["patients"] == {"a": "p", "b": "p", "c": "p"}  # for segpipe compare
     summary = document["summary"]["lesion"]
     assert summary["dice"]["ci95"] is None  # one patient says nothing about others
     assert summary["groups"]["site"]["north"]["cases"] == 2

@@ -114,3 +114,11 @@ def test_folds_of_a_training_are_one_run_and_no_case_counts_twice(tmp_path):
     run_folder(tmp_path / "run" / "fold-2" / "validation", {"p": WEAK})
     with pytest.raises(DataError, match="case p is scored twice"):
         read_scored_run(str(tmp_path / "run"), tmp_path)
+
+
+def test_the_beginning_of_a_run_s_id_must_name_one_run(tmp_path):
+    for run in ("abc1", "abd2"):
+        run_folder(tmp_path / "x" / "evaluations" / run, {"p": WEAK})
+    assert [case for case, _ in read_scored_run("abc", tmp_path).rows] == ["p"]
+    with pytest.raises(DataError, match="more than one run begins with this id.*abc1, abd2"):
+        read_scored_run("ab", tmp_path)
