@@ -107,3 +107,12 @@ class EvaluateConfig(Section):
     @classmethod
     def _connectivity_of_the_rule(cls, values: Any) -> Any:
         return fill_from_rule(values)
+
+    @property
+    def counting(self) -> dict[str, Any]:
+        """What figures that were counted have in common with others; ready for JSON."""
+        return {
+            "rule": self.rule,
+            "connectivity": self.connectivity,
+            "min_size_mm3": self.min_size_mm3,
+        }

@@ -94,6 +94,11 @@ class Bundle(Section):
         return self.config.predict.mirror_axes if self.mirror_axes is None else self.mirror_axes
 
     @property
+    def counting(self) -> dict[str, Any]:
+        """Rule, connectivity and minimum size that belong to the operating point."""
+        return (self.validation or {}).get("counting") or self.config.evaluate.counting
+
+    @property
     def outputs(self) -> int:
         """Channels of the network's output: 1, or background and every label."""
         labels = len(self.plan.labels)

@@ -12,7 +12,7 @@ from segpipe.files import write_text
 from segpipe.model.bundle import Bundle, load_bundle
 from segpipe.pipeline.tracked import anatomy_in_words
 from segpipe.report.card import CardFacts, model_card
-from segpipe.report.wording import sentence
+from segpipe.report.wording import point_in_words, sentence
 
 CARD = "model-card.html"
 
@@ -47,21 +47,14 @@ def write_card(folder: Path, into: Path | None = None) -> Path:
     """
     bundle = load_bundle(folder)
     page = (into or folder) / CARD
-    facts = card_facts(bundle, bundle.validation)
+    facts = card_facts(bundle)
     write_text(page, model_card(facts, bundle.validation, f"{datetime.now(UTC):%Y-%m-%d}"))
     return page
 
 
-def card_facts(bundle: Bundle, validation: Mapping[str, Any] | None) -> CardFacts:
-    """What the card of a bundle tells.
-
-    Parameters
-    ----------
-    bundle : Bundle
-    validation : mapping or None
-        Of the evaluation that it is told for: the bundle's own, or a later one's.
-    """
-    known = validation or {}
+def card_facts(bundle: Bundle) -> CardFacts:
+    """What the card of a bundle tells; the figures are those of its ``validation``."""
+    known = bundle.validation or {}
     return CardFacts(
         name=bundle.name,
         written=bundle.config.card,
@@ -162,14 +155,14 @@ def _evaluation(bundle: Bundle, known: Mapping[str, Any]) -> list[tuple[str, str
 
 
 def _metrics(bundle: Bundle, known: Mapping[str, Any]) -> list[str]:
-    evaluate, point = bundle.config.evaluate, bundle.operating_point
+    evaluate, counting = bundle.config.evaluate, bundle.counting
+    point = point_in_words(bundle.operating_point.model_dump())
     reason = f": {known['operating_point']}" if known.get("operating_point") else ""
     return [
-        f"Lesions and predicted regions are {evaluate.connectivity}-connected components. A region "
-        f"is false positive when it matches no lesion by the rule “{evaluate.rule}”; components "
-        f"below {evaluate.min_size_mm3:g} mm³ do not count.",
-        f"Operating point: threshold {point.threshold:g}, minimum size "
-        f"{point.min_size_mm3:g} mm³{reason}.",
+        f"Lesions and predicted regions are {counting['connectivity']}-connected components. A "
+        f"region is false positive when it matches no lesion by the rule “{counting['rule']}”; "
+        f"components below {counting['min_size_mm3']:g} mm³ do not count.",
+        f"Operating point: {point}{reason}.",
         f"Surface Dice at {evaluate.tolerance_mm:g} mm. Intervals by {evaluate.bootstrap} draws of "
         "patients; an undefined figure is left out, never 0.",
     ]

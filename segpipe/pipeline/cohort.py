@@ -107,10 +107,10 @@ def _inputs(
     baseline: ScoredRun | None,
 ) -> CohortInputs:
     choice = evaluation.choice
-    point = choice.operating_point
     found, excluded = _flow(dataset, cases)
-    validation = evaluation.validation_facts(config, len({case.patient for case in cases}))
-    facts = card_facts(bundle, {**validation, "which": _which(dataset, cases)})
+    told = {**evaluation.validation_facts(config), "which": _which(dataset, cases)}
+    at = {"operating_point": choice.operating_point, "validation": told}
+    facts = card_facts(bundle.model_copy(update=at))
     optimistic = (_OPTIMISTIC,) if on_validation else ()
     return CohortInputs(
         name=config.name,
@@ -119,8 +119,7 @@ def _inputs(
         excluded=excluded,
         document=evaluation.document,
         curve=evaluation.curve(config),
-        threshold=point.threshold,
-        min_size_mm3=point.min_size_mm3,
+        point=choice.operating_point.model_dump(),
         chosen_by=choice.reason,
         certificate=choice.certificate_document,
         steps=choice.steps,

@@ -9,8 +9,8 @@ from segpipe.model.bundle import Bundle
 from segpipe.model.ensemble import save_ensemble
 from segpipe.observer import Observer
 from segpipe.pipeline.models import bundle_folder
-from segpipe.pipeline.points import point_in_words
 from segpipe.pipeline.provenance import now
+from segpipe.report.wording import point_in_words
 
 
 def run_ensemble(names: Sequence[str], folder: Path, store: Path, observer: Observer) -> Bundle:
@@ -37,5 +37,6 @@ def run_ensemble(names: Sequence[str], folder: Path, store: Path, observer: Obse
     why = "the configuration's, as the bundles have no point in common; evaluate to choose one"
     if made.validation is not None:
         why = str(made.validation["operating_point"])
-    observer.message(f"operating point: {point_in_words(made.operating_point)} ({why})")
+    words = point_in_words(made.operating_point.model_dump())
+    observer.message(f"operating point: {words} ({why})")
     return made

@@ -10,7 +10,7 @@ import pandas as pd
 from rich.console import Console
 
 from segpipe.config import Config
-from segpipe.data.layouts import Case, open_dataset
+from segpipe.data.layouts import open_dataset
 from segpipe.data.splits import dataset_digest
 from segpipe.evaluate.operating_point import Choice
 from segpipe.evaluate.outcome import Outcome, compare_outcomes, outcomes
@@ -34,6 +34,7 @@ from segpipe.pipeline.scoring import (
     score_cases,
 )
 from segpipe.pipeline.tracked import track_evaluation
+from segpipe.report.wording import count
 
 
 def run_evaluate(
@@ -112,18 +113,24 @@ def _evaluate_part(part: Part, task: Task) -> Evaluation:
         loaded,
         task.part_folder(part),
         task.observer,
-        given=None if part.choose else bundled_choice(loaded.bundle),
+        given=None if part.choose else bundled_choice(loaded, task.config.evaluate),
     )
     if part.choose:
-        _store(loaded, evaluation, part.cases, task)
+        _store(loaded, evaluation, task)
     return evaluation
 
 
-def _store(loaded: Loaded, evaluation: Evaluation, cases: Sequence[Case], task: Task) -> None:
+def _store(loaded: Loaded, evaluation: Evaluation, task: Task) -> None:
     """Put operating point and figures into the bundle, and into registered copies of it."""
-    if len(loaded.folders) > 1 or evaluation.failed:
+    kept = None
+    if len(loaded.folders) > 1:
+        kept = "several bundles predicted together"
+    elif evaluation.failed:
+        kept = f"{count(len(evaluation.failed), 'case')} failed"
+    if kept is not None:
+        task.observer.message(f"{loaded.bundle.name} keeps its operating point and figures: {kept}")
         return
-    store_validation(loaded.folders[0], evaluation, task.config, cases)
+    store_validation(loaded.folders[0], evaluation, task.config)
     if task.config.tracking.enabled:
         from segpipe.tracking import Store, update_bundles
 
@@ -178,7 +185,7 @@ def _cross_validate(parts: Sequence[Part], task: Task) -> Evaluation:
     cases = [case for part in parts for case in part.cases]
     whole = pool(done, cases, config, replace(choice, reason=reason), task.folder / "pooled")
     for loaded in models:
-        _store(loaded, whole, cases, task)
+        _store(loaded, whole, task)
     return whole
 
 

@@ -73,13 +73,21 @@ class Evaluation:
         point = self.choice.operating_point
         return operating_curve(validation_tallies(self.table, config.evaluate, scored, point))
 
-    def validation_facts(self, config: Config, patients: int) -> dict[str, Any]:
-        """What a bundle keeps of its validation; no case is named."""
+    def validation_facts(self, config: Config) -> dict[str, Any]:
+        """What a bundle keeps of its validation; no case is named.
+
+        ``patients`` are those with a scored case; ``counting`` is how was counted; ``pooled`` says
+        that the figures are those of several models, each on what it held out, at points of its
+        own.
+        """
         summary = self.document["summary"]
         point = self.choice.operating_point
+        scored = [row["case"] for row in self.document["rows"] if row["status"] == "scored"]
         return {
             "cases": max((part["cases"] for part in summary.values()), default=0),
-            "patients": patients,
+            "patients": len({self.document["patients"][case] for case in scored}),
+            "counting": config.evaluate.counting,
+            "pooled": "folds" in self.document,
             "summary": {
                 label: {k: v for k, v in part.items() if isinstance(v, dict) and "mean" in v}
                 for label, part in summary.items()

@@ -113,7 +113,7 @@ def train_fold(
             validation, dataset, config, loaded, folder / "validation", observer, given=None
         )
         failed |= evaluation.failed
-        store_validation(folder / "bundle", evaluation, config, validation)
+        store_validation(folder / "bundle", evaluation, config)
         publish_evaluation(
             evaluation,
             validation,
@@ -168,11 +168,10 @@ def validation_of(
     )
 
 
-def store_validation(folder: Path, evaluation: Evaluation, config: Config, cases) -> None:
+def store_validation(folder: Path, evaluation: Evaluation, config: Config) -> None:
     """Put operating point, its choice and validation figures into a bundle, and write its card."""
-    patients = len({case.patient for case in cases})
     bundle = load_bundle(folder)
-    facts = evaluation.validation_facts(config, patients)
+    facts = evaluation.validation_facts(config)
     point = evaluation.choice.operating_point
     chosen = {"operating_point": point, "mirror_axes": config.predict.mirror_axes}
     save_bundle(folder, bundle.model_copy(update={**chosen, "validation": facts}))

@@ -6,12 +6,14 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from segpipe.config import OperatingPoint
+from segpipe.config import EvaluateConfig, OperatingPoint
 from segpipe.errors import ConfigError, ModelError
 from segpipe.evaluate.certify import Certificate
 from segpipe.evaluate.operating_point import Choice
 from segpipe.evaluate.outcome import FIGURES
 from segpipe.model.bundle import Bundle
+from segpipe.pipeline.models import Loaded
+from segpipe.report.wording import point_in_words
 
 
 def operating_point(
@@ -45,8 +47,23 @@ def operating_point(
     return bundle.operating_point.model_copy(update=stated)
 
 
-def bundled_choice(bundle: Bundle) -> Choice:
-    """The operating point that a bundle brings along, with its certificate."""
+def bundled_choice(loaded: Loaded, evaluate: EvaluateConfig) -> Choice:
+    """The operating point that a bundle brings along, with its certificate where that holds.
+
+    Parameters
+    ----------
+    loaded : Loaded
+        The point is that of the first bundle.
+    evaluate : EvaluateConfig
+        How is counted now.
+
+    Raises
+    ------
+    ModelError
+        If the certificate was written by another version.
+    """
+    bundle = loaded.bundle
+    whose = "the bundle's" if len(loaded.bundles) == 1 else f"that of {bundle.name}"
     known = dict((bundle.validation or {}).get("certificate") or {})
     adopted = bool(known.pop("adopted", False))
     try:
@@ -56,24 +73,46 @@ def bundled_choice(bundle: Bundle) -> Choice:
             f"{bundle.name}: expected a certificate as this version writes it; received {error}. "
             "Evaluate --split validation again."
         ) from error
-    reason = "the bundle's, chosen on validation"
-    if adopted and certificate is not None:
-        reason = f"the bundle's, certified: {certificate.statement}"
-    return Choice(bundle.operating_point, {}, reason, certificate, certified=adopted)
+    void = certificate_void(loaded, evaluate)
+    if not adopted or certificate is None:
+        return Choice(
+            bundle.operating_point,
+            {},
+            f"{whose}, chosen on validation",
+            certificate if void is None else None,
+        )
+    if void is not None:
+        return Choice(bundle.operating_point, {}, f"{whose}; not certified here: {void}")
+    reason = f"{whose}, certified: {certificate.statement}"
+    return Choice(bundle.operating_point, {}, reason, certificate, certified=True)
 
 
-def point_in_words(point: OperatingPoint) -> str:
-    """Threshold, minimum size and, where they are used, core threshold and largest only."""
-    text = f"threshold {point.threshold:g}, minimum size {point.min_size_mm3:g} mm³"
-    if point.core_threshold is not None:
-        text += f", core {point.core_threshold:g}"
-    return f"{text}, largest region only" if point.largest_only else text
+def certificate_void(loaded: Loaded, evaluate: EvaluateConfig | None = None) -> str | None:
+    """Why the first bundle's certificate does not hold for what predicts; None: it does.
+
+    Parameters
+    ----------
+    loaded : Loaded
+    evaluate : EvaluateConfig or None
+        How is counted now; None: as the bundle was calibrated.
+    """
+    bundle = loaded.bundle
+    if len(loaded.models) > 1:
+        return f"it was calibrated for one network, and {len(loaded.models)} predict together"
+    if set(loaded.mirror_axes) != set(bundle.mirrored):
+        with_them = ", ".join(bundle.mirrored) or "none"
+        return f"it was calibrated with these axes mirrored: {with_them}"
+    if evaluate is not None and evaluate.counting != bundle.counting:
+        told = ", ".join(f"{name} {value}" for name, value in bundle.counting.items())
+        return f"it was calibrated for {told}"
+    return None
 
 
 def choice_in_words(choice: Choice) -> list[str]:
     """Lines for the terminal: the operating point, why, what was tried, what is certified."""
     point, certificate = choice.operating_point, choice.certificate
-    lines = [f"operating point: {point_in_words(point)} ({choice.reason})"]
+    words = point_in_words(point.model_dump())
+    lines = [f"operating point: {words} ({choice.reason})"]
     lines += [step_in_words(step) for step in choice.steps]
     lines += [
         f"gain over the configured point, {label}, in cases without a say in it: "
@@ -126,10 +165,14 @@ def _value(value: Any) -> str:
     return words[value] if value is None or isinstance(value, bool) else f"{value:g}"
 
 
-def used_in_words(point: OperatingPoint, bundle: Bundle) -> str:
-    """The operating point of predictions, with the certificate if it is still the bundle's."""
-    text = point_in_words(point)
+def used_in_words(point: OperatingPoint, loaded: Loaded) -> str:
+    """The operating point of predictions, and whether the bundle's certificate holds for them."""
+    bundle = loaded.bundle
+    text = point_in_words(point.model_dump())
     certificate = (bundle.validation or {}).get("certificate") or {}
-    if point == bundle.operating_point and certificate.get("adopted"):
-        text += f"; certified: {certificate['statement']}"
-    return text
+    if point != bundle.operating_point or not certificate.get("adopted"):
+        return text
+    void = certificate_void(loaded)
+    if void is not None:
+        return f"{text}; not certified: {void}"
+    return f"{text}; certified: {certificate['statement']}"

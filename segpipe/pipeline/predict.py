@@ -83,9 +83,9 @@ def run_predict(request: PredictRequest, observer: Observer) -> bool:
         request.core_threshold,
         request.largest_only,
     )
-    observer.message(f"operating point: {used_in_words(point, bundle)}")
+    observer.message(f"operating point: {used_in_words(point, loaded)}")
     cases = find_scans(request.scans, len(bundle.plan.channels))
-    document = PredictDocument(request.output, loaded, point)
+    document = PredictDocument(request.output, loaded, point, bundle.counting["connectivity"])
     document.keep_earlier(overwrite=request.overwrite)
     _protect(cases, document, request)
     failed: dict[str, SegpipeError] = {}
@@ -141,7 +141,7 @@ def _predict_one(case, loaded, point, request, document) -> SegpipeError | None:
             probabilities,
             bundle.plan.labels,
             point,
-            connectivity=bundle.config.evaluate.connectivity,
+            connectivity=bundle.counting["connectivity"],
             regions=found.arrays,
             midline_x_mm=midline_x_mm(scan.image),
         )

@@ -27,24 +27,30 @@ class PredictDocument:
     folder : Path
     loaded : Loaded
     point : OperatingPoint
+    connectivity : int
+        Of components.
     """
 
-    def __init__(self, folder: Path, loaded: Loaded, point: OperatingPoint) -> None:
+    def __init__(
+        self, folder: Path, loaded: Loaded, point: OperatingPoint, connectivity: int
+    ) -> None:
         self.path = folder / _DOCUMENT
-        config = loaded.bundle.config
-        self.head: dict[str, Any] = {
-            "schema": 1,
+        self.made = {
             "segpipe": segpipe.__version__,
             "created": now(),
             "device": loaded.device.describe(),
             "engine": loaded.engine,
+        }
+        self.head: dict[str, Any] = {
+            "schema": 1,
+            **self.made,
             "bundle": loaded.describe(),
             "settings": {
                 "threshold": point.threshold,
                 "min_size_mm3": point.min_size_mm3,
                 "core_threshold": point.core_threshold,
                 "largest_only": point.largest_only,
-                "connectivity": config.evaluate.connectivity,
+                "connectivity": connectivity,
                 "overlap": loaded.models[0].overlap,
                 "mirror_axes": loaded.mirror_axes,
             },
@@ -71,7 +77,8 @@ class PredictDocument:
     def _take_over(self) -> None:
         try:
             earlier = json.loads(self.path.read_text(encoding="utf-8"))
-            cases = {entry["case"]: entry for entry in earlier["cases"]}
+            made = {key: earlier[key] for key in self.made if key in earlier}
+            cases = {entry["case"]: {**made, **entry} for entry in earlier["cases"]}
             same = (
                 earlier["settings"] == self.head["settings"]
                 and earlier["bundle"]["weights_sha256"] == self.head["bundle"]["weights_sha256"]
@@ -115,8 +122,8 @@ class PredictDocument:
         return True
 
     def add(self, entry: dict[str, Any]) -> None:
-        """Add or replace a case and write the file."""
-        self.cases[entry["case"]] = entry
+        """Add or replace a case, with when and by what it was made, and write the file."""
+        self.cases[entry["case"]] = {**entry, **self.made, "created": now()}
         self.write()
 
     def fail(self, case: Case, error: SegpipeError, seconds: float) -> None:

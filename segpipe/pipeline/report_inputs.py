@@ -22,7 +22,13 @@ from segpipe.report.patient import PatientInputs, RegionBurden
 from segpipe.report.slices import in_plane_diameters, viewing_plane
 from segpipe.report.validation import Validation, chance_of_false_positive, read_validation
 from segpipe.report.viewer import make_viewer
-from segpipe.report.wording import SIDES, region_name, sentence, without_folders
+from segpipe.report.wording import (
+    SIDES,
+    point_in_words,
+    region_name,
+    sentence,
+    without_folders,
+)
 from segpipe.volume import Volume
 
 
@@ -61,29 +67,27 @@ def case_facts(record: CaseRecord, folder: Folder, now: str) -> dict[str, Any]:
     """What holds for every case, computed or not."""
     document, bundle, settings = folder.document, folder.document.bundle, folder.document.settings
     names = bundle.channels or tuple(f"channel {i}" for i in range(len(record.channels)))
-    point = f"threshold {settings.threshold:g}, minimum size {settings.min_size_mm3:g} mm³"
-    if settings.core_threshold is not None:
-        point += f", core {settings.core_threshold:g}"
-    if settings.largest_only:
-        point += ", largest region only"
+    point = point_in_words(settings.model_dump())
+    segpipe, created = record.segpipe or document.segpipe, record.created or document.created
+    machine = record.engine or document.engine, record.device or document.device
     validation, missing = _validation(folder)
     unknown = "not recorded"
     provenance = (
         ("Bundle", bundle.name),
         ("Bundle made", bundle.created or unknown),
-        ("segpipe", document.segpipe),
+        ("segpipe", segpipe),
         ("Source revision", bundle.source_revision or unknown),
         ("Weights, SHA-256", bundle.weights_sha256 or unknown),
         ("Configuration digest", bundle.config_digest or unknown),
         ("Operating point", f"{point}, {settings.connectivity}-connected"),
         ("Point chosen by", _reason(folder.bundle) or unknown),
         ("Networks, axes mirrored", _networks(bundle.networks, settings.mirror_axes)),
-        ("Engine, device", ", ".join(filter(None, (document.engine, document.device))) or unknown),
-        ("Predicted", document.created),
+        ("Engine, device", ", ".join(filter(None, machine)) or unknown),
+        ("Predicted", created),
     )
     return {
         "case": record.case,
-        "analysed": document.created[:10],
+        "analysed": created[:10],
         "reported": now,
         "sequences": names,
         "operating_point": point,
@@ -262,7 +266,7 @@ def _change(
             components,
             align(_read_components(before, prior), components),
             prior_case=before.case,
-            prior_analysed=prior.document.created[:10],
+            prior_analysed=(before.created or prior.document.created)[:10],
             cautions=_cautions(record, before, folder.document, prior.document),
         )
     except (DataError, GeometryError) as error:

@@ -183,7 +183,7 @@ def score_cases(
 ) -> Evaluation:
     """Score, paint and write what was predicted, at an operating point."""
     cases, failed = predicted.cases, predicted.failed
-    document = PredictDocument(folder, loaded, choice.operating_point)
+    document = PredictDocument(folder, loaded, choice.operating_point, config.evaluate.connectivity)
     scores: list[LabelScore] = []
     for done, case in enumerate(cases, start=1):
         if case.id in failed:

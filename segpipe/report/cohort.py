@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from segpipe.report.page import render
 from segpipe.report.slices import Picture
 from segpipe.report.steps import FIGURES as STEP_FIGURES
 from segpipe.report.steps import gain_rows, step_rows
+from segpipe.report.wording import point_in_words
 
 EXTREMES = 3
 
@@ -62,8 +64,9 @@ class CohortInputs:
         Of :func:`segpipe.evaluate.score.score_document`: settings, rows, summary, details.
     curve : DataFrame or None
         Of :func:`segpipe.evaluate.operating_point.operating_curve`.
-    threshold, min_size_mm3 : float
-        The operating point.
+    point : mapping
+        The operating point; where ``folds`` of the document were scored at points of their own,
+        that of all together.
     chosen_by : str
         Why that point, in a sentence.
     certificate : mapping or None
@@ -85,8 +88,7 @@ class CohortInputs:
     excluded: Sequence[tuple[str | int, str]]
     document: Mapping[str, Any]
     curve: pd.DataFrame | None
-    threshold: float
-    min_size_mm3: float
+    point: Mapping[str, Any]
     chosen_by: str = ""
     certificate: Mapping[str, Any] | None = None
     steps: Sequence[Mapping[str, Any]] = ()
@@ -149,6 +151,7 @@ def cohort_report(inputs: CohortInputs) -> str:
             failed.setdefault(row["case"], row["error"])
     evaluated = {row["case"] for row in rows if row["status"] == "scored"}
     points, chosen = _curve(inputs)
+    size = inputs.point["min_size_mm3"]
     return render(
         "cohort.html.j2",
         {
@@ -158,9 +161,11 @@ def cohort_report(inputs: CohortInputs) -> str:
             "excluded": sum(who if isinstance(who, int) else 1 for who, _ in inputs.excluded),
             "evaluated": len(evaluated),
             "labels": [
-                label_view(name, block, rows, cpm_at(inputs.document, name, inputs.min_size_mm3))
+                label_view(name, block, rows, cpm_at(inputs.document, name, size))
                 for name, block in inputs.document["summary"].items()
             ],
+            "point": point_in_words(inputs.point),
+            "fold_points": _fold_points(inputs.document.get("folds") or ()),
             "grouped": [FIGURES[name][0] for name in GROUPED],
             "steps": step_rows(inputs.steps),
             "gain": gain_rows(inputs.gain),
@@ -176,6 +181,11 @@ def cohort_report(inputs: CohortInputs) -> str:
     )
 
 
+def _fold_points(folds: Sequence[Mapping[str, Any]]) -> list[tuple[str, int]]:
+    """The points that folds were scored at, and how many folds at each."""
+    return list(Counter(point_in_words(fold) for fold in folds).items())
+
+
 def _compared(baseline: ComparisonInputs | None) -> list[LabelComparison]:
     if baseline is None:
         return []
@@ -188,9 +198,9 @@ def _curve(
     """Points of the curve at the chosen minimum size, and the operating point among them."""
     if inputs.curve is None:
         return [], None
-    near = (inputs.curve["min_size_mm3"] - inputs.min_size_mm3).abs() < 1e-9
+    near = (inputs.curve["min_size_mm3"] - inputs.point["min_size_mm3"]).abs() < 1e-9
     columns = ["threshold", "false_positive_regions", "lesion_sensitivity"]
     points = [
         (float(t), float(f), float(s)) for t, f, s in inputs.curve.loc[near, columns].to_numpy()
     ]
-    return points, next((p for p in points if abs(p[0] - inputs.threshold) < 1e-9), None)
+    return points, next((p for p in points if abs(p[0] - inputs.point["threshold"]) < 1e-9), None)

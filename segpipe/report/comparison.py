@@ -12,7 +12,7 @@ from segpipe.report import comparison_figures as figures
 from segpipe.report.cohort_label import FIGURES
 from segpipe.report.figures import Chart
 from segpipe.report.page import render
-from segpipe.report.wording import interval, number, region_name, size_range
+from segpipe.report.wording import interval, number, point_in_words, region_name, size_range
 
 HEADLINES = ("false_positive_regions", "lesion_sensitivity", "lesion_f1", "dice")
 """Figures that are told in words and drawn case by case."""
@@ -274,8 +274,8 @@ def _short(name: str) -> str:
 def _points(points: Sequence[Mapping[str, Any]]) -> str:
     """The operating points of a run, in words."""
     texts = [
-        f"threshold {point['threshold']:g}, {point['removal_size_mm3']:g} mm³" for point in points
+        point_in_words({**point, "min_size_mm3": point["removal_size_mm3"]}) for point in points
     ]
     if len(texts) > 1:
-        return f"{len(texts)} operating points, one for each fold: {'; '.join(texts)}"
+        return f"{len(texts)} operating points among the folds: {'; '.join(texts)}"
     return texts[0] if texts else "operating point not recorded"

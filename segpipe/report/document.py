@@ -67,7 +67,7 @@ class RegionRecord(Record):
 
 
 class CaseRecord(Record):
-    """One case, predicted or not."""
+    """One case, predicted or not; when and by what, where later calls added others."""
 
     case: str = Field(pattern=CASE_ID)
     status: Literal["predicted", "skipped", "failed"]
@@ -78,6 +78,10 @@ class CaseRecord(Record):
     regions: dict[str, RegionRecord] | None = None
     flags: tuple[str, ...] = ()
     error: str | None = None
+    segpipe: str | None = None
+    created: str | None = None
+    device: str | None = None
+    engine: str | None = None
 
 
 class BundleRecord(Record):

@@ -191,8 +191,11 @@ def reliability(validation: Validation | None, missing: str) -> str:
     limits = wilson(found, lesions)
     if limits is None:
         return "How many lesions it misses is not known: the validation scans hold none."
+    who = "On validation this model"
+    if validation.pooled:
+        who = "In cross-validation, models trained like this one"
     text = (
-        f"On validation this model found {found} of {count(lesions, 'lesion')} "
+        f"{who} found {found} of {count(lesions, 'lesion')} "
         f"({percent(found / lesions)}, 95 % interval {percent(limits[0])} to "
         f"{percent(limits[1])})"
     )

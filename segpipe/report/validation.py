@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from segpipe.metrics.detection import wilson
+from segpipe.report.wording import point_in_words
 
 NOT_MEASURED = "not measured"
 ENOUGH = 10
@@ -66,6 +67,11 @@ class Validation:
         What is certified for this operating point, in a sentence; None: nothing.
     not_certified : str or None
         Why nothing could be certified; None where something could, or nobody tried.
+    pooled : bool
+        Whether the figures are those of several models, each on scans that it held out, at points
+        that the others chose.
+    counted_from_mm3 : float
+        Smaller lesions and components were not counted.
     """
 
     cases: int | None
@@ -77,6 +83,8 @@ class Validation:
     min_size_mm3: float
     certificate: str | None = None
     not_certified: str | None = None
+    pooled: bool = False
+    counted_from_mm3: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -166,7 +174,7 @@ def read_validation(
         Content of ``bundle.json``; None when it was not found.
     settings : mapping
         Of the predictions: threshold, min_size_mm3 and, where they are used, core_threshold,
-        largest_only and mirror_axes.
+        largest_only, mirror_axes and connectivity.
     weights_sha256 : str or None
         Of the weights that made the predictions.
 
@@ -194,6 +202,13 @@ def read_validation(
             f"validation was measured with {_mirroring(axes)}; "
             f"this prediction was made with {_mirroring(used_axes or ())}"
         )
+    counting = part.get("counting") or {}
+    connected = counting.get("connectivity"), settings.get("connectivity")
+    if None not in connected and connected[0] != connected[1]:
+        return None, (
+            f"validation counted {connected[0]}-connected components; "
+            f"those of this prediction are {connected[1]}-connected"
+        )
     certificate = part.get("certificate") or {}
     return (
         Validation(
@@ -206,6 +221,8 @@ def read_validation(
             min_size_mm3=float(point["min_size_mm3"]),
             certificate=certificate["statement"] if certificate.get("adopted") else None,
             not_certified=_refusal(certificate),
+            pooled=bool(part.get("pooled")),
+            counted_from_mm3=float(counting.get("min_size_mm3") or 0.0),
         ),
         "",
     )
@@ -230,14 +247,9 @@ def _refusal(certificate: Mapping[str, Any]) -> str | None:
 
 
 def _point(point: Mapping[str, Any]) -> str:
-    threshold, size = point.get("threshold"), point.get("min_size_mm3")
-    if threshold is None or size is None:
+    if point.get("threshold") is None or point.get("min_size_mm3") is None:
         return "an operating point that is not recorded"
-    core = point.get("core_threshold")
-    also = "" if core is None else f", core {core:g}"
-    if point.get("largest_only"):
-        also += ", largest region only"
-    return f"threshold {threshold:g} and minimum size {size:g} mm³{also}"
+    return point_in_words(point)
 
 
 def _mirroring(axes: Sequence[str]) -> str:
@@ -279,6 +291,8 @@ def chance_of_false_positive(
     True
     """
     if validation is None or size_mm3 is None or probability is None:
+        return None
+    if size_mm3 < validation.counted_from_mm3:
         return None
     for cell in validation.chances:
         if cell.get("label", label) != label:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from segpipe.lesions.places import NOWHERE
 
@@ -26,13 +27,15 @@ def number(value: float | None, digits: int = 2, missing: str = MISSING) -> str:
 
     Examples
     --------
-    >>> number(0.125, 1), number(0.001), number(0.0), number(None), number(float("nan"))
-    ('0.1', '<0.01', '0.00', 'not computed', 'not computed')
+    >>> number(0.125, 1), number(0.001), number(0.5, 0), number(0.0)
+    ('0.1', '<0.01', '<1', '0.00')
+    >>> number(None), number(float("nan"))
+    ('not computed', 'not computed')
     """
     if value is None or _is_missing(value):
         return missing
     limit = 10.0**-digits
-    if 0 < abs(value) < limit / 2:
+    if 0 < abs(value) <= limit / 2:  # a half is rounded to even, which is 0
         return f"<{limit:.{digits}f}" if value > 0 else f">-{limit:.{digits}f}"
     return f"{value:,.{digits}f}".replace(",", SPACE)
 
@@ -150,6 +153,23 @@ def size_range(low_mm3: float | None, high_mm3: float | None) -> str:
     if high_mm3 is None or math.isinf(high_mm3):
         return f"{low:,.0f}{SPACE}mm³ and more".replace(",", SPACE)
     return f"{low:,.0f} to {high_mm3:,.0f}{SPACE}mm³".replace(",", SPACE)
+
+
+def point_in_words(point: Mapping[str, Any]) -> str:
+    """An operating point: threshold and minimum size, and what else it uses.
+
+    Examples
+    --------
+    >>> point_in_words({"threshold": 0.5, "min_size_mm3": 10.0})
+    'threshold 0.5, minimum size 10 mm³'
+    >>> point_in_words({"threshold": 0.5, "min_size_mm3": 0, "core_threshold": 0.8,
+    ...                 "largest_only": True})
+    'threshold 0.5, minimum size 0 mm³, core 0.8, largest region only'
+    """
+    text = f"threshold {point['threshold']:g}, minimum size {point['min_size_mm3']:g} mm³"
+    if point.get("core_threshold") is not None:
+        text += f", core {point['core_threshold']:g}"
+    return f"{text}, largest region only" if point.get("largest_only") else text
 
 
 def without_folders(text: str) -> str:

@@ -77,6 +77,8 @@ def test_the_point_of_all_folds_goes_into_the_bundles_without_a_certificate(eval
         bundle = read(all_runs(config)[0].bundle(fold) / "bundle.json")
         assert bundle["operating_point"]["threshold"] == whole.operating_point.threshold
         assert bundle["validation"]["cases"] == len(pooled["rows"])
+        assert bundle["validation"]["pooled"] is True
+        assert bundle["validation"]["counting"] == config.evaluate.counting
         certificate = bundle["validation"]["certificate"]
         assert (certificate["adopted"], certificate["threshold"]) == (False, None)
         assert "models of folds" in certificate["statement"]

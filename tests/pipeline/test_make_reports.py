@@ -205,7 +205,7 @@ def test_validation_figures_reach_the_report_only_at_their_operating_point(folde
     write_document(folder, [predicted(folder)], tmp_path, threshold=0.4)
     html = page(make_reports(folder, now=NOW))
     assert "30 %" not in html
-    assert "this prediction was made at threshold 0.4 and minimum size 5 mm³" in html
+    assert "this prediction was made at threshold 0.4, minimum size 5 mm³" in html
 
 
 def test_a_component_map_of_another_run_is_not_reported(folder):

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from segpipe.backend import Device
-from segpipe.config import OperatingPoint, parse
+from segpipe.config import EvaluateConfig, OperatingPoint, parse
 from segpipe.data.layouts import Case, ChannelFile
 from segpipe.errors import ConfigError, DataError
+from segpipe.model.bundle import Bundle
 from segpipe.pipeline.models import Loaded
-from segpipe.pipeline.points import operating_point, used_in_words
+from segpipe.pipeline.points import bundled_choice, operating_point, used_in_words
 from segpipe.pipeline.predict import (
     PredictRequest,
     _protect,
@@ -57,7 +58,7 @@ def loaded(weights="ab", overlap=0.5, mirror_axes=()):
 
 
 def document(folder, point=BUNDLE.operating_point, **changes):
-    return PredictDocument(folder, loaded(**changes), point)
+    return PredictDocument(folder, loaded(**changes), point, 26)
 
 
 def scan(folder, case, content=b"s"):
@@ -112,6 +113,8 @@ def test_cases_that_are_done_are_skipped_and_others_are_not(tmp_path):
     again.write()
     cases = {c["case"]: c for c in json.loads((tmp_path / "predict.json").read_text())["cases"]}
     assert cases["done"]["status"] == "skipped"
+    made = {key: cases["broken"].pop(key) for key in ("segpipe", "created", "device", "engine")}
+    assert all(made.values())
     assert cases["broken"] == {
         "case": "broken",
         "status": "failed",
@@ -178,15 +181,90 @@ def test_predictions_of_another_model_or_setting_are_not_mixed(tmp_path, changes
         document(tmp_path, **changes).keep_earlier(overwrite=False)
 
 
-def test_the_certificate_is_told_only_at_its_own_operating_point(tmp_path):
-    point = OperatingPoint(threshold=0.3, min_size_mm3=5.0)
-    facts = {"certificate": {"adopted": True, "statement": "expected ≤ 0.1"}}
-    made = SimpleNamespace(operating_point=point, validation=facts)
-    assert (
-        used_in_words(point, made) == "threshold 0.3, minimum size 5 mm³; certified: expected ≤ 0.1"
+CERTIFICATE = {
+    "risk": "missed_lesions",
+    "alpha": 0.1,
+    "bound": 1.0,
+    "patients": 20,
+    "needed": 9,
+    "threshold": 0.3,
+    "min_size_mm3": 5.0,
+    "empirical": 0.05,
+    "corrected": 0.09,
+    "statement": "expected ≤ 0.1",
+    "adopted": True,
+}
+
+
+def certified(networks=1, axes=(), **validation):
+    """A certified bundle, and perhaps others, ready to predict."""
+    facts = {"certificate": CERTIFICATE, **validation}
+    bundle = Bundle.model_construct(
+        name="ms-fold0",
+        config=CONFIG,
+        operating_point=BUNDLE.operating_point,
+        validation=facts,
+        mirror_axes=("R",),
     )
-    other = operating_point(made, 0.4, None, 0.6)
-    assert used_in_words(other, made) == "threshold 0.4, minimum size 5 mm³, core 0.6"
+    model = SimpleNamespace(bundle=bundle, mirror_axes=axes)
+    device = Device("tensorflow", "cpu", "Abacus", "float32", True, False)
+    return Loaded((Path("b"),) * networks, (bundle,) * networks, (model,) * networks, device, "k")
+
+
+def test_the_certificate_is_told_only_at_its_own_operating_point():
+    one = certified(axes=["R"])
+    point = one.bundle.operating_point
+    words = "threshold 0.3, minimum size 5 mm³"
+    assert used_in_words(point, one) == f"{words}; certified: expected ≤ 0.1"
+    other = operating_point(one.bundle, 0.4, None, 0.6)
+    assert used_in_words(other, one) == "threshold 0.4, minimum size 5 mm³, core 0.6"
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"networks": 2, "axes": ["R"]}, "2 predict together"),
+        ({"axes": []}, "these axes mirrored: R"),
+    ],
+)
+def test_the_certificate_of_one_network_is_not_that_of_others(changes, why):
+    used = certified(**changes)
+    assert f"; not certified: it was calibrated {'for' if 'networks' in changes else 'with'}" in (
+        used_in_words(used.bundle.operating_point, used)
+    )
+    assert why in used_in_words(used.bundle.operating_point, used)
+    choice = bundled_choice(used, CONFIG.evaluate)
+    assert (choice.certificate, choice.certified) == (None, False)
+    assert why in choice.reason
+
+
+def test_a_certificate_holds_for_the_counting_that_it_was_calibrated_with():
+    one = certified(axes=["R"])
+    kept = bundled_choice(one, CONFIG.evaluate)
+    assert (kept.certificate.alpha, kept.certified) == (0.1, True)
+    stricter = EvaluateConfig(rule="iou:0.5")
+    assert "not certified here: it was calibrated for rule any" in (
+        bundled_choice(one, stricter).reason
+    )
+    then = certified(axes=["R"], counting=stricter.counting)
+    assert bundled_choice(then, stricter).certified
+    assert not bundled_choice(then, CONFIG.evaluate).certified
+
+
+def test_every_case_says_when_and_by_what_it_was_predicted(tmp_path):
+    document(tmp_path).add(entry(tmp_path, "a"))
+    path = tmp_path / "predict.json"
+    earlier = json.loads(path.read_text())
+    assert earlier["cases"][0]["device"] == earlier["device"]
+    del earlier["cases"][0]["created"]  # as an earlier version left it
+    path.write_text(json.dumps({**earlier, "created": "2025", "engine": "old"}))
+    later = document(tmp_path)
+    later.keep_earlier(overwrite=False)
+    later.add(entry(tmp_path, "b"))
+    cases = json.loads(path.read_text())["cases"]
+    assert cases[0]["created"] == "2025"
+    assert cases[1]["created"] > "2026"
+    assert [case["engine"] for case in cases] == ["keras", "keras"]
 
 
 def test_the_operating_point_is_the_bundle_s_unless_given():

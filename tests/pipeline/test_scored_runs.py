@@ -120,5 +120,5 @@ def test_the_beginning_of_a_run_s_id_must_name_one_run(tmp_path):
     for run in ("abc1", "abd2"):
         run_folder(tmp_path / "x" / "evaluations" / run, {"p": WEAK})
     assert [case for case, _ in read_scored_run("abc", tmp_path).rows] == ["p"]
-    with pytest.raises(DataError, match="more than one run begins with this id.*abc1, abd2"):
+    with pytest.raises(DataError, match=r"more than one run begins with this id.*abc1, abd2"):
         read_scored_run("ab", tmp_path)

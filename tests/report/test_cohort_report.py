@@ -16,6 +16,7 @@ from segpipe.report.comparison import ComparisonInputs
 from segpipe.report.gallery import paint_picture
 
 SPACE = "\N{NO-BREAK SPACE}"
+POINT = {"threshold": 0.5, "min_size_mm3": 10.0, "core_threshold": None, "largest_only": False}
 
 
 def row(case, wrong, missed, f1, dice, reference=10.0, prediction=11.0):
@@ -87,8 +88,7 @@ def inputs(scan):
         excluded=[("x", "no FLAIR"), ("y", "duplicate of <script>")],
         document=document,
         curve=curve,
-        threshold=0.5,
-        min_size_mm3=10.0,
+        point=POINT,
         chosen_by="highest mean lesion F1",
         pictures=[
             CasePicture("d", "lesion", "worst", paint_picture(image, components, "FLAIR")),
@@ -224,10 +224,35 @@ def test_charts_say_in_words_what_they_show(inputs):
 
 def test_nothing_scored_is_said_and_shows_no_figure(inputs):
     document = score_document(ScoreSettings(bootstrap=10), [ROWS[-1]])
-    words = text(cohort_report(CohortInputs("ms", "2026-02-01", 1, (), document, None, 0.5, 10.0)))
+    words = text(cohort_report(CohortInputs("ms", "2026-02-01", 1, (), document, None, POINT)))
     assert "Not computed: no case could be scored." in words
     assert "Curve not computed" in words
     assert "0 evaluated" in words
+
+
+def test_points_of_folds_are_told_apart_from_the_one_of_all(inputs):
+    words = text(cohort_report(inputs))
+    assert words.count("hreshold 0.5, minimum size 10 mm³") == 2  # in the head and below
+    assert "other folds" not in words
+    points = [{**POINT, "threshold": t, "largest_only": True} for t in (0.3, 0.3, 0.4)]
+    core = {**POINT, "core_threshold": 0.8}
+    pooled = replace(inputs, document={**inputs.document, "folds": points}, point=core)
+    words = text(cohort_report(pooled))
+    assert "Operating point 2 among the folds, see below" in words
+    assert "Threshold 0.5, minimum size 10 mm³, core 0.8: highest mean lesion F1." in words
+    assert (
+        "threshold 0.3, minimum size 10 mm³, largest region only (2 folds); "
+        "threshold 0.4, minimum size 10 mm³, largest region only (1 fold)."
+    ) in words
+
+
+def test_pictures_of_several_labels_name_theirs(inputs):
+    assert "d worst 4 false" in text(cohort_report(inputs))
+    document = {**inputs.document, "summary": {**inputs.document["summary"]}}
+    document["summary"]["other"] = document["summary"]["lesion"]
+    words = text(cohort_report(replace(inputs, document=document)))
+    assert "d worst, lesion 4 false" in words
+    assert "means run over scans and labels" in words
 
 
 def test_worst_have_most_false_positives_and_best_the_highest_f1():

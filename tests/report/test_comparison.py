@@ -119,8 +119,11 @@ def test_a_page_names_no_folder_above_the_run(inputs):
     html = comparison_report(inputs)
     assert "jane" not in html
     assert "one/runs/samples/aaa" in html
-    assert "threshold 0.5, 10 mm³" in html
-    assert "2 operating points, one for each fold: threshold 0.3, 0 mm³; threshold 0.4" in html
+    assert "threshold 0.5, minimum size 10 mm³" in html
+    assert (
+        "2 operating points among the folds: threshold 0.3, minimum size 0 mm³; threshold 0.4"
+        in html
+    )
     assert "<script" not in html
 
 

@@ -182,6 +182,16 @@ def test_an_error_of_the_volume_measured_on_few_scans_says_so(inputs, validation
     assert "see “What to expect”" in text(patient_report(replace(inputs, validation=both)))
 
 
+def test_figures_of_cross_validation_are_not_told_as_those_of_this_model(inputs, validation):
+    own = text(patient_report(inputs)).replace(SPACE, " ")
+    assert "12 validation scans of 10 patients that were not used for training" in own
+    pooled = replace(inputs, validation=replace(validation, pooled=True, counted_from_mm3=8.0))
+    words = text(patient_report(pooled)).replace(SPACE, " ")
+    assert "not used for training" not in words
+    assert "each by a model that was not trained on it" in words
+    assert "was not measured itself. Components below 8 mm³ were not counted." in words
+
+
 def test_status_gives_every_reason(inputs):
     assert assess(inputs).word == "usable"
     edge = tuple(replace(one, touches_border=True) for one in inputs.lesions)
@@ -227,6 +237,9 @@ def test_the_first_screen_says_what_the_model_misses(inputs):
     assert reliability(validation, "") == (
         f"On validation this model found 19 of 28{SPACE}lesions (68{SPACE}%, 95 % interval "
         f"49{SPACE}% to 82{SPACE}%) and marked 3.0 false-positive regions per scan."
+    )
+    assert reliability(replace(validation, pooled=True), "").startswith(
+        "In cross-validation, models trained like this one found 19 of"
     )
     assert "not known: no bundle" in reliability(None, "no bundle")
     assert "hold none" in reliability(replace(validation, by_size=()), "")

@@ -49,6 +49,13 @@ def test_chance_is_looked_up_by_size_and_probability():
     assert chance_of_false_positive(None, "lesion", 50, 0.6) is None
 
 
+def test_a_component_too_small_to_have_been_counted_has_no_chance():
+    facts = {**bundle()["validation"], "counting": {"min_size_mm3": 20.0}}
+    validation, _ = read_validation(bundle(validation=facts), SETTINGS, "aa")
+    assert chance_of_false_positive(validation, "lesion", 19.9, 0.6) is None
+    assert chance_of_false_positive(validation, "lesion", 20, 0.6) == Chance(0.4, 10)
+
+
 def test_only_an_adopted_certificate_is_told():
     def told(adopted):
         facts = bundle()["validation"]
@@ -84,8 +91,14 @@ def test_figures_with_hysteresis_do_not_hold_without():
             bundle(),
             {"threshold": 0.3, "min_size_mm3": 5.0},
             "aa",
-            "validation was measured at threshold 0.45 and minimum size 5 mm³; "
-            "this prediction was made at threshold 0.3 and minimum size 5 mm³",
+            "validation was measured at threshold 0.45, minimum size 5 mm³; "
+            "this prediction was made at threshold 0.3, minimum size 5 mm³",
+        ),
+        (
+            bundle(validation={"counting": {"connectivity": 6}}),
+            {**SETTINGS, "connectivity": 26},
+            "aa",
+            "validation counted 6-connected components; those of this prediction are 26-connected",
         ),
         (bundle(operating_point=None), SETTINGS, "aa", "an operating point that is not recorded"),
     ],
