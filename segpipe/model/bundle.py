@@ -26,6 +26,7 @@ from segpipe.errors import ModelError
 from segpipe.files import file_sha256, write_bytes, write_text
 from segpipe.model.arrays import assign_arrays, network_arrays, pack_arrays, unpack_arrays
 from segpipe.prepare import PreparePlan
+from segpipe.prepare.profile import ProfileRange
 from segpipe.volume import Volume
 
 _JSON, _WEIGHTS = "bundle.json", "weights.npz"
@@ -55,7 +56,8 @@ class Bundle(Section):
     """Everything that prediction and reports need to know of a trained model.
 
     An ensemble has ``members``; its ``weights_sha256`` are theirs, joined by ``+``, and its
-    ``config`` and ``plan`` are those of the first. ``mirror_axes`` is the test-time mirroring that
+    ``config`` and ``plan`` are those of the first. ``intensity_range`` has a range per channel;
+    bundles from before it was recorded have none. ``mirror_axes`` is the test-time mirroring that
     the operating point was chosen with; None: that of the configuration.
     """
 
@@ -75,6 +77,7 @@ class Bundle(Section):
     operating_point: OperatingPoint
     dataset: DatasetFacts
     spacing_range_mm: tuple[tuple[float, float, float], tuple[float, float, float]]
+    intensity_range: tuple[ProfileRange, ...] = ()
     validation: dict[str, Any] | None = None
     weights_sha256: str
     priors_sha256: dict[str, str] = Field({})

@@ -17,6 +17,7 @@ from segpipe.config import OperatingPoint
 from segpipe.errors import ModelError
 from segpipe.files import file_sha256, write_bytes
 from segpipe.model.bundle import Bundle, DatasetFacts, Member, load_bundle, save_bundle
+from segpipe.prepare.profile import ProfileRange
 
 _JSON, _WEIGHTS = "bundle.json", "weights.npz"
 
@@ -134,6 +135,7 @@ def _describe(bundles: Sequence[Bundle], digests: Sequence[str], created: str) -
         operating_point=point,
         dataset=_facts(bundles),
         spacing_range_mm=(tuple(spans[:, 0].min(axis=0)), tuple(spans[:, 1].max(axis=0))),
+        intensity_range=_intensities(bundles),
         validation=validation,
         weights_sha256="+".join(bundle.weights_sha256 for bundle in bundles),
         mirror_axes=first.mirrored,
@@ -148,6 +150,14 @@ def _describe(bundles: Sequence[Bundle], digests: Sequence[str], created: str) -
             for bundle, sha256 in zip(bundles, digests, strict=True)
         ),
     )
+
+
+def _intensities(bundles: Sequence[Bundle]) -> tuple[ProfileRange, ...]:
+    """Of every channel what all members together were trained on; none if one does not know."""
+    if not all(bundle.intensity_range for bundle in bundles):
+        return ()
+    channels = zip(*(bundle.intensity_range for bundle in bundles), strict=True)
+    return tuple(first.joined(*others) for first, *others in channels)
 
 
 def _common_point(bundles: Sequence[Bundle]) -> tuple[OperatingPoint, dict | None]:

@@ -48,6 +48,7 @@ from segpipe.pipeline.scoring import evaluate_cases
 from segpipe.predict.case import Model
 from segpipe.predict.engines import choose_engine, make_engine
 from segpipe.prepare import PreparedCase, PreparePlan
+from segpipe.prepare.profile import ProfileRange
 
 if TYPE_CHECKING:
     import keras
@@ -251,6 +252,10 @@ def _save(config, plan, digest_of_data, dataset, training, fold, network, folder
             fold=fold.index,
         ),
         spacing_range_mm=(tuple(spacing.min(axis=0)), tuple(spacing.max(axis=0))),
+        intensity_range=tuple(
+            ProfileRange.of([case.profile[c] for case in training])
+            for c in range(len(plan.channels))
+        ),
         weights_sha256=save_weights(folder / "bundle", network),
         priors_sha256=save_priors(folder / "bundle", priors),
     )

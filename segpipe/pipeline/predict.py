@@ -6,12 +6,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from segpipe.data.layouts import Case, find_scans
 from segpipe.data.read import read_case
 from segpipe.errors import ConfigError, SegpipeError
-from segpipe.model.bundle import Bundle
 from segpipe.observer import Observer
 from segpipe.pipeline.models import load_models
 from segpipe.pipeline.outputs import midline_x_mm, segment, with_agreement, write_case
@@ -19,9 +16,10 @@ from segpipe.pipeline.points import operating_point, used_in_words
 from segpipe.pipeline.predict_document import PredictDocument
 from segpipe.pipeline.prepare import tell_failures
 from segpipe.pipeline.regions import scan_regions
+from segpipe.pipeline.unusual import unusual
 from segpipe.predict.case import predict_scan
 from segpipe.predict.uncertainty import Spread
-from segpipe.volume import Volume
+from segpipe.prepare import prepare_volume
 
 ENGINES = ("auto", "keras", "openvino")
 
@@ -118,24 +116,14 @@ def _protect(cases: list[Case], document: PredictDocument, request: PredictReque
             )
 
 
-def unusual_spacing(image: Volume, bundle: Bundle) -> tuple[str, ...]:
-    """A flag when the scan's spacing lies outside what the model was trained on."""
-    low, high = (np.sort(np.array(limits)) for limits in bundle.spacing_range_mm)
-    spacing = np.sort(np.array(image.spacing_mm))
-    if ((spacing < 0.9 * low) | (spacing > 1.1 * high)).any():
-        found = " × ".join(f"{s:.2f}" for s in image.spacing_mm)
-        span = " × ".join(f"{a:.2f}–{b:.2f}" for a, b in zip(low, high, strict=True))
-        return (f"spacing {found} mm lies outside that of the training scans ({span} mm)",)
-    return ()
-
-
 def _predict_one(case, loaded, point, request, document) -> SegpipeError | None:
     started = time.perf_counter()
     bundle = loaded.bundle
     try:
         scan = read_case(case, bundle.plan.labels, bundle.config.data)
         spread = Spread(point.threshold) if request.uncertainty else None
-        probabilities = predict_scan(scan.image, loaded.models, spread)
+        prepared = prepare_volume(scan.image, bundle.plan)
+        probabilities = predict_scan(scan.image, loaded.models, spread, prepared)
         found = scan_regions(case.id, scan.image, bundle, request.regions, loaded.priors)
         segmented = segment(
             probabilities,
@@ -157,7 +145,7 @@ def _predict_one(case, loaded, point, request, document) -> SegpipeError | None:
             uncertainty=uncertainty,
             region_names=tuple(found.maps),
             registration=found.registration,
-            flags=scan.flags + unusual_spacing(scan.image, bundle) + found.flags,
+            flags=(*scan.flags, *unusual(scan.image, prepared, bundle), *found.flags),
             seconds=time.perf_counter() - started,
         )
     except SegpipeError as error:

@@ -33,10 +33,11 @@ from segpipe.pipeline.evaluation import (
 )
 from segpipe.pipeline.models import Loaded
 from segpipe.pipeline.outputs import midline_x_mm, segment, write_case
-from segpipe.pipeline.predict import unusual_spacing
 from segpipe.pipeline.predict_document import PredictDocument
 from segpipe.pipeline.regions import dataset_regions
+from segpipe.pipeline.unusual import unusual
 from segpipe.predict.case import predict_scan
+from segpipe.prepare import prepare_volume
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,14 +212,15 @@ def _predict_and_tabulate(
     scan = read_case(case, dataset.labels, config.data)
     if scan.reference is None:
         raise DataError(case.id, "no reference", fix="Add the expert's mask, or leave it out.")
-    probabilities = predict_scan(scan.image, loaded.models)
+    prepared = prepare_volume(scan.image, loaded.bundle.plan)
+    probabilities = predict_scan(scan.image, loaded.models, prepared=prepared)
     found = dataset_regions(case, scan.image, dataset, config, loaded.priors)
     regions = found.arrays
     np.save(store / f"{case.id}.npy", probabilities.array)
     np.save(store / f"{case.id}.reference.npy", scan.reference.array)
     stacked = np.stack(list(regions.values())) if regions else np.zeros((0, *scan.image.shape))
     np.save(store / f"{case.id}.regions.npy", stacked)
-    flags = (*scan.flags, *unusual_spacing(scan.image, loaded.bundle), *found.flags)
+    flags = (*scan.flags, *unusual(scan.image, prepared, loaded.bundle), *found.flags)
     facts = {
         "flags": flags,
         "midline": midline_x_mm(scan.image),

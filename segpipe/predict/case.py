@@ -14,7 +14,7 @@ from segpipe.predict.engines import Engine
 from segpipe.predict.mirroring import Mirroring, mirrorings
 from segpipe.predict.uncertainty import Spread
 from segpipe.predict.window import predict_volume
-from segpipe.prepare import prepare_volume
+from segpipe.prepare import PreparedImage, prepare_volume
 from segpipe.volume import Volume
 
 
@@ -44,7 +44,9 @@ class Model:
         return mirrorings(self.mirror_axes, self.bundle.slice_axis)
 
 
-def member_probabilities(image: Volume, models: Sequence[Model]) -> Iterator[np.ndarray]:
+def member_probabilities(
+    image: Volume, models: Sequence[Model], prepared: PreparedImage | None = None
+) -> Iterator[np.ndarray]:
     """What each member of the ensemble makes of a scan, one after the other.
 
     A member is a model under one mirroring.
@@ -54,13 +56,15 @@ def member_probabilities(image: Volume, models: Sequence[Model]) -> Iterator[np.
     image : Volume
         (X, Y, Z, C) float32, channels as the bundles' plans name them.
     models : sequence of Model
+    prepared : PreparedImage, optional
+        The scan as the plan of the first model prepares it, where that was done before.
 
     Yields
     ------
     (X, Y, Z, K) float32 ndarray
         Probability of each label on the scan's own grid, in [0, 1].
     """
-    prepared, plan_digest = None, ""
+    plan_digest = "" if prepared is None else digest(models[0].bundle.plan)
     for model in models:
         plan = model.bundle.plan
         if prepared is None or digest(plan) != plan_digest:
@@ -80,7 +84,12 @@ def member_probabilities(image: Volume, models: Sequence[Model]) -> Iterator[np.
             yield np.clip(own_grid, 0.0, 1.0, out=own_grid)
 
 
-def predict_scan(image: Volume, models: Sequence[Model], spread: Spread | None = None) -> Volume:
+def predict_scan(
+    image: Volume,
+    models: Sequence[Model],
+    spread: Spread | None = None,
+    prepared: PreparedImage | None = None,
+) -> Volume:
     """Probability of each label on the scan's own grid: the mean over the members.
 
     Probabilities are averaged, not logits: the mean is then the predictive distribution of the
@@ -96,6 +105,8 @@ def predict_scan(image: Volume, models: Sequence[Model], spread: Spread | None =
         At least one.
     spread : Spread, optional
         Is shown every member.
+    prepared : PreparedImage, optional
+        As in :func:`member_probabilities`.
 
     Returns
     -------
@@ -103,7 +114,7 @@ def predict_scan(image: Volume, models: Sequence[Model], spread: Spread | None =
         (X, Y, Z, K) float32 in [0, 1].
     """
     total, count = None, 0
-    for probabilities in member_probabilities(image, models):
+    for probabilities in member_probabilities(image, models, prepared):
         if spread is not None:
             spread.add(probabilities)
         total = probabilities if total is None else np.add(total, probabilities, out=total)

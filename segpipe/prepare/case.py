@@ -52,6 +52,8 @@ class PreparedCase:
         The regions that this case has, in the order of the last axis.
     shift, scale : (C,) float32 ndarray
         ``(image - shift) / scale`` is what the network sees.
+    profile : (C, 6) float ndarray
+        How the scan's intensities are distributed (:mod:`segpipe.prepare.profile`).
     foreground : dict of int to (N, 3) int32 ndarray
         Voxels of each class, at most 10,000, evenly spaced over all of them.
     transform : GridTransform
@@ -70,6 +72,7 @@ class PreparedCase:
     region_names: tuple[str, ...]
     shift: np.ndarray
     scale: np.ndarray
+    profile: np.ndarray
     foreground: dict[int, np.ndarray]
     transform: GridTransform
     flags: tuple[str, ...]
@@ -205,6 +208,7 @@ def _image_files(loaded: LoadedCase, plan: PreparePlan) -> dict[str, bytes]:
         "patient": loaded.case.patient,
         "shift": prepared.shift.tolist(),
         "scale": prepared.scale.tolist(),
+        "profile": prepared.profile.tolist(),
         "transform": prepared.transform.to_dict(),
         "flags": list(loaded.flags),
     }
@@ -242,6 +246,7 @@ def _read_entries(folder: Path, regions_folder: Path) -> PreparedCase:
         region_names=tuple(of_regions["regions"]),
         shift=np.array(described["shift"], np.float32),
         scale=np.array(described["scale"], np.float32),
+        profile=np.array(described["profile"]),
         foreground=foreground,
         transform=GridTransform.from_dict(described["transform"]),
         flags=(*described["flags"], *of_regions["flags"]),

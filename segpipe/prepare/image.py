@@ -22,6 +22,7 @@ from segpipe.geometry import (
 from segpipe.geometry import crop as crop_box
 from segpipe.prepare.intensity import ChannelIntensities, channel_scaling
 from segpipe.prepare.plan import PreparePlan
+from segpipe.prepare.profile import PERCENTILES, intensity_profile
 from segpipe.volume import Volume, describe_grid, grid_difference_mm
 
 MAX_VOXELS = 2_000_000_000
@@ -38,6 +39,8 @@ class PreparedImage:
         In [0, 1], along R, A, S.
     shift, scale : (C,) float32 ndarray
         ``(array - shift) / scale`` is what the network sees.
+    profile : (C, 6) float ndarray
+        Of :func:`segpipe.prepare.profile.intensity_profile`, before resampling.
     transform : GridTransform
         The way back to the scan's own grid.
     """
@@ -45,6 +48,7 @@ class PreparedImage:
     array: np.ndarray
     shift: np.ndarray
     scale: np.ndarray
+    profile: np.ndarray
     transform: GridTransform
 
     @property
@@ -84,15 +88,17 @@ def prepare_volume(image: Volume, plan: PreparePlan) -> PreparedImage:
     array = np.empty((*transform.target_shape, stored.shape[3]), np.float32)
     shift = np.empty(stored.shape[3], np.float32)
     scale = np.empty(stored.shape[3], np.float32)
+    profile = np.empty((stored.shape[3], len(PERCENTILES)))
     orders = transform.orders(3)
     for c in range(stored.shape[3]):
         ras = reorient(stored[..., c], transform.axes, transform.flips)
         kept = np.ascontiguousarray(crop_box(ras, transform.box))
         scaling = channel_scaling(kept, plan.normalise, _channel_stats(plan, c))
         shift[c], scale[c] = scaling.shift, scaling.scale
+        profile[c] = intensity_profile(kept, scaling)
         unit = resample(scaling.apply(kept), transform.target_shape, orders)
         np.clip(unit, 0.0, 1.0, out=array[..., c])
-    return PreparedImage(array, shift, scale, transform)
+    return PreparedImage(array, shift, scale, profile, transform)
 
 
 def prepare_reference(reference: Volume, transform: GridTransform, plan: PreparePlan) -> np.ndarray:

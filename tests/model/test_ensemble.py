@@ -59,6 +59,7 @@ def write(folder, number, *, fold=0, seed=0, dataset="e", labels=("a",), spacing
             name="d", digest=dataset, training_cases=6, validation_cases=2, fold=fold
         ),
         "spacing_range_mm": ((spacing, 1, 1), (spacing + 1, 1, 1)),
+        "intensity_range": ({"low": (number,), "high": (number + 1,)},),
         "validation": FACTS,
         "weights_sha256": "",
     }
@@ -101,6 +102,8 @@ def test_an_ensemble_holds_its_members_byte_for_byte(folds, made):
 def test_the_description_spans_all_members(made):
     bundle = load_bundle(made)
     assert bundle.spacing_range_mm == ((1.0, 1, 1), (2.2, 1, 1))
+    (seen,) = bundle.intensity_range
+    assert (seen.low, seen.high) == ((0.0,), (3.0,))
     assert bundle.dataset == DatasetFacts(
         name="d", digest="e", training_cases=8, validation_cases=0, fold=None
     )

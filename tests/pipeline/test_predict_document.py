@@ -16,11 +16,7 @@ from segpipe.errors import ConfigError, DataError
 from segpipe.model.bundle import Bundle
 from segpipe.pipeline.models import Loaded
 from segpipe.pipeline.points import bundled_choice, operating_point, used_in_words
-from segpipe.pipeline.predict import (
-    PredictRequest,
-    _protect,
-    unusual_spacing,
-)
+from segpipe.pipeline.predict import PredictRequest, _protect
 from segpipe.pipeline.predict_document import PredictDocument
 from segpipe.pipeline.regions import scan_regions
 from segpipe.volume import Volume
@@ -283,25 +279,6 @@ def test_thresholds_out_of_range_are_refused(threshold):
 def test_sizes_out_of_range_are_refused(size):
     with pytest.raises(ConfigError, match=r"--min-size-mm3: expected 0 or more; received"):
         operating_point(BUNDLE, None, size)
-
-
-@pytest.mark.parametrize(
-    ("spacing", "flagged"),
-    [
-        ((1.0, 1.0, 2.5), False),
-        ((2.5, 1.0, 1.0), False),  # the same scan, stored differently
-        ((0.85, 0.85, 1.85), False),
-        ((1.0, 1.0, 3.29), False),
-        ((1.0, 1.0, 3.4), True),
-        ((0.5, 0.9, 2.5), True),
-        ((1.0, 1.0, 1.0), True),
-    ],
-)
-def test_spacings_unlike_those_of_training_are_flagged(spacing, flagged):
-    flags = unusual_spacing(Volume(np.zeros((4, 4, 4)), np.diag([*spacing, 1])), BUNDLE)
-    assert bool(flags) is flagged
-    if flagged:
-        assert "0.90–1.00 × 0.90–1.10 × 2.00–3.00 mm" in flags[0] or "training scans" in flags[0]
 
 
 def test_regions_that_are_missing_are_flagged_and_never_an_error(tmp_path):

@@ -27,6 +27,7 @@ from segpipe.prepare import (
 )
 from segpipe.prepare.case import foreground_index
 from segpipe.prepare.image import class_indices
+from segpipe.prepare.profile import PERCENTILES
 from segpipe.volume import Volume
 
 LPS = np.array([[-1, 0, 0, 10], [0, -1, 0, 20], [0, 0, 2.0, -5], [0, 0, 0, 1]])
@@ -85,6 +86,10 @@ def test_prepared_image_is_the_cropped_brain_along_ras():
         values = expected[..., c]
         np.testing.assert_allclose(
             prepared.normalised[..., c], (values - values.mean()) / values.std(), atol=2e-3
+        )
+        percentiles = np.percentile(values, PERCENTILES)
+        np.testing.assert_allclose(
+            prepared.profile[c], (percentiles - values.mean()) / values.std(), atol=2e-3
         )
     back = inverse(np.ones(prepared.array.shape[:3], np.float32), prepared.transform, 1)
     assert np.array_equal(back, (image[..., 0] != 0).astype(np.float32))

@@ -1,0 +1,53 @@
+"""What is unusual about a scan, compared with those that a model was trained on."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from segpipe.model.bundle import Bundle
+from segpipe.prepare import PreparedImage
+from segpipe.prepare.profile import PERCENTILES
+from segpipe.volume import Volume
+
+
+def unusual(image: Volume, prepared: PreparedImage, bundle: Bundle) -> tuple[str, ...]:
+    """Every flag about a scan.
+
+    Parameters
+    ----------
+    image, prepared : Volume, PreparedImage
+        The scan as it was read, and as the bundle's plan prepares it.
+    bundle : Bundle
+    """
+    return (*unusual_spacing(image, bundle), *unusual_intensities(prepared, bundle))
+
+
+def unusual_spacing(image: Volume, bundle: Bundle) -> tuple[str, ...]:
+    """A flag when the scan's spacing lies outside what the model was trained on."""
+    low, high = (np.sort(np.array(limits)) for limits in bundle.spacing_range_mm)
+    spacing = np.sort(np.array(image.spacing_mm))
+    if ((spacing < 0.9 * low) | (spacing > 1.1 * high)).any():
+        found = " × ".join(f"{s:.2f}" for s in image.spacing_mm)
+        span = " × ".join(f"{a:.2f}–{b:.2f}" for a, b in zip(low, high, strict=True))
+        return (f"spacing {found} mm lies outside that of the training scans ({span} mm)",)
+    return ()
+
+
+def unusual_intensities(prepared: PreparedImage, bundle: Bundle) -> tuple[str, ...]:
+    """A flag for every channel whose intensities are distributed unlike those of training.
+
+    Bundles from before the distribution was recorded flag nothing.
+    """
+    flags = []
+    for channel, profile, seen in zip(
+        bundle.plan.channels, prepared.profile, bundle.intensity_range, strict=False
+    ):
+        worst = seen.furthest_outside(profile)
+        if worst is not None:
+            flags.append(
+                f"intensities of {channel} are distributed unlike those of the training scans: "
+                f"another sequence, contrast, reconstruction or field of view? (normalised "
+                f"percentile {PERCENTILES[worst]} at {profile[worst]:.2f}; in training "
+                f"{seen.low[worst]:.2f} to {seen.high[worst]:.2f})"
+            )
+    return tuple(flags)
