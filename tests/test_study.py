@@ -1,5 +1,6 @@
 """The study's reading of counts: fewest false positives at a sensitivity, against the control."""
 
+import itertools
 import json
 
 import numpy as np
@@ -71,8 +72,8 @@ def test_jobs_are_told_apart_and_their_configurations_are_valid(dataset):
     every = list(jobs.all_jobs((dataset,)))
     assert len({job.result for job in every}) == len(every)
     moved = [job.arm == jobs.SHIFTED for job in every]
-    assert moved == sorted(moved)  # after all others
     assert sum(moved) == jobs.SEEDS * jobs.DATASETS[dataset][2]
+    assert len(list(itertools.groupby(every, key=lambda job: job.base))) == sum(moved)
     job = jobs.Job(dataset, 1, 2, jobs.SHIFTED)
     assert job.overrides() == jobs.Job(dataset, 1, 2, "all").overrides()
     assert job.result.name == "seed2-fold1-all-shifted-10-mm.json"
@@ -84,6 +85,19 @@ def test_jobs_are_told_apart_and_their_configurations_are_valid(dataset):
         assert on == tuple(jobs.ARMS[arm].get(f"loss.{name}.weight", 0.0) for name in names)
         assert bool(config.anatomy.regions) == (not arm.endswith("no anatomy"))
         assert config.train.seed == 2
+
+
+def test_a_fold_that_is_not_whole_needs_the_base_that_its_arms_forked_from(tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs, "RESULTS", tmp_path / "results")
+    listed = list(jobs.all_jobs(("samples",), 1))
+    per_fold = len(jobs.ARMS) + 1
+    for job in listed[: 2 * per_fold + 3]:  # two folds, and three arms of the third
+        job.result.parent.mkdir(parents=True, exist_ok=True)
+        job.result.write_text("{}")
+    lost = jobs.without_their_base(listed, tmp_path)
+    assert lost == listed[2 * per_fold : 2 * per_fold + 3]
+    (tmp_path / listed[2 * per_fold].base).mkdir()
+    assert jobs.without_their_base(listed, tmp_path) == []
 
 
 def test_regions_move_by_10_mm_towards_anterior_and_the_edge_fills_in():

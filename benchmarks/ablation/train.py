@@ -26,11 +26,12 @@ def run_job(job: Job, work: Path, extra: tuple[str, ...] = ()) -> dict[str, Any]
     """Train and score one job; writes and returns its result."""
     started = time.perf_counter()
     config = load(job.config, [*job.overrides(), *extra, f"output={work}"])
-    cases = _train_and_score(config, work)
+    cases, device = _train_and_score(config, work)
     result = {
         "dataset": job.dataset,
         "seed": job.seed,
         "arm": job.arm,
+        "device": device,
         "steps": config.train.total_steps,
         "seconds": round(time.perf_counter() - started, 1),
         "cases": cases,
@@ -39,8 +40,8 @@ def run_job(job: Job, work: Path, extra: tuple[str, ...] = ()) -> dict[str, Any]
     return result
 
 
-def _train_and_score(config: Config, work: Path) -> dict[str, dict[str, float | None]]:
-    """Figures of every held-out case; None where one is undefined."""
+def _train_and_score(config: Config, work: Path) -> tuple[dict[str, dict[str, float | None]], str]:
+    """Figures of every held-out case, None where one is undefined; and the device."""
     settings = config.train
     device = select(config.backend, settings.device, settings.precision, True, settings.seed)
     fold = prepare_fold(config, 0)
@@ -58,7 +59,8 @@ def _train_and_score(config: Config, work: Path) -> dict[str, dict[str, float | 
         )
     validation = validation_of(fold.held_out, config, fold.plan, Silent())
     figures = {case.id: validation.figures(network, [case]) for case in fold.held_out}
-    return {
+    cases = {
         case: {name: None if math.isnan(own[name]) else own[name] for name in FIGURES}
         for case, own in figures.items()
     }
+    return cases, device.describe()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.jobs import work_off
 from benchmarks.study import jobs
-from benchmarks.study.jobs import DATASETS, SEEDS, all_jobs
+from benchmarks.study.jobs import DATASETS, SEEDS, all_jobs, without_their_base
 from segpipe.backend.processor import cores
 
 
@@ -33,10 +33,13 @@ def main() -> None:
     if options.tables is not None:
         jobs.RESULTS = options.tables
     else:
-        from benchmarks.study.train import run_job
+        from benchmarks.study.train import BASES, run_job
 
-        missing = list(all_jobs(datasets, options.seeds))
-        work_off(missing, run_job, options.work, options.minutes, options.at_once)
+        listed = list(all_jobs(datasets, options.seeds))
+        for job in without_their_base(listed, options.work / BASES):
+            print(f"again, as its base is gone: {job}")
+            job.result.unlink()
+        work_off(listed, run_job, options.work, options.minutes, options.at_once)
     from benchmarks.study import analyse, shifted
 
     analyse.report()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,11 +22,10 @@ ARMS: dict[str, dict[str, float]] = {
     "region": _REGION,
     "all, no anatomy": _VOXEL | _REGION | _MISSED,
 }
-"""Weights that each arm switches on, in the order of their worth: an interrupted study has the
-first ones."""
+"""Weights that each arm switches on."""
 
 SHIFTED = "all, shifted 10 mm"
-"""The arm "all" with its regions moved on purpose; trained after all others, read by itself."""
+"""The arm "all" with its regions moved on purpose; read by itself."""
 
 _SCHEDULE = ("loss.ramp_start=0.4", "loss.ramp_end=0.6", "train.validate_every=0")
 _SMALL = (
@@ -59,6 +58,11 @@ class Job:
         return RESULTS / self.dataset / f"seed{self.seed}-fold{self.fold}-{arm}.json"
 
     @property
+    def base(self) -> str:
+        """What is shared by all arms of a fold and seed, and by nothing else."""
+        return f"{self.dataset}-seed{self.seed}-fold{self.fold}"
+
+    @property
     def config(self) -> Path:
         """The configuration that it starts from."""
         return Path(DATASETS[self.dataset][0])
@@ -73,16 +77,28 @@ class Job:
 
 
 def all_jobs(datasets: tuple[str, ...] = tuple(DATASETS), seeds: int = SEEDS) -> Iterator[Job]:
-    """Every job, seed by seed and arm by arm: the first arms are whole before the last begin.
+    """Every job: all arms of a fold one after the other, with the first seed, then with the next.
 
-    The check with shifted regions comes after everything else.
+    So an interrupted study has whole folds, but for one.
     """
     for seed in range(seeds):
         for dataset in datasets:
-            for arm in ARMS:
-                for fold in range(DATASETS[dataset][2]):
-                    yield Job(dataset, fold, seed, arm)
-    for seed in range(seeds):
-        for dataset in datasets:
             for fold in range(DATASETS[dataset][2]):
-                yield Job(dataset, fold, seed, SHIFTED)
+                for arm in (*ARMS, SHIFTED):
+                    yield Job(dataset, fold, seed, arm)
+
+
+def without_their_base(listed: Sequence[Job], bases: Path) -> list[Job]:
+    """Done jobs of folds that are not whole and whose base is gone: the rest cannot fork from it.
+
+    Another base, from another machine say, would be compared with theirs.
+
+    Parameters
+    ----------
+    listed : sequence of Job
+    bases : Path
+        Where the bases are.
+    """
+    done = [job for job in listed if job.result.exists()]
+    partial = {job.base for job in listed if not job.result.exists()}
+    return [job for job in done if job.base in partial and not (bases / job.base).exists()]

@@ -35,6 +35,7 @@ from segpipe.predict.engines import choose_engine, make_engine
 from segpipe.predict.window import predict_volume
 from segpipe.train.fit import fit
 
+BASES = "bases"
 SIZES_MM3 = (0.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0)
 """Minimum sizes swept, of the control as of every arm."""
 
@@ -58,13 +59,14 @@ def run_job(job: Job, work: Path) -> dict[str, Any]:
     """Train and count one job; writes and returns its result."""
     started = time.perf_counter()
     config = load(job.config, [*job.overrides(), f"output={work}"])
-    views = _train_and_predict(job, config, work)
+    views, device = _train_and_predict(job, config, work)
     result = {
         "dataset": job.dataset,
         "fold": job.fold,
         "seed": job.seed,
         "arm": job.arm,
         "seconds": round(time.perf_counter() - started, 1),
+        "device": device,
         "thresholds": list(THRESHOLDS),
         "min_sizes_mm3": list(SIZES_MM3),
         "cases": {case: _counts(mine) for case, mine in views.items()},
@@ -73,8 +75,8 @@ def run_job(job: Job, work: Path) -> dict[str, Any]:
     return result
 
 
-def _train_and_predict(job: Job, config: Config, work: Path) -> dict[str, list[View]]:
-    """Components of every held-out case, on its own grid, at every threshold."""
+def _train_and_predict(job: Job, config: Config, work: Path) -> tuple[dict[str, list[View]], str]:
+    """Components of every held-out case, on its own grid, at every threshold; and the device."""
     settings = config.train
     device = select(config.backend, "cpu", settings.precision, True, settings.seed)
     fold = prepare_fold(config, job.fold)
@@ -113,7 +115,7 @@ def _train_and_predict(job: Job, config: Config, work: Path) -> dict[str, list[V
             ScoreSettings.from_config(config.evaluate, OperatingPoint()),
             THRESHOLDS,
         )
-    return views
+    return views, device.describe()
 
 
 def _base(job: Job, config: Config, plan, sampler, fixed, work: Path) -> Path:
@@ -122,7 +124,7 @@ def _base(job: Job, config: Config, plan, sampler, fixed, work: Path) -> Path:
     The control's configuration trains them; with a weight of 0 or a ramp of 0 the steps are equal.
     Arms that train it at once get the same; the first to be done keeps it.
     """
-    base = work / "bases" / f"{job.dataset}-seed{job.seed}-fold{job.fold}"
+    base = work / BASES / job.base
     if not base.exists():
         base.parent.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(dir=base.parent) as temporary:
