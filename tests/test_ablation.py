@@ -16,7 +16,7 @@ def test_jobs_are_told_apart_and_each_arm_changes_something(dataset):
     configs = [load(job.config, job.overrides()) for job in every]
     for job, config in zip(every, configs, strict=True):
         assert config.train.seed == job.seed
-        assert config.train.total_steps == 400
+        assert config.train.total_steps == 300
         assert sum(config == other for other in configs) == 1, job
 
 
