@@ -59,7 +59,7 @@ def test_scans_with_such_names_are_refused(tmp_path, case):
     write_volume(tmp_path / "good.nii.gz", Volume(np.zeros((2, 2, 2), np.uint8), np.eye(4)))
     (tmp_path / "good.nii.gz").rename(tmp_path / f"{case}_0000.nii.gz")
     with pytest.raises(DataError, match="a case id that cannot be used"):
-        find_scans([tmp_path], 1)
+        find_scans([tmp_path], ("image",))
 
 
 @pytest.mark.parametrize("case", [c for c in ANYWHERE if c == c.strip()], ids=ascii)

@@ -28,15 +28,16 @@ class _Checked:
     """What one case showed: findings, and a digest of each readable channel's content."""
 
     findings: tuple[Finding, ...]
-    digests: tuple[tuple[str, str], ...]
+    digests: tuple[tuple[str, int, str], ...]
 
 
 def check_dataset(dataset: Dataset, config: DataConfig, workers: int = 1) -> list[Finding]:
     """Read every case and list what is wrong, with the fix.
 
     Checked are readability, geometry, labels, finite voxels, missing channels, references
-    without images and the reverse, constant images, and images that occur twice. An empty
-    reference is no finding: it says that the patient has no lesion.
+    without images and the reverse, constant images, images that occur twice, and patients in the
+    training and the test part. An empty reference is no finding: it says that the patient has no
+    lesion.
 
     Parameters
     ----------
@@ -55,14 +56,16 @@ def check_dataset(dataset: Dataset, config: DataConfig, workers: int = 1) -> lis
     training = {case.id for case in dataset.cases}
     check = partial(_check_case, labels=dict(dataset.labels), config=config, training=training)
     findings = list(dataset.findings)
-    owners: dict[str, tuple[str, str]] = {}
+    tests = {case.id: case for case in dataset.test_cases}
+    findings += [_in_both_parts(tests[test], train) for test, train in patients_in_both(dataset)]
+    owners: dict[str, tuple[str, int, str]] = {}
     for outcome in map_cases(check, cases, workers=workers):
         checked: _Checked = outcome.value
         findings += checked.findings
-        for file, digest in checked.digests:
-            owner = owners.setdefault(digest, (outcome.item.id, file))
-            if owner[1] != file:
-                findings.append(_duplicate(outcome.item.id, file, *owner))
+        for file, position, digest in checked.digests:
+            case, first, owner_file = owners.setdefault(digest, (outcome.item.id, position, file))
+            if (case, first) != (outcome.item.id, position):
+                findings.append(_duplicate(outcome.item.id, file, case, owner_file))
     return findings
 
 
@@ -70,7 +73,7 @@ def _check_case(
     case: Case, *, labels: dict[str, int], config: DataConfig, training: set[str]
 ) -> _Checked:
     findings: list[Finding] = []
-    digests: list[tuple[str, str]] = []
+    digests: list[tuple[str, int, str]] = []
     grid: Volume | None = None
     reader = CaseReader(case, config)
 
@@ -83,7 +86,7 @@ def _check_case(
             findings.append(_other_grid(case.id, file, error))
         return None
 
-    for channel in case.channels:
+    for position, channel in enumerate(case.channels):
         path = channel.path
         read = attempt(str(path), partial(reader.channel, channel))
         if read is None:
@@ -97,7 +100,7 @@ def _check_case(
             findings.append(_constant(case.id, str(path), float(volume.array.min())))
         else:
             place = str(path) if channel.index is None else f"{path}[{channel.index}]"
-            digests.append((place, _content_digest(volume)))
+            digests.append((place, position, _content_digest(volume)))
     if case.reference is not None:
         path = case.reference
         reference = attempt(str(path), partial(read_reference, path, labels, config))
@@ -106,6 +109,25 @@ def _check_case(
     elif case.id in training:
         findings.append(_no_reference(case))
     return _Checked(tuple(dict.fromkeys(findings)), tuple(digests))
+
+
+def patients_in_both(dataset: Dataset) -> list[tuple[str, str]]:
+    """Test cases whose patient has a training case, each with that case."""
+    trained = {case.patient: case.id for case in reversed(dataset.cases)}
+    return [
+        (case.id, trained[case.patient]) for case in dataset.test_cases if case.patient in trained
+    ]
+
+
+def _in_both_parts(case: Case, training_case: str) -> Finding:
+    return Finding(
+        case.id,
+        str(case.channels[0].path),
+        "a test case of a patient who is in the training part too",
+        expected="every patient in one part only",
+        received=f"patient {case.patient}, as training case {training_case}",
+        fix="Move all cases of the patient to one part: else scores on test cases are too good.",
+    )
 
 
 def _content_digest(volume: Volume) -> str:

@@ -93,9 +93,8 @@ class CaseReader:
             self._read = path, volume, tuple(f"{path.name}: {flag}" for flag in flags)
         _, volume, flags = self._read
         found = volume.array.shape[3] if volume.array.ndim == 4 else 1
-        wanted = 1 if index is None else len(self.case.channels)
-        subset = index is not None and self.config.channels is not None
-        if not (index or 0) < found or (found != wanted and not subset):
+        wanted = 1 if index is None else channel.of or len(self.case.channels)
+        if found != wanted:
             raise DataError(
                 path,
                 "other channels than the dataset declares",

@@ -12,7 +12,7 @@ import numpy as np
 from segpipe.config import SplitConfig
 from segpipe.data.layouts import Case, Dataset
 from segpipe.data.nifti import file_sha256
-from segpipe.errors import ConfigError
+from segpipe.errors import ConfigError, DataError
 
 FOLDS_PURPOSE = 101
 
@@ -87,19 +87,18 @@ def _balanced(patients: dict[str, list[str]], split: SplitConfig) -> list[list[s
 def dataset_digest(dataset: Dataset) -> str:
     """SHA-256 over case ids, patients and the bytes of every file, as hexadecimal digits.
 
-    It does not depend on where the dataset lies, nor on the names of its files.
-
-    Raises
-    ------
-    DataError
-        If a file is missing or cannot be read.
+    It does not depend on where the dataset lies, nor on the names of its files. A file that is
+    missing or cannot be read counts as such: its case fails when it is prepared, not the rest.
     """
     digests: dict[str, str] = {}
 
     def of(path) -> str:
         key = str(path)
         if key not in digests:
-            digests[key] = file_sha256(path)
+            try:
+                digests[key] = file_sha256(path)
+            except DataError:
+                digests[key] = "not readable"
         return digests[key]
 
     entries = [

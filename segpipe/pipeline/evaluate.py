@@ -10,6 +10,7 @@ import pandas as pd
 from rich.console import Console
 
 from segpipe.config import Config
+from segpipe.data.check import patients_in_both
 from segpipe.data.layouts import open_dataset
 from segpipe.data.splits import dataset_digest
 from segpipe.evaluate.operating_point import Choice
@@ -78,6 +79,11 @@ def run_evaluate(
     dataset = open_dataset(config.data)
     digest = dataset_digest(dataset)
     parts = find_parts(config, dataset, bundles, fold, split, run)
+    if split == "test" and (known := patients_in_both(dataset)):
+        observer.message(
+            f"warning: test cases of patients who are in the training part too, so that their "
+            f"figures are too good: {', '.join(case for case, _ in known)}"
+        )
     with track_evaluation(config, dataset, digest, split, fold) as (run_id, listeners):
         folder = config.output / config.name / "evaluations" / run_id
         everyone = Together([observer, *listeners])

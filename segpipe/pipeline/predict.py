@@ -82,7 +82,7 @@ def run_predict(request: PredictRequest, observer: Observer) -> bool:
         request.largest_only,
     )
     observer.message(f"operating point: {used_in_words(point, loaded)}")
-    cases = find_scans(request.scans, len(bundle.plan.channels))
+    cases = find_scans(request.scans, bundle.plan.channels)
     document = PredictDocument(request.output, loaded, point, bundle.counting["connectivity"])
     document.keep_earlier(overwrite=request.overwrite)
     _protect(cases, document, request)

@@ -83,6 +83,23 @@ def test_images_that_occur_twice_are_found_however_stored(root, save, scan):
     assert "voxels of a: " in findings(root)[1].received
 
 
+def test_one_file_in_two_cases_or_channels_is_found_and_so_is_a_patient_in_both_parts(root):
+    table = root / "list.csv"
+    where = "imagesTr/{0}_0000.nii.gz,imagesTr/{1}_0001.nii.gz,labelsTr/{0}.nii.gz"
+    rows = [
+        f"p,P,{where.format('a', 'a')},train",
+        f"q,Q,{where.format('b', 'a')},train",
+        f"r,P,{where.format('c', 'c')},test",
+        "s,S,imagesTr/d_0000.nii.gz,imagesTr/d_0000.nii.gz,labelsTr/d.nii.gz,train",
+    ]
+    table.write_text("\n".join(["case,patient,FLAIR,T1,reference,split", *rows]))
+    assert found(table) == [
+        ("r", "c_0000.nii.gz", "a test case of a patient who is in the training part too"),
+        ("q", "a_0001.nii.gz", "the same image under two case ids"),
+        ("s", "d_0000.nii.gz", "the same image twice"),
+    ]
+
+
 def test_training_cases_without_reference_and_strays_are_found(root, save, scan):
     shutil.rmtree(root / "labelsTr")
     save(root / "imagesTr/stray.nii.gz", scan())

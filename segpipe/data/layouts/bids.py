@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import fnmatch
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from segpipe.config import DataConfig
@@ -18,7 +20,13 @@ from segpipe.data.layouts.case import (
 from segpipe.data.layouts.declared import choose_labels
 from segpipe.errors import DataError
 
-_MASKS = ("*lesion*", "*_dseg", "*_mask")  # the most telling name wins
+_MASKS = ("*lesion*", "*_dseg", "*_mask")
+"""Names of masks without subject and session; the most telling that a dataset has is meant."""
+
+_ANATOMY = re.compile(r"desc-brain|brain-?mask|label-brain|skull|desc-(aseg|aparc)", re.IGNORECASE)
+"""Names of masks that fMRIPrep, HD-BET or FreeSurfer leave: never what an expert drew."""
+
+_SUBJECT = re.compile(r"^sub-[^_]+_(ses-[^_]+_)?")
 _MISSING = ("", "n/a", "N/A")
 
 
@@ -55,6 +63,7 @@ def open_bids(root: Path, config: DataConfig) -> Dataset:
             fix="Point data.root at the folder that holds the sub-… folders.",
         )
     people = _participants(root)
+    references = _references(root, sessions)
     cases = []
     for case, folder in sessions.items():
         patient, _, session = case.partition("_")
@@ -62,7 +71,7 @@ def open_bids(root: Path, config: DataConfig) -> Dataset:
         if session:
             attributes["session"] = session
         files = tuple(_channel(case, folder, images[case], name) for name in channels)
-        cases.append(Case(case, patient, files, _reference(root, folder), attributes))
+        cases.append(Case(case, patient, files, references.get(case), attributes))
     return Dataset(
         name=root.name,
         root=root,
@@ -88,7 +97,12 @@ def _sessions(root: Path) -> dict[str, Path]:
 
 
 def _is_mask(stem: str) -> bool:
-    return any(fnmatch.fnmatchcase(stem, pattern) for pattern in _MASKS)
+    return any(_named(stem, pattern) for pattern in _MASKS)
+
+
+def _named(stem: str, pattern: str) -> bool:
+    """Whether a file's name, without subject and session, is of a kind."""
+    return fnmatch.fnmatchcase("_" + _SUBJECT.sub("", stem), pattern)
 
 
 def _channel(case: str, folder: Path, images: dict[str, Path], name: str) -> ChannelFile:
@@ -99,25 +113,42 @@ def _channel(case: str, folder: Path, images: dict[str, Path], name: str) -> Cha
     return ChannelFile(matching[0] if matching else expected)
 
 
-def _reference(root: Path, folder: Path) -> Path | None:
-    """The session's mask: among derivatives, else beside the images."""
+def _references(root: Path, sessions: Mapping[str, Path]) -> dict[str, Path]:
+    """Masks of the sessions that have one, all by the same kind of name.
+
+    Taken session by session, a brain mask would stand in where a session has no lesion file.
+    """
+    places = {case: _mask_places(root, folder) for case, folder in sessions.items()}
+    for pattern in _MASKS:
+        found = {}
+        for case, (derived, beside) in places.items():
+            for stems in (derived, beside):
+                masks = [path for stem, path in stems if _named(stem, pattern)]
+                if len(masks) > 1:
+                    raise _ambiguous(sessions[case], "several masks", masks)
+                if masks:
+                    found[case] = masks[0]
+                    break
+        if found:
+            return found
+    return {}
+
+
+def _mask_places(root: Path, folder: Path) -> tuple[list[tuple[str, Path]], ...]:
+    """Names and files among a session's derivatives, and beside its images; none of anatomy."""
     session = folder.relative_to(root)
     derivatives = root / "derivatives"
     pipelines = list_folder(derivatives) if derivatives.is_dir() else []
-    for places in ([p / session for p in pipelines], [folder]):
-        stems = [
+    return tuple(
+        [
             (stem, path)
             for place in places
             for inner in (place, place / "anat")
             for stem, path in images_in(inner, root).items()
+            if not _ANATOMY.search(stem)
         ]
-        for pattern in _MASKS:
-            masks = [path for stem, path in stems if fnmatch.fnmatchcase(stem, pattern)]
-            if len(masks) > 1:
-                raise _ambiguous(folder, "several masks", masks)
-            if masks:
-                return masks[0]
-    return None
+        for places in ([p / session for p in pipelines], [folder])
+    )
 
 
 def _participants(root: Path) -> dict[str, dict[str, str]]:

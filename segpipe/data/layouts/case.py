@@ -22,10 +22,13 @@ class ChannelFile:
     path : Path
     index : int, optional
         Position on the fourth axis; None for a 3-D image.
+    of : int, optional
+        How many positions that axis must have; None: one for each channel of the case.
     """
 
     path: Path
     index: int | None = None
+    of: int | None = None
 
 
 @dataclass(frozen=True)

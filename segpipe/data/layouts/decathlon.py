@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +42,14 @@ def open_decathlon(root: Path, config: DataConfig) -> Dataset:
     """
     manifest = root / "dataset.json"
     document = read_json(manifest)
-    declared = declared_channels(document, manifest) or config.channels or ("image",)
+    declared = declared_channels(document, manifest, config) or ("image",)
     channels = choose_channels(declared, config, manifest)
-    indices = [i if len(declared) > 1 else None for _, i in channels]
+    several = len(declared) > 1
+    files = [(i, len(declared)) if several else (None, None) for _, i in channels]
     parts = [
         tuple(
             sorted(
-                (_case(root, manifest, entry, indices) for entry in _entries(document, key)),
+                (_case(root, manifest, entry, files) for entry in _entries(document, key)),
                 key=lambda case: case.id,
             )
         )
@@ -71,7 +73,12 @@ def _entries(document: dict[str, Any], key: str) -> list[Any]:
     return entries if isinstance(entries, list) else []
 
 
-def _case(root: Path, manifest: Path, entry: object, indices: list[int | None]) -> Case:
+def _case(
+    root: Path,
+    manifest: Path,
+    entry: object,
+    positions: Sequence[tuple[int | None, int | None]],
+) -> Case:
     """A case from ``{"image": …, "label": …}`` or, in the test list, a bare path."""
     image = entry.get("image") if isinstance(entry, dict) else entry
     label = entry.get("label") if isinstance(entry, dict) else None
@@ -86,4 +93,4 @@ def _case(root: Path, manifest: Path, entry: object, indices: list[int | None]) 
     path = inside(root, image, manifest)
     case = check_case_id(image_stem(path.name) or path.name, manifest)
     reference = None if label is None else inside(root, label, manifest)
-    return Case(case, case, tuple(ChannelFile(path, i) for i in indices), reference)
+    return Case(case, case, tuple(ChannelFile(path, i, of) for i, of in positions), reference)

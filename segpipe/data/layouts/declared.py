@@ -38,8 +38,11 @@ def read_json(path: Path) -> dict[str, Any]:
     return document
 
 
-def declared_channels(document: dict[str, Any], where: Path) -> tuple[str, ...]:
-    """Channel names by position, from ``channel_names`` or ``modality``; () if neither is there.
+def declared_channels(document: dict[str, Any], where: Path, config: DataConfig) -> tuple[str, ...]:
+    """Channel names by position, from ``channel_names`` or ``modality``.
+
+    Where neither is there, or names are empty or used twice (as nnU-Net's ``noNorm`` may be) and
+    ``data.channels`` has as many, those; else ().
 
     Raises
     ------
@@ -48,11 +51,13 @@ def declared_channels(document: dict[str, Any], where: Path) -> tuple[str, ...]:
     """
     entries = document.get("channel_names", document.get("modality"))
     if entries is None:
-        return ()
+        return config.channels or ()
     wanted = [str(i) for i in range(len(entries))] if isinstance(entries, dict) else None
     names = [entries.get(i) for i in wanted] if wanted else []
     valid = all(isinstance(name, str) and name.strip() for name in names)
     if not names or not valid or len(set(names)) != len(names):
+        if config.channels and len(config.channels) == len(names):
+            return config.channels
         raise DataError(
             where,
             "channels that cannot be used",
@@ -80,10 +85,11 @@ def choose_channels(
     if unknown or len(set(wanted)) != len(wanted):
         raise DataError(
             where,
-            "data.channels names what the dataset does not have, or one channel twice",
+            "channels that the dataset does not have, or one of them twice",
             expected=f"some of {', '.join(declared)}",
             received=", ".join(wanted),
-            fix="Correct data.channels.",
+            fix="Correct data.channels or the names in dataset.json; or predict with a bundle for "
+            "channels of these names.",
         )
     return tuple((name, declared.index(name)) for name in wanted)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +22,9 @@ from segpipe.errors import DataError
 
 _KNOWN = ("case", "patient", "reference", "split")
 _SPLITS = ("train", "test")
+_MASKS = re.compile(
+    r"mask|seg|label|lesion|annot|refer|truth|expert|rater|reader|(^|_)gt($|_)", re.I
+)
 _Row = tuple[int, dict[str, str]]
 
 
@@ -29,13 +33,14 @@ def open_manifest(path: Path, config: DataConfig) -> Dataset:
 
     Columns: ``case``; ``image``, or one column per channel; optional ``patient``,
     ``reference`` and ``split`` (train or test); every other column is an attribute. Channel
-    columns are those of ``data.channels``, else those whose cells are all NIfTI files. With
-    several ``data.channels`` and an ``image`` column, images are 4-D.
+    columns are those of ``data.channels``, else those with NIfTI files in them. With several
+    ``data.channels`` and an ``image`` column, images are 4-D.
 
     Raises
     ------
     DataError
-        If the table or one of its rows cannot be used; the line is named.
+        If the table or one of its rows cannot be used; the line is named. Also if a column of
+        files reads like one of masks, and ``data.channels`` does not say what it is.
     """
     columns, rows = _read_rows(path)
     channels, sources = _channel_columns(path, columns, rows, config)
@@ -113,8 +118,17 @@ def _channel_columns(
         found = tuple(
             name
             for name in columns
-            if name not in _KNOWN and all(image_stem(Path(row[name]).name) for _, row in rows)
+            if name not in _KNOWN and any(_is_image(row[name]) for _, row in rows)
         )
+        masks = [name for name in found if _MASKS.search(name)]
+        if masks:
+            raise DataError(
+                path,
+                f"a column of files that may be masks: {', '.join(masks)}",
+                expected="data.channels, to say which columns the network reads",
+                received=f"columns of files {', '.join(found)}",
+                fix=f"Set data.channels: [{', '.join(n for n in found if n not in masks)}].",
+            )
         if found:
             return found, [(name, None) for name in found]
     raise DataError(
@@ -131,8 +145,16 @@ def _case(
 ) -> Case:
     where = f"{path}, line {line}"
     case = check_case_id(row["case"], where)
+    for column in dict.fromkeys(column for column, _ in sources):
+        if not _is_image(row[column]):
+            problem = f"no image in column {column}"
+            raise _bad_row(path, line, problem, "a .nii or .nii.gz file", row[column] or "nothing")
     channels = tuple(
-        ChannelFile(inside(path.parent, row[column], f"{where}, column {column}"), index)
+        ChannelFile(
+            inside(path.parent, row[column], f"{where}, column {column}"),
+            index,
+            None if index is None else len(sources),
+        )
         for column, index in sources
     )
     reference = row.get("reference")
@@ -144,6 +166,10 @@ def _case(
         reference=inside(path.parent, reference, where) if reference else None,
         attributes={name: value for name, value in row.items() if name not in used and value},
     )
+
+
+def _is_image(cell: str) -> bool:
+    return image_stem(Path(cell).name) is not None
 
 
 def _bad_row(path: Path, line: int, problem: str, expected: str, received: str) -> DataError:

@@ -41,8 +41,8 @@ def is_nnunet(root: Path) -> bool:
 def open_nnunet(root: Path, config: DataConfig) -> Dataset:
     """Open a dataset in nnU-Net's raw layout.
 
-    A case lacks nothing here: a missing channel or reference is named where it should be,
-    and reading the case says that the file is not there.
+    A case lacks nothing here: a missing channel, or reference of a training case, is named where
+    it should be, and reading the case says that the file is not there.
 
     Raises
     ------
@@ -54,10 +54,8 @@ def open_nnunet(root: Path, config: DataConfig) -> Dataset:
     ending = _file_ending(document, manifest)
     stored = {part: _by_case(root, f"images{part}") for part in ("Tr", "Ts")}
     count = max((i + 1 for cases in stored.values() for c in cases.values() for i in c), default=1)
-    declared = (
-        declared_channels(document, manifest)
-        or config.channels
-        or tuple(f"channel{i}" for i in range(count))
+    declared = declared_channels(document, manifest, config) or tuple(
+        f"channel{i}" for i in range(count)
     )
     channels = choose_channels(declared, config, manifest)
     labels = choose_labels(document.get("labels"), config, manifest)
@@ -164,6 +162,7 @@ def _cases(
             ChannelFile(files.get(i, root / f"images{part}" / f"{case}_{i:04d}{ending}"))
             for i in indices
         )
-        expected = root / f"labels{part}" / f"{case}{ending}" if references else None
+        wanted = references and part == "Tr"
+        expected = root / f"labels{part}" / f"{case}{ending}" if wanted else None
         cases.append(Case(case, case, channels, references.get(case, expected)))
     return tuple(cases)

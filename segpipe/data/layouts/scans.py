@@ -22,7 +22,7 @@ from segpipe.errors import DataError
 MOST_CHANNELS = 32  # CASE_0100 is a case's number, not its hundredth channel
 
 
-def find_scans(paths: Sequence[Path], channels: int) -> list[Case]:
+def find_scans(paths: Sequence[Path], channels: Sequence[str]) -> list[Case]:
     """Group image files into cases without references.
 
     Parameters
@@ -30,8 +30,10 @@ def find_scans(paths: Sequence[Path], channels: int) -> list[Case]:
     paths : sequence of Path
         Images (``CASE_0000.nii.gz`` and so on belong together; an image with another name is
         a case of its own), folders of images, or datasets in a known layout.
-    channels : int
-        What the model needs. An image of its own must be 4-D if that is more than one.
+    channels : sequence of str
+        Names of those that the model needs. Datasets and manifests have names of their own, by
+        which they are chosen and ordered; files count by position, and an image of its own must be
+        4-D, with just these, if there are several.
 
     Returns
     -------
@@ -57,7 +59,7 @@ def find_scans(paths: Sequence[Path], channels: int) -> list[Case]:
             files.append(path)
         else:
             raise _nothing(path, "not a scan" if path.exists() else "no such file or folder")
-    cases += _grouped(files, channels)
+    cases += _grouped(files, len(channels))
     if not cases:
         raise _nothing(Path("scans"), "no scans are named")
     check_unique((case.id for case in cases), "scans")
@@ -73,17 +75,10 @@ def _nothing(path: Path, problem: str) -> DataError:
     )
 
 
-def _of_dataset(path: Path, channels: int) -> list[Case]:
+def _of_dataset(path: Path, channels: Sequence[str]) -> list[Case]:
     """All cases of a dataset; its labels do not matter here."""
-    dataset = open_dataset(DataConfig(root=path, labels={"lesion": 1}))
-    if len(dataset.channels) != channels:
-        raise DataError(
-            path,
-            "wrong number of channels",
-            expected=str(channels),
-            received=f"{len(dataset.channels)} ({', '.join(dataset.channels)})",
-            fix="Predict with a bundle for these channels, or name the files.",
-        )
+    named = DataConfig(root=path, labels={"lesion": 1}, channels=tuple(channels))
+    dataset = open_dataset(named)
     return [replace(case, reference=None) for case in (*dataset.cases, *dataset.test_cases)]
 
 

@@ -66,7 +66,33 @@ def test_masks_beside_the_images_are_no_channels(root, save, mask):
     save(root / "sub-02/anat/sub-02_FLAIR_mask.nii.gz", mask)
     dataset = open_dataset(DataConfig(root=root))
     assert dataset.channels == ("FLAIR", "T1w")
+    assert dataset.cases[2].reference is None  # the masks of this dataset are named _dseg
+    for path in root.glob("derivatives/**/*_dseg.nii.gz"):
+        path.unlink()
+    dataset = open_dataset(DataConfig(root=root))
     assert dataset.cases[2].reference == root / "sub-02/anat/sub-02_FLAIR_mask.nii.gz"
+
+
+def test_a_mask_of_anatomy_is_nobody_s_reference(root, save, mask):
+    derived = root / "derivatives/expert/sub-02/anat"
+    (derived / "sub-02_dseg.nii.gz").unlink()
+    for name in ("desc-brain_mask", "space-T1w_brainmask", "desc-aseg_dseg"):
+        save(derived / f"sub-02_{name}.nii.gz", mask)
+    assert [case.reference is None for case in open_dataset(DataConfig(root=root)).cases] == [
+        False,
+        False,
+        True,
+    ]
+
+
+def test_a_subject_named_lesion_has_images(tmp_path, save, scan, mask):
+    save(tmp_path / "sub-lesion01/anat/sub-lesion01_FLAIR.nii.gz", scan())
+    derived = tmp_path / "derivatives/expert/sub-lesion01/anat"
+    save(derived / "sub-lesion01_lesion.nii.gz", mask)
+    save(derived / "sub-lesion01_desc-brain_mask.nii.gz", mask)
+    (case,) = open_dataset(DataConfig(root=tmp_path)).cases
+    assert case.channels[0].path.is_file()
+    assert case.reference == derived / "sub-lesion01_lesion.nii.gz"
 
 
 def test_faults(root, tmp_path_factory):

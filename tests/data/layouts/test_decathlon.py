@@ -40,7 +40,7 @@ def test_channels_are_positions_on_the_fourth_axis(root, scan, mask):
     )
     (case,) = dataset.cases
     image = root / "imagesTr/b_1.nii.gz"
-    assert case.channels == (ChannelFile(image, 0), ChannelFile(image, 1))
+    assert case.channels == (ChannelFile(image, 0, 2), ChannelFile(image, 1, 2))
     assert [c.id for c in dataset.test_cases] == ["b_2"]
     loaded = read_case(case, dataset.labels, config)
     np.testing.assert_array_equal(loaded.image.array, np.stack([scan(1), scan(2)], -1))

@@ -45,14 +45,28 @@ def test_channel_columns_by_configuration(table, tmp_path):
         table(text, channels=("t2",))
 
 
+def test_a_cell_without_an_image_is_no_reason_to_drop_a_channel(table):
+    with pytest.raises(DataError, match=r"line 3: no image in column T1.*received nothing"):
+        table("case,FLAIR,T1,site\na,f.nii,t.nii,x\nb,f.nii,,y\n")
+
+
+@pytest.mark.parametrize("name", ["reference2", "Expert_B", "lesion_mask", "seg", "gt"])
+def test_a_column_of_masks_is_never_taken_for_a_channel(table, name):
+    text = f"case,FLAIR,reference,{name}\na,f.nii,m.nii,n.nii\n"
+    with pytest.raises(DataError, match=rf"may be masks: {name};.*Set data.channels: \[FLAIR\]"):
+        table(text)
+    dataset = table(text, channels=("FLAIR",))
+    assert (dataset.channels, dataset.cases[0].attributes) == (("FLAIR",), {name: "n.nii"})
+
+
 def test_image_column(table, tmp_path):
     text = "\ufeffcase\timage\na\ti.nii\n"
     assert table(text).channels == ("image",)
     assert table(text, channels=("MRI",)).channels == ("MRI",)
     several = table(text, channels=("x", "y"))
     assert several.cases[0].channels == (
-        ChannelFile(tmp_path / "i.nii", 0),
-        ChannelFile(tmp_path / "i.nii", 1),
+        ChannelFile(tmp_path / "i.nii", 0, 2),
+        ChannelFile(tmp_path / "i.nii", 1, 2),
     )
     assert several.cases[0].patient == "a"
 
@@ -80,7 +94,7 @@ def test_a_folder_with_manifest_csv(tmp_path):
         ("case,image,split\na,a.nii,val\n", "an unknown split; expected train or test"),
         ("case,image\na,../a.nii\n", "line 2, column image: a path that leaves"),
         ("case,image\na,/tmp/a.nii\n", "leaves the dataset"),
-        ("case,image\na,\n", "leaves the dataset; expected a path"),
+        ("case,image\na,\n", "no image in column image; expected a .nii or .nii.gz file"),
         ("case,image,reference\na,a.nii,../m.nii\n", "leaves the dataset"),
         (b"case,image\na,\xff.nii\n", "not readable as a table"),
         (b"case,image\na,a\0.nii\n", r"not readable|leaves the dataset"),

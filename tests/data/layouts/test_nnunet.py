@@ -49,6 +49,26 @@ def test_cases_channels_labels(root):
     assert dataset.findings == ()
 
 
+def test_names_that_repeat_can_be_given_in_the_configuration(root):
+    declare(root, channel_names={"0": "noNorm", "1": "noNorm"})
+    with pytest.raises(DataError, match=r"name them in the configuration \(data.channels"):
+        open_dataset(DataConfig(root=root))
+    dataset = open_dataset(DataConfig(root=root, channels=("FLAIR", "T1")))
+    assert dataset.channels == ("FLAIR", "T1")
+    assert [c.path.name for c in dataset.cases[0].channels] == [
+        "a_1_0000.nii.gz",
+        "a_1_0001.nii.gz",
+    ]
+
+
+def test_references_of_test_cases_are_optional_case_by_case(root, save, scan, mask):
+    for channel in (0, 1):
+        save(root / f"imagesTs/c_{channel:04d}.nii.gz", scan(channel))
+    save(root / "labelsTs/c.nii.gz", mask)
+    dataset = open_dataset(DataConfig(root=root))
+    assert [case.reference for case in dataset.test_cases] == [None, root / "labelsTs/c.nii.gz"]
+
+
 def test_patients_by_pattern(root):
     dataset = open_dataset(DataConfig(root=root, patient_pattern=r"^([a-z]+)"))
     assert [case.patient for case in dataset.cases] == ["a", "a"]

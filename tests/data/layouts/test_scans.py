@@ -3,8 +3,12 @@ import json
 import numpy as np
 import pytest
 
+from segpipe.config import DataConfig
 from segpipe.data.layouts import Case, ChannelFile, find_scans
+from segpipe.data.read import read_case
 from segpipe.errors import DataError
+
+ONE, TWO = ("A",), ("A", "B")
 
 
 @pytest.fixture
@@ -17,7 +21,7 @@ def folder(tmp_path, save, scan):
 
 
 def test_a_folder_is_grouped_into_cases(folder):
-    cases = find_scans([folder], 2)
+    cases = find_scans([folder], TWO)
     assert [case.id for case in cases] == ["a_1", "b"]
     channels = tuple(ChannelFile(folder / f"b_{i:04d}.nii.gz") for i in (0, 1))
     assert cases[1] == Case("b", "b", channels, None, {})
@@ -25,27 +29,27 @@ def test_a_folder_is_grouped_into_cases(folder):
 
 def test_files_are_grouped_whatever_their_order_and_named_once(folder):
     files = [folder / "b_0001.nii.gz", folder / "b_0000.nii.gz", folder / "b_0001.nii.gz"]
-    (case,) = find_scans(files, 2)
+    (case,) = find_scans(files, TWO)
     assert [c.path.name for c in case.channels] == ["b_0000.nii.gz", "b_0001.nii.gz"]
 
 
 def test_missing_channels_are_named(folder):
     with pytest.raises(DataError, match=r"_0000 to _0002 .* missing: b_0002"):
-        find_scans([folder / "b_0000.nii.gz", folder / "b_0001.nii.gz"], 3)
+        find_scans([folder / "b_0000.nii.gz", folder / "b_0001.nii.gz"], ("A", "B", "C"))
     with pytest.raises(DataError, match=r"missing: b_0000\."):
-        find_scans([folder / "b_0001.nii.gz"], 2)
+        find_scans([folder / "b_0001.nii.gz"], TWO)
     with pytest.raises(DataError, match=r"too many: a_1_0001\.nii\.gz"):
-        find_scans([folder], 1)
+        find_scans([folder], ONE)
 
 
 def test_images_with_other_names_are_cases_of_their_own(tmp_path, save, scan):
     save(tmp_path / "x.nii.gz", scan())
     save(tmp_path / "case_2019.nii", scan())
-    assert [(c.id, c.channels[0].index) for c in find_scans([tmp_path], 1)] == [
+    assert [(c.id, c.channels[0].index) for c in find_scans([tmp_path], ONE)] == [
         ("case_2019", None),
         ("x", None),
     ]
-    (case,) = find_scans([tmp_path / "x.nii.gz"], 2)
+    (case,) = find_scans([tmp_path / "x.nii.gz"], TWO)
     assert [c.index for c in case.channels] == [0, 1]
 
 
@@ -56,37 +60,64 @@ def test_datasets_in_known_layouts(tmp_path, folder, save, scan, mask):
     entry = {"image": "i/a.nii", "label": "m/a.nii"}
     document = {"training": [entry], "modality": {"0": "A", "1": "B"}}
     (root / "dataset.json").write_text(json.dumps(document))
-    (case,) = find_scans([root], 2)
+    (case,) = find_scans([root], TWO)
     assert case.reference is None
-    assert case.channels[1] == ChannelFile(root / "i/a.nii", 1)
-    with pytest.raises(DataError, match=r"expected 1; received 2 \(A, B\)"):
-        find_scans([root], 1)
+    assert case.channels[1] == ChannelFile(root / "i/a.nii", 1, 2)
     nnunet = tmp_path / "nnunet"
     nnunet.mkdir()
     folder.rename(nnunet / "imagesTs")
-    assert [c.id for c in find_scans([nnunet], 2)] == ["a_1", "b"]
+    assert [c.id for c in find_scans([nnunet], TWO)] == ["a_1", "b"]
     (tmp_path / "list.csv").write_text("case,image\nz,decathlon/i/a.nii\n")
-    assert [c.id for c in find_scans([tmp_path / "list.csv"], 1)] == ["z"]
+    assert [c.id for c in find_scans([tmp_path / "list.csv"], ONE)] == ["z"]
+
+
+def test_channels_of_a_dataset_are_taken_by_name_not_by_position(tmp_path, save, scan):
+    save(tmp_path / "i/a.nii", np.stack([scan(1), scan(2), scan(3)], -1))
+    entry = {"image": "i/a.nii", "label": "i/a.nii"}
+    document = {"training": [entry], "modality": {"0": "A", "1": "B", "2": "C"}}
+    (tmp_path / "dataset.json").write_text(json.dumps(document))
+    (case,) = find_scans([tmp_path], ("C", "A"))
+    assert [(c.index, c.of) for c in case.channels] == [(2, 3), (0, 3)]
+    with pytest.raises(DataError, match=r"expected some of A, B, C; received T1"):
+        find_scans([tmp_path], ("T1",))
+    table = tmp_path / "list.csv"
+    table.write_text("case,T1,FLAIR\nz,i/t.nii,i/f.nii\n")
+    (case,) = find_scans([table], ("FLAIR", "T1"))
+    assert [c.path.name for c in case.channels] == ["f.nii", "t.nii"]
+    with pytest.raises(DataError, match="no column for the images"):
+        find_scans([table], ("FLAIR", "T2"))
+    for name in ("T1w", "FLAIR"):
+        save(tmp_path / f"bids/sub-1/anat/sub-1_{name}.nii.gz", scan())
+    (case,) = find_scans([tmp_path / "bids"], ("T1w", "FLAIR"))
+    assert [c.path.name for c in case.channels] == ["sub-1_T1w.nii.gz", "sub-1_FLAIR.nii.gz"]
+
+
+def test_a_file_with_more_channels_than_the_model_is_not_cut(tmp_path, save, scan):
+    save(tmp_path / "x.nii.gz", np.stack([scan(k) for k in range(3)], -1))
+    (case,) = find_scans([tmp_path / "x.nii.gz"], TWO)
+    config = DataConfig(root=tmp_path, channels=("C", "A"))
+    with pytest.raises(DataError, match="other channels than the dataset declares"):
+        read_case(case, {}, config)
 
 
 def test_nothing_to_predict(tmp_path, folder):
     with pytest.raises(DataError, match="no scans are named"):
-        find_scans([], 1)
+        find_scans([], ONE)
     with pytest.raises(DataError, match="no such file or folder"):
-        find_scans([tmp_path / "nowhere"], 1)
+        find_scans([tmp_path / "nowhere"], ONE)
     with pytest.raises(DataError, match="not a scan"):
-        find_scans([folder / "notes.txt"], 1)
+        find_scans([folder / "notes.txt"], ONE)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no dataset"):
-        find_scans([tmp_path / "empty"], 1)
+        find_scans([tmp_path / "empty"], ONE)
 
 
 def test_names_that_collide_or_cannot_be_used(tmp_path, folder, save, scan):
     save(tmp_path / "other/b.nii", np.stack([scan(), scan()], -1))
     with pytest.raises(DataError, match="two cases with one id"):
-        find_scans([folder, tmp_path / "other"], 2)
+        find_scans([folder, tmp_path / "other"], TWO)
     with pytest.raises(DataError, match="a case id that cannot be used"):
-        find_scans([save(tmp_path / "my scan.nii", scan())], 1)
+        find_scans([save(tmp_path / "my scan.nii", scan())], ONE)
     save(folder / "b_0000.nii", scan())
     with pytest.raises(DataError, match="beside the same image"):
-        find_scans([folder], 2)
+        find_scans([folder], TWO)
