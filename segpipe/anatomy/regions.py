@@ -71,7 +71,7 @@ def region_maps(
     flags: list[str] = []
     direct = [region for region in config.regions if region.source != "complement"]
     for region in direct:
-        path = Path(root) / (region.file or "").replace("{case}", case_id)
+        path = region_file(region, root, case_id)
         if region.source in TEMPLATE_SPACE:
             placement = placement or as_it_lies(scan)
             values, notes = _from_template(region, path, scan, placement, priors or {})
@@ -97,6 +97,11 @@ def region_maps(
         if region.name in found
     }
     return maps, tuple(flags)
+
+
+def region_file(region: RegionConfig, root: Path, case_id: str) -> Path:
+    """Where a region's file lies, if it has one, for a case."""
+    return Path(root) / (region.file or "").replace("{case}", case_id)
 
 
 def wants_template(config: AnatomyConfig) -> bool:

@@ -63,6 +63,15 @@ def predict(
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Redo cases whose outputs exist.")] = False,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Instead of the bundle's: data.repair_nan, data.max_voxels, "
+            "data.grid_tolerance_mm, predict.batch, predict.strict.",
+        ),
+    ] = None,
     store: Annotated[
         Path, typer.Option(help="Output folder with the MLflow store, for models:/…")
     ] = Path("runs"),
@@ -92,6 +101,7 @@ def predict(
         regions=regions,
         mirror=mirror,
         overwrite=overwrite,
+        settings=tuple(settings or ()),
         store=store,
     )
     leave(run_predict(request, observer()))

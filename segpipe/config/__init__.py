@@ -1,7 +1,16 @@
 """The configuration: frozen pydantic models, and how they are read."""
 
 from segpipe.config.anatomy import AnatomyConfig, RegionConfig, RegistrationConfig
-from segpipe.config.load import data_config, describe, digest, digest_values, dump, load, parse
+from segpipe.config.load import (
+    data_config,
+    describe,
+    digest,
+    digest_values,
+    dump,
+    load,
+    override,
+    parse,
+)
 from segpipe.config.schema import (
     AugmentConfig,
     Config,
@@ -47,5 +56,6 @@ __all__ = [
     "digest_values",
     "dump",
     "load",
+    "override",
     "parse",
 ]

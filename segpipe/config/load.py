@@ -87,6 +87,16 @@ def data_config(root: str | Path, overrides: Sequence[str] = ()) -> DataConfig:
     return parse(values, "overrides").data
 
 
+def override(config: Config, overrides: Sequence[str]) -> Config:
+    """A configuration with other values; ``overrides`` and errors as in :func:`load`."""
+    if not overrides:
+        return config
+    values = config.model_dump(mode="json")
+    for text in overrides:
+        _apply_override(values, text)
+    return parse(values, "overrides")
+
+
 def dump(config: Config) -> str:
     """The complete configuration as YAML; ``parse(yaml.safe_load(dump(c))) == c``."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -76,7 +76,8 @@ def read_image(
             "voxels that are not finite",
             expected="finite numbers that fit float32",
             received=f"{bad:,} of {array.size:,} voxels",
-            fix="Mend the image, or set data.repair_nan to replace them by 0.",
+            fix="Mend the image, or set data.repair_nan=true (segpipe predict: --set) to replace "
+            "them by 0.",
         )
     if bad:
         np.nan_to_num(array, copy=False, nan=0.0, posinf=0.0, neginf=0.0)

@@ -109,7 +109,7 @@ def train_fold(
         run = make_engine(chosen, inference_network(network), config.predict.batch)
         settings = config.predict
         model = Model(bundle, run, settings.overlap, settings.batch, settings.mirror_axes)
-        loaded = Loaded((folder / "bundle",), (bundle,), (model,), device, chosen, priors)
+        loaded = Loaded((folder / "bundle",), (bundle,), (model,), device, chosen, config, priors)
         evaluation = evaluate_cases(
             validation, dataset, config, loaded, folder / "validation", observer, given=None
         )

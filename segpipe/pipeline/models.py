@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from segpipe.backend import Device, select
-from segpipe.config import Config
+from segpipe.config import Config, override
 from segpipe.errors import ConfigError, ModelError
 from segpipe.model.bundle import Bundle, load_bundle, load_network, load_priors
 from segpipe.model.ensemble import check_members, open_members
@@ -16,6 +16,15 @@ from segpipe.predict.case import Model
 from segpipe.predict.engines import choose_engine, make_engine
 from segpipe.predict.mirroring import AXES
 from segpipe.volume import Volume
+
+ADJUSTABLE = (
+    "data.repair_nan",
+    "data.max_voxels",
+    "data.grid_tolerance_mm",
+    "predict.batch",
+    "predict.strict",
+)
+"""Settings of a bundle that a prediction may change: how scans are read, and what memory holds."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +41,8 @@ class Loaded:
         Every network: one for each bundle, all members for an ensemble.
     device : Device
     engine : str
+    settings : Config
+        How scans are read and computed on this machine.
     priors : mapping of str to Volume
         Lesion frequencies of the first network.
     """
@@ -41,6 +52,7 @@ class Loaded:
     models: tuple[Model, ...]
     device: Device
     engine: str
+    settings: Config
     priors: Mapping[str, Volume] = field(default_factory=dict)
 
     @property
@@ -85,6 +97,7 @@ def load_models(
     engine: str,
     config: Config | None = None,
     mirror: bool | None = None,
+    settings: Sequence[str] = (),
 ) -> Loaded:
     """Load bundles and make them compute on this machine.
 
@@ -100,13 +113,16 @@ def load_models(
     mirror : bool, optional
         True: along every axis that all models were trained with. False: not at all. None: as the
         configuration says, or else as the first bundle's operating point was chosen.
+    settings : sequence of str
+        ``name=value`` of :data:`ADJUSTABLE` instead of the configuration's.
 
     Raises
     ------
     ModelError
         If a bundle is unusable, or several do not belong together.
     ConfigError
-        If the engine or backend is not installed, or the models cannot be mirrored.
+        If the engine or backend is not installed, the models cannot be mirrored, or a setting
+        cannot be adjusted.
     """
     folders = tuple(bundle_folder(name, output) for name in names)
     bundles = [load_bundle(folder) for folder in folders]
@@ -116,25 +132,36 @@ def load_models(
         for member in open_members(folder, bundle)
     ]
     check_members([bundle for _, bundle in networks])
-    settings = config or bundles[0].config
+    adjusted = _adjusted(config or bundles[0].config, settings)
     axes = _mirror_axes([b for _, b in networks], bundles[0], config, mirror)
     device = select(
-        settings.backend,
-        settings.train.device if config is not None else "auto",
-        settings.train.precision,
-        settings.train.deterministic,
-        settings.train.seed,
+        adjusted.backend,
+        adjusted.train.device if config is not None else "auto",
+        adjusted.train.precision,
+        adjusted.train.deterministic,
+        adjusted.train.seed,
     )
     chosen = choose_engine(engine, device.kind, device.backend)
     models = []
     for folder, bundle in networks:
         network = inference_network(load_network(folder, bundle))
-        run = make_engine(chosen, network, settings.predict.batch)
+        run = make_engine(chosen, network, adjusted.predict.batch)
         models.append(
-            Model(bundle, run, settings.predict.overlap, settings.predict.batch, tuple(axes))
+            Model(bundle, run, adjusted.predict.overlap, adjusted.predict.batch, tuple(axes))
         )
     priors = load_priors(*networks[0])
-    return Loaded(folders, tuple(bundles), tuple(models), device, chosen, priors)
+    return Loaded(folders, tuple(bundles), tuple(models), device, chosen, adjusted, priors)
+
+
+def _adjusted(config: Config, settings: Sequence[str]) -> Config:
+    for setting in settings:
+        name = setting.partition("=")[0]
+        if name not in ADJUSTABLE:
+            raise ConfigError(
+                f"--set {setting}: expected one of {', '.join(ADJUSTABLE)}; received {name}. What "
+                "else a model was trained with cannot be changed afterwards."
+            )
+    return override(config, settings)
 
 
 def _mirror_axes(

@@ -12,6 +12,7 @@ import numpy as np
 from segpipe.config import OperatingPoint
 from segpipe.data.layouts import Case
 from segpipe.data.nifti import file_sha256, write_volume
+from segpipe.geometry import bounding_box
 from segpipe.lesions.classes import class_map
 from segpipe.lesions.components import (
     component_voxels,
@@ -188,10 +189,10 @@ def midline_x_mm(image: Volume) -> float:
     5 mm of it are called midline.
     """
     array = image.array if image.array.ndim == 3 else image.array[..., 0]
-    inside = np.argwhere(array > array.min())
-    if len(inside) == 0:
+    inside = array > array.min()
+    if not inside.any():
         return 0.0
-    middle = (inside.min(axis=0) + inside.max(axis=0)) / 2
+    middle = [(low + high - 1) / 2 for low, high in bounding_box(inside)]
     return float(image.affine[0, :3] @ middle + image.affine[0, 3])
 
 

@@ -15,7 +15,7 @@ from segpipe.pipeline.outputs import midline_x_mm, segment, with_agreement, writ
 from segpipe.pipeline.points import operating_point, used_in_words
 from segpipe.pipeline.predict_document import PredictDocument
 from segpipe.pipeline.prepare import tell_failures
-from segpipe.pipeline.regions import scan_regions
+from segpipe.pipeline.regions import region_digests, scan_regions
 from segpipe.pipeline.unusual import unusual
 from segpipe.predict.case import predict_scan
 from segpipe.predict.uncertainty import Spread
@@ -41,6 +41,7 @@ class PredictRequest:
     regions: Path | None = None
     mirror: bool | None = None
     overwrite: bool = False
+    settings: tuple[str, ...] = ()
     store: Path = Path("runs")
 
     @property
@@ -62,7 +63,11 @@ def run_predict(request: PredictRequest, observer: Observer) -> bool:
             f"--engine: expected one of {', '.join(ENGINES)}; received {request.engine!r}."
         )
     loaded = load_models(
-        request.bundles, request.store, engine=request.engine, mirror=request.mirror
+        request.bundles,
+        request.store,
+        engine=request.engine,
+        mirror=request.mirror,
+        settings=request.settings,
     )
     observer.message(f"device: {loaded.device.describe()}; engine {loaded.engine}")
     if loaded.mirror_axes or len(loaded.models) > 1:
@@ -84,12 +89,16 @@ def run_predict(request: PredictRequest, observer: Observer) -> bool:
     observer.message(f"operating point: {used_in_words(point, loaded)}")
     cases = find_scans(request.scans, bundle.plan.channels)
     document = PredictDocument(request.output, loaded, point, bundle.counting["connectivity"])
-    document.keep_earlier(overwrite=request.overwrite)
+    document.keep_earlier(overwrite=request.overwrite, redone={case.id for case in cases})
     _protect(cases, document, request)
     failed: dict[str, SegpipeError] = {}
     for done, case in enumerate(cases, start=1):
-        if request.overwrite or not document.skip(case, request.extra_files):
-            error = _predict_one(case, loaded, point, request, document)
+        files = None
+        if request.regions is not None:
+            files = region_digests(case.id, bundle, request.regions)
+        if request.overwrite or not document.skip(case, request.extra_files, files):
+            document.forget(case.id)
+            error = _predict_one(case, loaded, point, request, document, files or {})
             if error is not None:
                 failed[case.id] = error
         observer.progress(done, len(cases), case.id)
@@ -116,11 +125,13 @@ def _protect(cases: list[Case], document: PredictDocument, request: PredictReque
             )
 
 
-def _predict_one(case, loaded, point, request, document) -> SegpipeError | None:
+def _predict_one(
+    case, loaded, point, request, document, region_files: dict[str, str]
+) -> SegpipeError | None:
     started = time.perf_counter()
     bundle = loaded.bundle
     try:
-        scan = read_case(case, bundle.plan.labels, bundle.config.data)
+        scan = read_case(case, bundle.plan.labels, loaded.settings.data)
         spread = Spread(point.threshold) if request.uncertainty else None
         prepared = prepare_volume(scan.image, bundle.plan)
         probabilities = predict_scan(scan.image, loaded.models, spread, prepared)
@@ -149,9 +160,9 @@ def _predict_one(case, loaded, point, request, document) -> SegpipeError | None:
             seconds=time.perf_counter() - started,
         )
     except SegpipeError as error:
-        if bundle.config.predict.strict:
+        if loaded.settings.predict.strict:
             raise
         document.fail(case, error, time.perf_counter() - started)
         return error
-    document.add(entry)
+    document.add({**entry, "region_files": region_files})
     return None

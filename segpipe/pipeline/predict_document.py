@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,47 +57,88 @@ class PredictDocument:
         }
         self.cases: dict[str, dict[str, Any]] = {}
 
-    def keep_earlier(self, *, overwrite: bool) -> None:
+    def keep_earlier(self, *, overwrite: bool, redone: Collection[str] = ()) -> None:
         """Take over the cases of a document that is there already.
+
+        Parameters
+        ----------
+        overwrite : bool
+            Predictions by another bundle or with other settings are removed, files and all.
+        redone : collection of str
+            The cases that are predicted now.
 
         Raises
         ------
         ConfigError
-            If they were predicted by another bundle or with other settings; with ``overwrite``
-            they are forgotten instead.
+            If they were predicted by another bundle or with other settings, and without
+            ``overwrite``, or others than ``redone`` are among them: a folder has one kind.
         """
         if not self.path.is_file():
             return
         try:
-            self._take_over()
+            earlier = self._earlier()
         except ConfigError:
-            if not overwrite:
-                raise
+            if overwrite:
+                return
+            raise
+        made = {key: earlier[key] for key in self.made if key in earlier}
+        self.cases = {entry["case"]: {**made, **entry} for entry in earlier["cases"]}
+        if self._same(earlier):
+            return
+        others = sorted(set(self.cases) - set(redone))
+        if overwrite and not others:
+            self.forget(*self.cases)
+            return
+        what = (
+            f"{self.path.parent}: expected predictions of this bundle at "
+            f"{self.head['settings']}; received others ({earlier['bundle']['name']}, "
+            f"{earlier['settings']})"
+        )
+        if overwrite:
+            shown = ", ".join(others[:10]) + (", …" if len(others) > 10 else "")
+            raise ConfigError(
+                f"{what}, among them cases that this call does not predict anew: {shown}. Name "
+                "their scans too, or give another folder with -o."
+            )
+        raise ConfigError(f"{what}. Give --overwrite, or another folder with -o.")
 
-    def _take_over(self) -> None:
+    def _earlier(self) -> dict[str, Any]:
         try:
             earlier = json.loads(self.path.read_text(encoding="utf-8"))
-            made = {key: earlier[key] for key in self.made if key in earlier}
-            cases = {entry["case"]: {**made, **entry} for entry in earlier["cases"]}
-            same = (
-                earlier["settings"] == self.head["settings"]
-                and earlier["bundle"]["weights_sha256"] == self.head["bundle"]["weights_sha256"]
-            )
+            self._same(earlier)
+            if not all(entry["case"] and entry["status"] for entry in earlier["cases"]):
+                raise KeyError("case")
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(
                 f"{self.path}: expected what segpipe predict wrote; received {error!r}. Give "
                 "--overwrite, or another folder with -o."
             ) from error
-        if not same:
-            raise ConfigError(
-                f"{self.path.parent}: expected predictions of this bundle at "
-                f"{self.head['settings']}; received others ({earlier['bundle']['name']}, "
-                f"{earlier['settings']}). Give --overwrite, or another folder with -o."
-            )
-        self.cases = cases
+        return earlier
 
-    def skip(self, case: Case, wanted: Sequence[str] = ()) -> bool:
+    def _same(self, earlier: Mapping[str, Any]) -> bool:
+        weights = earlier["bundle"]["weights_sha256"], self.head["bundle"]["weights_sha256"]
+        return earlier["settings"] == self.head["settings"] and weights[0] == weights[1]
+
+    def forget(self, *cases: str) -> None:
+        """Take cases out of the document, then remove their files: never the other way round."""
+        gone = [self.cases.pop(case) for case in cases if case in self.cases]
+        if not gone:
+            return
+        self.write()
+        folder = self.path.parent.resolve()
+        for entry in gone:
+            for name in (entry.get("files") or {}).values():
+                path = folder / (name or "")
+                if name and path.resolve().is_relative_to(folder):
+                    path.unlink(missing_ok=True)
+
+    def skip(
+        self, case: Case, wanted: Sequence[str] = (), regions: Mapping[str, str] | None = None
+    ) -> bool:
         """Whether the case is done, with all files that are wanted; its entry then says so.
+
+        ``regions`` are digests of the region files that it should have been done with; None:
+        whatever it was done with.
 
         Raises
         ------
@@ -111,6 +152,8 @@ class PredictDocument:
         if not all((self.path.parent / f).is_file() for f in files.values() if f):
             return False
         if not all(files.get(name) for name in wanted):
+            return False
+        if regions is not None and regions != entry.get("region_files", {}):
             return False
         known = [channel["sha256"] for channel in entry["channels"]]
         if known != [file_sha256(channel.path) for channel in case.channels]:

@@ -11,8 +11,10 @@ import numpy as np
 
 from segpipe.anatomy import region_maps
 from segpipe.anatomy.placement import AS_IS, placement_words
+from segpipe.anatomy.regions import region_file
 from segpipe.config import AnatomyConfig, Config
 from segpipe.data.layouts import Case, Dataset
+from segpipe.data.nifti import file_sha256
 from segpipe.model.bundle import Bundle
 from segpipe.pipeline.placements import find_placement
 from segpipe.volume import Volume
@@ -98,6 +100,12 @@ def scan_regions(
         tolerance_mm=config.data.grid_tolerance_mm,
         cache=None,
     )
+
+
+def region_digests(case_id: str, bundle: Bundle, root: Path) -> dict[str, str]:
+    """SHA-256 of the files under ``root`` that a case's regions come from, by region."""
+    files = {r.name: region_file(r, root, case_id) for r in bundle.config.anatomy.regions if r.file}
+    return {name: file_sha256(path) for name, path in files.items() if path.is_file()}
 
 
 def _regions(

@@ -14,11 +14,11 @@ from segpipe.config import EvaluateConfig, OperatingPoint, parse
 from segpipe.data.layouts import Case, ChannelFile
 from segpipe.errors import ConfigError, DataError
 from segpipe.model.bundle import Bundle
-from segpipe.pipeline.models import Loaded
+from segpipe.pipeline.models import Loaded, _adjusted
 from segpipe.pipeline.points import bundled_choice, operating_point, used_in_words
 from segpipe.pipeline.predict import PredictRequest, _protect
 from segpipe.pipeline.predict_document import PredictDocument
-from segpipe.pipeline.regions import scan_regions
+from segpipe.pipeline.regions import region_digests, scan_regions
 from segpipe.volume import Volume
 
 CONFIG = parse(
@@ -50,7 +50,7 @@ def loaded(weights="ab", overlap=0.5, mirror_axes=()):
     bundle = SimpleNamespace(**{**vars(BUNDLE), "weights_sha256": weights})
     model = SimpleNamespace(bundle=bundle, overlap=overlap, mirror_axes=mirror_axes)
     device = Device("tensorflow", "cpu", "Abacus", "float32", True, False)
-    return Loaded((Path("b"),), (bundle,), (model,), device, "keras")
+    return Loaded((Path("b"),), (bundle,), (model,), device, "keras", CONFIG)
 
 
 def document(folder, point=BUNDLE.operating_point, **changes):
@@ -137,7 +137,7 @@ def test_overwriting_one_case_keeps_the_others(tmp_path):
     first.add(entry(tmp_path, "a"))
     same, other = document(tmp_path), document(tmp_path, weights="cd")
     same.keep_earlier(overwrite=True)
-    other.keep_earlier(overwrite=True)
+    other.keep_earlier(overwrite=True, redone={"a"})
     assert list(same.cases) == ["a"]
     assert other.cases == {}
 
@@ -177,6 +177,74 @@ def test_predictions_of_another_model_or_setting_are_not_mixed(tmp_path, changes
         document(tmp_path, **changes).keep_earlier(overwrite=False)
 
 
+def test_overwriting_removes_the_files_of_what_is_done_anew_and_of_nothing_else(tmp_path):
+    made = document(tmp_path)
+    for case in ("a", "b"):
+        made.add(entry(tmp_path, case))
+    again = document(tmp_path)
+    again.keep_earlier(overwrite=True, redone={"a"})
+    again.forget("a")
+    again.forget("new")
+    left = json.loads((tmp_path / "predict.json").read_text())["cases"]
+    assert [one["case"] for one in left] == ["b"]
+    assert not (tmp_path / "a.nii.gz").exists()  # should the prediction fail, no old mask stands in
+    assert (tmp_path / "b.nii.gz").exists()
+
+
+def test_masks_of_two_settings_never_lie_in_one_folder(tmp_path):
+    made = document(tmp_path)
+    for case in ("a", "b"):
+        made.add(entry(tmp_path, case))
+    other = OperatingPoint(threshold=0.9)
+    with pytest.raises(ConfigError, match=r"does not predict anew: b\. Name their scans too"):
+        document(tmp_path, other).keep_earlier(overwrite=True, redone={"a", "c"})
+    assert (tmp_path / "a.nii.gz").exists()
+    whole = document(tmp_path, other)
+    whole.keep_earlier(overwrite=True, redone={"a", "b", "c"})
+    assert whole.cases == {}
+    assert json.loads((tmp_path / "predict.json").read_text())["settings"]["threshold"] == 0.9
+    assert not list(tmp_path.glob("*.nii.gz"))
+
+
+def test_files_outside_the_folder_are_never_removed(tmp_path):
+    scan_file = tmp_path / "scan.nii.gz"
+    scan_file.write_bytes(b"s")
+    (tmp_path / "out").mkdir()
+    made = document(tmp_path / "out")
+    made.add({**entry(tmp_path / "out", "a"), "files": {"mask": "../scan.nii.gz"}})
+    made.forget("a")
+    assert scan_file.exists()
+
+
+def test_other_region_files_are_a_reason_to_predict_anew(tmp_path):
+    made = document(tmp_path)
+    made.add({**entry(tmp_path, "a"), "region_files": {"wm": "12"}})
+    again = document(tmp_path)
+    again.keep_earlier(overwrite=False)
+    case = scan(tmp_path, "a")
+    assert not again.skip(case, regions={})
+    assert not again.skip(case, regions={"wm": "34"})
+    assert again.skip(case, regions={"wm": "12"})
+    assert again.skip(case)  # none given: as it was
+
+
+def test_digests_are_of_the_region_files_that_are_there(tmp_path):
+    assert region_digests("a", BUNDLE, tmp_path) == {}
+    (tmp_path / "wm").mkdir()
+    (tmp_path / "wm/a.nii.gz").write_bytes(b"s")
+    assert region_digests("a", BUNDLE, tmp_path) == {"wm": hashlib.sha256(b"s").hexdigest()}
+
+
+def test_only_reading_and_memory_can_be_set_for_a_prediction():
+    changed = _adjusted(CONFIG, ["data.repair_nan=true", "predict.batch=1"])
+    assert (changed.data.repair_nan, changed.predict.batch) == (True, 1)
+    assert changed.train == CONFIG.train
+    with pytest.raises(ConfigError, match=r"--set train\.seed=1: expected one of data\.repair_nan"):
+        _adjusted(CONFIG, ["train.seed=1"])
+    with pytest.raises(ConfigError, match=r"predict\.batch"):
+        _adjusted(CONFIG, ["predict.batch=0"])
+
+
 CERTIFICATE = {
     "risk": "missed_lesions",
     "alpha": 0.1,
@@ -204,7 +272,8 @@ def certified(networks=1, axes=(), **validation):
     )
     model = SimpleNamespace(bundle=bundle, mirror_axes=axes)
     device = Device("tensorflow", "cpu", "Abacus", "float32", True, False)
-    return Loaded((Path("b"),) * networks, (bundle,) * networks, (model,) * networks, device, "k")
+    every = (Path("b"),) * networks, (bundle,) * networks, (model,) * networks
+    return Loaded(*every, device, "keras", CONFIG)
 
 
 def test_the_certificate_is_told_only_at_its_own_operating_point():
