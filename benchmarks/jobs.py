@@ -71,8 +71,8 @@ def work_off(
             for future in as_completed(running):
                 result = future.result()
                 if result is not None:
-                    print(f"{left} left: {running[future]}: {result['seconds']} s", flush=True)
                     left -= 1
+                    print(f"{left} left: {running[future]}: {result['seconds']} s", flush=True)
         finally:
             ended.set()
 

@@ -113,7 +113,17 @@ class PatchSampler:
 
     def _weight(self, case: PreparedCase, regions: np.ndarray) -> np.ndarray:
         weights = [self.region_weights[name] for name in case.region_names]
-        return penalty_map(regions.astype(np.float32) / 255, weights)
+        inside = regions.astype(np.float32) / 255
+        if weights and not self._complements <= set(case.region_names):
+            # What a complement would weigh is not known where it was left out: 1, not 0.
+            inside = np.concatenate([inside, 1 - inside.max(axis=-1, keepdims=True)], axis=-1)
+            weights.append(1.0)
+        return penalty_map(inside, weights)
+
+    @property
+    def _complements(self) -> set[str]:
+        regions = self.config.anatomy.regions
+        return {region.name for region in regions if region.source == "complement"}
 
 
 def dilate(mask: np.ndarray, voxels: Sequence[int]) -> np.ndarray:

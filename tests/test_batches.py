@@ -247,6 +247,23 @@ def test_targets_hold_region_weights_and_the_band_around_the_reference(cases):
     np.testing.assert_array_equal(target, expected)
 
 
+def test_where_a_complement_was_left_out_voxels_in_no_region_weigh_1(cases):
+    whole = sampler(cases[:1], patch=(24, 24, 24), foreground=0.0)
+    halved = replace(cases[0], region_names=("wm",), regions=np.asarray(cases[0].regions)[..., :1])
+    regions = [
+        {"name": "wm", "source": "mask", "file": "w.nii", "weight": 0.5},
+        {"name": "csf", "source": "mask", "file": "c.nii", "optional": True, "weight": 3.0},
+        {"name": "rest", "source": "complement", "weight": 2.0},
+    ]
+    anatomy = parse({"name": "x", "data": {"root": "d"}, "anatomy": {"regions": regions}}).anatomy
+    config = whole.config.model_copy(update={"anatomy": anatomy})
+    without = replace(whole, cases=[halved])
+    _, usual = without.draw(0)
+    _, neutral = replace(without, config=config).draw(0)
+    assert np.unique(usual[..., 1]).tolist() == [0.0, 0.5]
+    np.testing.assert_array_equal(neutral[..., 1], np.where(usual[..., 1] == 0, 1.0, 0.5))
+
+
 def test_without_a_border_only_the_reference_itself_is_spared(cases):
     draws = sampler(cases[2:3], patch=(24, 24, 24), foreground=0.0, border=0.0)
     _, target = draws.draw(0)

@@ -33,7 +33,7 @@ def test_what_is_missing_is_done_each_in_its_own_process(tmp_path, capsys):
     jobs = [Note(name, tmp_path / f"{name}.json") for name in ("a", "done", "b")]
     jobs[1].result.write_text("{}")
     work_off(jobs, note, tmp_path / "work")
-    assert capsys.readouterr().out == "2 left: a: 1.5 s\n1 left: b: 1.5 s\n"
+    assert capsys.readouterr().out == "1 left: a: 1.5 s\n0 left: b: 1.5 s\n"
     assert jobs[1].result.read_text() == "{}"
     first, last = (json.loads(jobs[i].result.read_text()) for i in (0, 2))
     assert first["work"] == str(tmp_path / "work")

@@ -73,7 +73,7 @@ def test_jobs_are_told_apart_and_their_configurations_are_valid(dataset):
     assert len({job.result for job in every}) == len(every)
     moved = [job.arm == jobs.SHIFTED for job in every]
     assert sum(moved) == jobs.SEEDS * jobs.DATASETS[dataset][2]
-    assert len(list(itertools.groupby(every, key=lambda job: job.base))) == sum(moved)
+    assert len(list(itertools.groupby(every, key=lambda job: job.block))) == sum(moved)
     job = jobs.Job(dataset, 1, 2, jobs.SHIFTED)
     assert job.overrides() == jobs.Job(dataset, 1, 2, "all").overrides()
     assert job.result.name == "seed2-fold1-all-shifted-10-mm.json"
@@ -91,13 +91,29 @@ def test_a_fold_that_is_not_whole_needs_the_base_that_its_arms_forked_from(tmp_p
     monkeypatch.setattr(jobs, "RESULTS", tmp_path / "results")
     listed = list(jobs.all_jobs(("samples",), 1))
     per_fold = len(jobs.ARMS) + 1
-    for job in listed[: 2 * per_fold + 3]:  # two folds, and three arms of the third
+    begun = listed[2 * per_fold : 2 * per_fold + 3]
+    for job in [*listed[: 2 * per_fold], *begun]:  # two folds, and three arms of the third
         job.result.parent.mkdir(parents=True, exist_ok=True)
-        job.result.write_text("{}")
-    lost = jobs.without_their_base(listed, tmp_path)
-    assert lost == listed[2 * per_fold : 2 * per_fold + 3]
-    (tmp_path / listed[2 * per_fold].base).mkdir()
+        job.result.write_text(json.dumps({"base": job.base()}))
+    assert jobs.without_their_base(listed, tmp_path) == begun
+    (tmp_path / begun[0].base()).mkdir()
     assert jobs.without_their_base(listed, tmp_path) == []
+    begun[1].result.write_text(json.dumps({"base": "of-another-revision"}))
+    assert jobs.without_their_base(listed, tmp_path) == [begun[1]]
+
+
+def test_a_base_is_that_of_one_fold_seed_and_configuration():
+    one = jobs.Job("samples", 0, 0, "all")
+    assert one.base() == jobs.Job("samples", 0, 0, "voxel").base()
+    assert one.base().startswith("samples-seed0-fold0-")
+    others = {jobs.Job("samples", 1, 0, "all"), jobs.Job("samples", 0, 1, "all")}
+    assert len({job.base() for job in (one, *others)}) == 3
+
+
+def test_a_control_that_finds_next_to_nothing_is_read_at_the_lowest_sensitivity():
+    rare = {**result([1, 20], [0, 5000], [1, 1], [1, 1]), "missed": [[49, 30]]}
+    found = analyse.compare({"plain": curves([rare]), "all": curves([rare])}, "all", np.ones(1))
+    assert found["sensitivity"] == pytest.approx(analyse.GRID[0])
 
 
 def test_regions_move_by_10_mm_towards_anterior_and_the_edge_fills_in():

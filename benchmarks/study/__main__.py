@@ -15,7 +15,9 @@ from segpipe.backend.processor import cores
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.study", description=__doc__)
     parser.add_argument("--dataset", choices=list(DATASETS), help="only this one")
-    parser.add_argument("--seeds", type=int, default=SEEDS, help=f"seeds ({SEEDS})")
+    parser.add_argument(
+        "--seeds", type=int, choices=range(1, SEEDS + 1), default=SEEDS, help=f"seeds ({SEEDS})"
+    )
     parser.add_argument("--minutes", type=float, help="begin no job after so long")
     parser.add_argument("--at-once", type=int, default=cores(), help="jobs side by side (cores)")
     parser.add_argument("--work", type=Path, default=Path("runs/study"), help="caches and bases")

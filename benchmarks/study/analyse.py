@@ -107,6 +107,7 @@ def compare(curves: dict[str, Curves], arm: str, weights: np.ndarray) -> dict[st
     control, control_dice = envelope(curves[CONTROL], weights)
     mine, dice = envelope(curves[arm], weights)
     at = int(np.searchsorted(GRID, best_f1(curves[CONTROL], weights), side="right")) - 1
+    at = max(0, at)  # a control whose best F1 lies below the grid
     both = ~np.isnan(control) & ~np.isnan(mine)
     return {
         "sensitivity": float(GRID[at]),

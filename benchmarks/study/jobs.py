@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from segpipe.config import digest_values, load
+from segpipe.pipeline.provenance import source
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -58,9 +62,17 @@ class Job:
         return RESULTS / self.dataset / f"seed{self.seed}-fold{self.fold}-{arm}.json"
 
     @property
+    def block(self) -> tuple[str, int, int]:
+        """Dataset, seed and fold: its arms share a base, and are compared with each other."""
+        return self.dataset, self.seed, self.fold
+
     def base(self) -> str:
-        """What is shared by all arms of a fold and seed, and by nothing else."""
-        return f"{self.dataset}-seed{self.seed}-fold{self.fold}"
+        """Name of the base: of what trained it, so that no other round's stands in for it."""
+        control = Job(self.dataset, self.fold, self.seed, CONTROL)
+        config = load(control.config, control.overrides()).model_dump(mode="json")
+        code = source()
+        key = digest_values([config, code.version, code.revision])[:12]
+        return f"{self.dataset}-seed{self.seed}-fold{self.fold}-{key}"
 
     @property
     def config(self) -> Path:
@@ -91,7 +103,7 @@ def all_jobs(datasets: tuple[str, ...] = tuple(DATASETS), seeds: int = SEEDS) ->
 def without_their_base(listed: Sequence[Job], bases: Path) -> list[Job]:
     """Done jobs of folds that are not whole and whose base is gone: the rest cannot fork from it.
 
-    Another base, from another machine say, would be compared with theirs.
+    Another base, of another machine or revision, would be compared with theirs.
 
     Parameters
     ----------
@@ -99,6 +111,14 @@ def without_their_base(listed: Sequence[Job], bases: Path) -> list[Job]:
     bases : Path
         Where the bases are.
     """
-    done = [job for job in listed if job.result.exists()]
-    partial = {job.base for job in listed if not job.result.exists()}
-    return [job for job in done if job.base in partial and not (bases / job.base).exists()]
+    partial = {job.block for job in listed if not job.result.exists()}
+    return [
+        job
+        for job in listed
+        if job.block in partial and job.result.exists() and not _can_go_on(job, bases)
+    ]
+
+
+def _can_go_on(job: Job, bases: Path) -> bool:
+    forked_from = json.loads(job.result.read_text()).get("base")
+    return forked_from == job.base() and (bases / forked_from).exists()

@@ -66,6 +66,7 @@ def run_job(job: Job, work: Path) -> dict[str, Any]:
         "seed": job.seed,
         "arm": job.arm,
         "seconds": round(time.perf_counter() - started, 1),
+        "base": job.base(),
         "device": device,
         "thresholds": list(THRESHOLDS),
         "min_sizes_mm3": list(SIZES_MM3),
@@ -124,7 +125,7 @@ def _base(job: Job, config: Config, plan, sampler, fixed, work: Path) -> Path:
     The control's configuration trains them; with a weight of 0 or a ramp of 0 the steps are equal.
     Arms that train it at once get the same; the first to be done keeps it.
     """
-    base = work / BASES / job.base
+    base = work / BASES / job.base()
     if not base.exists():
         base.parent.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(dir=base.parent) as temporary:

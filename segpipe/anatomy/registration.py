@@ -36,6 +36,7 @@ _SCALP_MM = 6.0
 _FITTED, _REFINED = 6, 2  # starts that are fitted, and fits that are refined, of each pattern
 _POLISHED = 4
 _BENDS = 12
+_INSIDE = 0.99  # of a map of ones: all that a voxel is made from lies inside the scan
 _APART_MM = 4.0  # two fits nearer than this are one
 _SEEN = "the template's brain lies inside the scan"
 
@@ -254,11 +255,19 @@ def _bent(view: Volume, template: Volume, placement: Placement) -> Placement:
     if _least_stretch(bend, pattern.mask) < LEAST_STRETCH:
         return straight
     bent = replace(placement, bend=bend, unbend=invert_field(bend))
-    values = map_on_template(scan, bent, pattern.image)
-    similarity = shared_information(pattern.image.array[pattern.mask], values[pattern.mask])
-    if not similarity > (placement.similarity or 0.0):
+    everywhere = Volume(np.ones(scan.shape, np.float32), scan.affine)
+    seen = pattern.mask & (map_on_template(everywhere, bent, pattern.image) > _INSIDE)
+    both = seen & (map_on_template(everywhere, straight, pattern.image) > _INSIDE)
+    before, after = (_shared(scan, one, pattern.image, both) for one in (straight, bent))
+    if not after > before:
         return straight
+    similarity = _shared(scan, bent, pattern.image, seen)  # what lies outside says nothing
     return replace(bent, similarity=similarity, overlap=_overlap(view, bent))
+
+
+def _shared(scan: Volume, placement: Placement, template: Volume, mask: np.ndarray) -> float:
+    values = map_on_template(scan, placement, template)
+    return shared_information(template.array[mask], values[mask])
 
 
 def _least_stretch(bend: Volume, mask: np.ndarray) -> float:

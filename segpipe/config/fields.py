@@ -22,6 +22,7 @@ def _known_rule(text: str) -> str:
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Rule = Annotated[str, AfterValidator(_known_rule)]
 Duration = Annotated[str, AfterValidator(known_duration)]

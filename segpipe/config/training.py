@@ -14,6 +14,7 @@ from segpipe.config.fields import (
     Positive,
     Probability,
     Section,
+    Seed,
     Shape,
 )
 
@@ -157,7 +158,7 @@ class TrainConfig(Section):
         description="decay of the average of the weights, used in validations and in the bundle; "
         "early it covers the latest tenth of the steps; 0: none",
     )
-    seed: int = Field(0, description="of weights, sampling and augmentation")
+    seed: Seed = Field(0, description="of weights, sampling and augmentation")
     workers: Annotated[int, Field(ge=0)] = Field(
         1, description="loading threads; 0 loads in the training thread; no effect on results"
     )

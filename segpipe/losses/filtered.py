@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import operator
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -117,7 +119,8 @@ def filtered_loss(
     base : callable
         (y_true, y_pred) to a loss for every element: a function or Loss of Keras (with
         ``reduction="none"``), or any other that works element by element. It gets tensors with a
-        last axis of length 1, over which Keras takes its means, and y_pred as it is.
+        last axis of length 1, over which Keras takes its means, and y_pred as it is; a function of
+        Keras, which would clip logits, gets probabilities.
     further : mapping of str to (B, ..., 1 or C) tensor
     weight : str, optional
         Name in ``further`` of a weight ω ≥ 0.
@@ -142,13 +145,14 @@ def filtered_loss(
         selection.check_shape(tensor, y_pred, name, "FilteredLoss")
     y_pred = widen(y_pred)
     y_true = ops.cast(y_true, y_pred.dtype)
-    tensors = {"reference": y_true, "prediction": _probability(y_pred, from_logits), **further}
+    probability = _probability(y_pred, from_logits)
+    tensors = {"reference": y_true, "prediction": probability, **further}
     selected = ops.ones_like(y_pred, dtype="bool")
     for name, relation, value in conditions:
         tensor = ops.stop_gradient(widen(_named(tensors, name)))
         selected = ops.logical_and(selected, RELATIONS[relation](tensor, value))
     chosen = ops.cast(selected, y_pred.dtype)
-    values = elementwise(base, y_true, y_pred)
+    values = elementwise(base, y_true, probability if _of_keras(base) else y_pred)
     if weight is None:
         return selection.mean(values, chosen)
     weighted = chosen * ops.cast(_named(tensors, weight), chosen.dtype)
@@ -181,6 +185,34 @@ def elementwise(base: Callable[[Any, Any], Any], y_true, y_pred):
             f"received {tuple(values.shape)}. Give a Keras loss reduction='none'."
         )
     return widen(ops.reshape(values, ops.shape(y_pred)))
+
+
+def check_depends_on_prediction(base: Callable[[Any, Any], Any]) -> None:
+    """Refuse losses that work across classes: of one class alone they are the same everywhere.
+
+    Raises
+    ------
+    ValueError
+        If ``base`` gives one value for two predictions, whatever the reference is.
+    """
+    y_pred = ops.reshape(ops.convert_to_tensor([0.2, 0.8], "float32"), (1, 2))
+    for reference in (0.0, 1.0):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Keras only warns of what is refused here
+            values = elementwise(base, ops.full_like(y_pred, reference), y_pred)
+        low, high = ops.convert_to_numpy(values)[0]
+        if abs(low - high) > 1e-4:
+            return
+    raise ValueError(
+        "FilteredLoss: base does not depend on a single prediction: it works across classes, as "
+        "categorical cross-entropy does. Expected a loss for every element, such as "
+        "binary_crossentropy."
+    )
+
+
+def _of_keras(base: Callable[[Any, Any], Any]) -> bool:
+    """Whether it is a plain function of Keras: those take probabilities."""
+    return inspect.isfunction(base) and base.__module__.partition(".")[0] == "keras"
 
 
 def _named(tensors: Mapping[str, Any], name: str):

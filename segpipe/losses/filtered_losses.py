@@ -127,16 +127,17 @@ class FilteredLoss(keras.losses.Loss):
     weight_in_mean : bool
         Divide by ``Σ s·ω`` instead of ``Σ s``.
     from_logits : bool
-        Predictions are a sigmoid's logits. Conditions see probabilities; ``base`` gets the
-        predictions as they are.
+        Predictions are a sigmoid's logits. Conditions see probabilities, and so does a named
+        function of Keras; a Loss or a function of your own gets the predictions as they are.
     reduction, name
         As Keras has them.
 
     Raises
     ------
     ValueError
-        If a condition or the weight names a tensor that is not there, a relation is unknown, or,
-        when called, a tensor is missing or ``base`` is not elementwise.
+        If a condition or the weight names a tensor that is not there, a relation is unknown,
+        ``base`` works across classes, or, when called, a tensor is missing or ``base`` is not
+        elementwise.
 
     Examples
     --------
@@ -181,6 +182,7 @@ class FilteredLoss(keras.losses.Loss):
         self.further = tuple(further)
         self.weight_in_mean = weight_in_mean
         self.from_logits = from_logits
+        filtered.check_depends_on_prediction(self.base)
         known = ("prediction", "reference", *self.further)
         for tensor in (*(condition[0] for condition in self.conditions), weight):
             if tensor is not None and tensor not in known:

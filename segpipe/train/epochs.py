@@ -138,9 +138,14 @@ def run_steps(fitting, done, steps, every, report, stop) -> dict[str, float]:
 
 
 def _out_of_memory(settings) -> ModelError:
-    smaller = tuple(max(16, p * 3 // 4 // 16 * 16) for p in settings.patch)
-    hint = f"train.batch={settings.batch // 2}" if settings.batch > 1 else f"train.patch={smaller}"
+    patch = list(settings.patch)
+    smaller = [min(p, max(16, p * 3 // 4 // 16 * 16)) for p in patch]
+    hints = ["fewer model.features"]
+    if settings.batch > 1:
+        hints.insert(0, f"train.batch={settings.batch // 2}")
+    elif smaller != patch:
+        hints.insert(0, f"train.patch=[{','.join(map(str, smaller))}]")
     return ModelError(
-        f"training: patch {settings.patch} with batch {settings.batch} does not fit into the "
-        f"device's memory. Try {hint}, or fewer model.features."
+        f"training: patch {patch} with batch {settings.batch} does not fit into the device's "
+        f"memory. Try {', or '.join(hints)}."
     )

@@ -186,6 +186,29 @@ def test_conditions_on_logits_see_probabilities_and_the_base_sees_logits():
     assert float(got[0]) == pytest.approx(np.logaddexp(0, [0.1, 3.0]).mean(), rel=1e-5)
 
 
+@pytest.mark.parametrize("base", ["binary_crossentropy", keras.losses.binary_crossentropy])
+def test_a_function_of_keras_is_given_the_probabilities_of_logits(base, gradient):
+    z = np.array([-2.0, 3.0], np.float32).reshape(1, 2, 1)
+    y = np.ones_like(z)
+    loss = losses.FilteredLoss([], base, from_logits=True)
+    assert float(loss(y, z)) == pytest.approx(np.logaddexp(0, [2.0, -3.0]).mean(), rel=1e-5)
+    slope = gradient(lambda t: loss.call(y, t), z)  # none is clipped
+    np.testing.assert_allclose(slope, (1 / (1 + np.exp(-z)) - 1) / 2, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "base",
+    [
+        "categorical_crossentropy",
+        "cosine_similarity",
+        keras.losses.CategoricalCrossentropy(reduction="none"),
+    ],
+)
+def test_losses_that_work_across_classes_are_refused(base):
+    with pytest.raises(ValueError, match="works across classes"):
+        losses.FilteredLoss([("prediction", ">", 0.5)], base)
+
+
 def test_the_gradient_stays_with_what_is_selected_and_conditions_carry_none(gradient):
     y, p, _ = scene(7)
     p = p.astype(float) + 0.01
