@@ -33,13 +33,23 @@ _JSON, _WEIGHTS = "bundle.json", "weights.npz"
 
 
 class DatasetFacts(Section):
-    """What the model was trained on, without any patient."""
+    """What the model was trained on, without any patient.
+
+    ``marks`` tell whether a scan that is at hand was among the training cases, and nothing of one
+    that is not (:meth:`mark`); bundles from before they were kept have none.
+    """
 
     name: str
     digest: str
     training_cases: int
     validation_cases: int
     fold: int | None = None
+    marks: tuple[str, ...] = ()
+
+    @staticmethod
+    def mark(digest: str, scan: str) -> str:
+        """The mark of a scan in a dataset of this digest: the same scan has others elsewhere."""
+        return digest_values([digest, scan])[:16]
 
 
 class Member(Section):

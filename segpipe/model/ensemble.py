@@ -177,7 +177,9 @@ def _common_point(bundles: Sequence[Bundle]) -> tuple[OperatingPoint, dict | Non
 
 def _facts(bundles: Sequence[Bundle]) -> DatasetFacts:
     """What was trained on, by one member or another."""
-    facts = list(dict.fromkeys(bundle.dataset for bundle in bundles))
+    marks = tuple(sorted({mark for bundle in bundles for mark in bundle.dataset.marks}))
+    every = [bundle.dataset.model_copy(update={"marks": marks}) for bundle in bundles]
+    facts = list(dict.fromkeys(every))
     first = facts[0]
     if len(facts) == 1:
         return first
@@ -193,6 +195,7 @@ def _facts(bundles: Sequence[Bundle]) -> DatasetFacts:
         digest="+".join(dict.fromkeys(fact.digest for fact in facts)),
         training_cases=sum(fact.training_cases for fact in facts),
         validation_cases=0,
+        marks=marks,
     )
 
 

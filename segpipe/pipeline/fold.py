@@ -191,7 +191,7 @@ def _train(
     sampler = patch_sampler(training, config, plan)
     network = seeded_network(config, plan)
     if config.train.init is not None:
-        _initialise(network, config, plan, fold, digest_of_data)
+        _initialise(network, config, fold, digest_of_data, _usable(prepared, fold.validation))
     observer.params({"network.parameters": network.count_params()})
     validation = [c for c in _usable(prepared, fold.validation) if c.reference is not None]
     progress = fit(
@@ -211,22 +211,27 @@ def _train(
     return network, fitting
 
 
-def _initialise(network, config: Config, plan: PreparePlan, fold: Fold, dataset: str) -> None:
+def _initialise(
+    network, config: Config, fold: Fold, dataset: str, held_out: Sequence[PreparedCase]
+) -> None:
     """Start from a trained bundle of the same architecture.
 
     Raises
     ------
     ConfigError
-        If it was trained on this dataset with other cases held out: they would leak.
+        If it was trained on cases that are held out now: they would leak.
     """
     folder = bundle_folder(str(config.train.init), config.output)
     bundle = load_bundle(folder)
-    same_split = bundle.dataset.fold == fold.index and bundle.config.split == config.split
-    if bundle.dataset.digest == dataset and not same_split:
+    facts = bundle.dataset
+    seen = [case.id for case in held_out if facts.mark(facts.digest, case.mark) in facts.marks]
+    same_split = facts.fold == fold.index and bundle.config.split == config.split
+    if seen or (not facts.marks and facts.digest == dataset and not same_split):
+        what = f"trained on {', '.join(seen)}" if seen else f"of fold {facts.fold} of this dataset"
         raise ConfigError(
-            f"train.init: expected a bundle that held out fold {fold.index} of this split, or one "
-            f"of other data; received fold {bundle.dataset.fold} of this dataset, which may have "
-            "trained on the cases held out now. Start from another bundle."
+            f"train.init: expected a bundle that never saw the cases held out now; received one "
+            f"{what}: validation would be too good. Start from another bundle, or hold out what it "
+            "held out."
         )
     assign_arrays(network, network_arrays(load_network(folder, bundle)), f"train.init={folder}")
 
@@ -250,6 +255,7 @@ def _save(config, plan, digest_of_data, dataset, training, fold, network, folder
             training_cases=len(training),
             validation_cases=len(fold.validation),
             fold=fold.index,
+            marks=tuple(sorted(DatasetFacts.mark(digest_of_data, c.mark) for c in training)),
         ),
         spacing_range_mm=(tuple(spacing.min(axis=0)), tuple(spacing.max(axis=0))),
         intensity_range=tuple(

@@ -89,7 +89,10 @@ def foreground_probabilities(logits: np.ndarray) -> np.ndarray:
     """
     if logits.shape[-1] == 1:
         return special.expit(logits)
-    return special.softmax(logits, axis=-1)[..., 1:]
+    probabilities = np.empty((*logits.shape[:-1], logits.shape[-1] - 1), logits.dtype)
+    for slab, own in zip(logits, probabilities, strict=True):  # a softmax makes copies
+        own[...] = special.softmax(slab, axis=-1)[..., 1:]
+    return probabilities
 
 
 def _pad_to(image: np.ndarray, patch: Sequence[int]) -> tuple[np.ndarray, tuple[slice, ...]]:

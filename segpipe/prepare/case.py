@@ -21,7 +21,7 @@ from segpipe.geometry import GridTransform
 from segpipe.prepare import store
 from segpipe.prepare.fingerprint import evenly_spaced
 from segpipe.prepare.image import prepare_reference, prepare_regions, prepare_volume
-from segpipe.prepare.keys import image_key, present_regions, regions_key
+from segpipe.prepare.keys import image_key, present_regions, regions_key, scan_mark
 from segpipe.prepare.plan import PreparePlan
 from segpipe.prepare.voxels import StoredArray, pack
 from segpipe.volume import Volume
@@ -60,6 +60,8 @@ class PreparedCase:
         The way back to the scan's own grid.
     flags : tuple of str
         What was unusual when the case was read.
+    mark : str
+        Of :func:`segpipe.prepare.keys.scan_mark`.
     """
 
     id: str
@@ -76,6 +78,7 @@ class PreparedCase:
     foreground: dict[int, np.ndarray]
     transform: GridTransform
     flags: tuple[str, ...]
+    mark: str
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -211,6 +214,7 @@ def _image_files(loaded: LoadedCase, plan: PreparePlan) -> dict[str, bytes]:
         "profile": prepared.profile.tolist(),
         "transform": prepared.transform.to_dict(),
         "flags": list(loaded.flags),
+        "mark": scan_mark(loaded.case),
     }
     files["case.json"] = json.dumps(described).encode()
     return files
@@ -250,6 +254,7 @@ def _read_entries(folder: Path, regions_folder: Path) -> PreparedCase:
         foreground=foreground,
         transform=GridTransform.from_dict(described["transform"]),
         flags=(*described["flags"], *of_regions["flags"]),
+        mark=described["mark"],
     )
 
 

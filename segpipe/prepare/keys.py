@@ -35,6 +35,12 @@ def image_key(case: Case, plan: PreparePlan) -> str:
     )
 
 
+def scan_mark(case: Case) -> str:
+    """What tells a scan from others wherever it lies: SHA-256 of its first channel's file."""
+    first = case.channels[0]
+    return _digest({"scan": file_sha256(first.path), "index": first.index})
+
+
 def regions_key(
     image: str, region_maps: Mapping[str, Volume], plan: PreparePlan, flags: Sequence[str] = ()
 ) -> str:

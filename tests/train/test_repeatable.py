@@ -3,11 +3,14 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 
+import nibabel as nib
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -159,7 +162,21 @@ def test_starting_from_a_bundle_takes_its_weights(tiny_config, whole, uninterrup
 def test_weights_that_saw_the_held_out_cases_are_no_start(tiny_config, whole):
     bundle = all_runs(whole)[0].bundle(0)
     config = load(tiny_config, [f"train.init={bundle}"])
-    with pytest.raises(ConfigError, match="held out fold 1"):
+    with pytest.raises(ConfigError, match="expected a bundle that never saw the cases held out"):
+        run_train(config, 1, None, Silent())
+
+
+def test_scans_are_known_though_the_dataset_changed_since(tiny_config, whole, tmp_path):
+    changed = tmp_path / "changed"
+    shutil.copytree(whole.data.root, changed)
+    mask = next((changed / "labelsTr").iterdir())
+    stored = nib.load(mask)
+    voxels = np.array(stored.dataobj)
+    voxels.flat[0] = 1 - voxels.flat[0]
+    nib.Nifti1Image(voxels, stored.affine).to_filename(mask)
+    bundle = all_runs(whole)[0].bundle(0)
+    config = load(tiny_config, [f"train.init={bundle}", f"data.root={changed}"])
+    with pytest.raises(ConfigError, match="received one trained on sample"):
         run_train(config, 1, None, Silent())
 
 
