@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from segpipe.config.anatomy import AnatomyConfig
-from segpipe.config.fields import Axis, Name, NonNegative, Positive, Probability, Section, Seed
+from segpipe.config.fields import Axis, Name, NonNegative, Positive, Probability, Section
 from segpipe.config.scoring import EvaluateConfig, PredictConfig
 from segpipe.config.tracking import CardConfig, TrackingConfig
 from segpipe.config.training import LossConfig, ModelConfig, TrainConfig
@@ -55,7 +55,7 @@ class SplitConfig(Section):
     leave_one_patient_out: bool = Field(
         False, description="one fold per patient, in the order of patient names; ignores folds"
     )
-    seed: Seed = Field(0, description="of the shuffle of patients")
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="of the shuffle of patients")
 
 
 class PrepareConfig(Section):

@@ -53,8 +53,10 @@ def check_dataset(dataset: Dataset, config: DataConfig, workers: int = 1) -> lis
         In the order of the cases; empty if the dataset is clean.
     """
     cases = (*dataset.cases, *dataset.test_cases)
-    training = {case.id for case in dataset.cases}
-    check = partial(_check_case, labels=dict(dataset.labels), config=config, training=training)
+    expected = dict.fromkeys((case.id for case in dataset.cases), "training")
+    if any(case.reference is not None for case in dataset.test_cases):
+        expected |= dict.fromkeys((case.id for case in dataset.test_cases), "test")
+    check = partial(_check_case, labels=dict(dataset.labels), config=config, expected=expected)
     findings = list(dataset.findings)
     tests = {case.id: case for case in dataset.test_cases}
     findings += [_in_both_parts(tests[test], train) for test, train in patients_in_both(dataset)]
@@ -70,7 +72,7 @@ def check_dataset(dataset: Dataset, config: DataConfig, workers: int = 1) -> lis
 
 
 def _check_case(
-    case: Case, *, labels: dict[str, int], config: DataConfig, training: set[str]
+    case: Case, *, labels: dict[str, int], config: DataConfig, expected: dict[str, str]
 ) -> _Checked:
     findings: list[Finding] = []
     digests: list[tuple[str, int, str]] = []
@@ -106,8 +108,8 @@ def _check_case(
         reference = attempt(str(path), partial(read_reference, path, labels, config))
         if reference is not None and grid is not None:
             attempt(str(path), partial(on_grid, reference, grid, path, config))
-    elif case.id in training:
-        findings.append(_no_reference(case))
+    elif case.id in expected:
+        findings.append(_no_reference(case, expected[case.id]))
     return _Checked(tuple(dict.fromkeys(findings)), tuple(digests))
 
 
@@ -158,14 +160,16 @@ def _constant(case: str, file: str, value: float) -> Finding:
     )
 
 
-def _no_reference(case: Case) -> Finding:
+def _no_reference(case: Case, part: str) -> Finding:
     return Finding(
         case.id,
         str(case.channels[0].path),
-        "a training case without a reference",
+        f"a {part} case without a reference",
         expected="the expert's mask",
         received="none",
-        fix="Add the mask (an empty one if there is no lesion), or move the case to the test part.",
+        fix="Add the mask (an empty one if there is no lesion), or move the case to the test part."
+        if part == "training"
+        else "Add the mask, as other test cases have one; without it the case is not scored.",
     )
 
 

@@ -171,7 +171,7 @@ def test_scans_are_known_though_the_dataset_changed_since(tiny_config, whole, tm
     shutil.copytree(whole.data.root, changed)
     mask = next((changed / "labelsTr").iterdir())
     stored = nib.load(mask)
-    voxels = np.array(stored.dataobj)
+    voxels = np.asarray(stored.dataobj).copy()
     voxels.flat[0] = 1 - voxels.flat[0]
     nib.Nifti1Image(voxels, stored.affine).to_filename(mask)
     bundle = all_runs(whole)[0].bundle(0)
