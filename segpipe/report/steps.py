@@ -21,7 +21,13 @@ FIGURES = {
 }
 
 
-def step_rows(steps: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str, str, list[str]]]:
+Lines = tuple[str, str]
+"""Of a cell: what changed, and below it the interval, or the other half; empty without."""
+
+
+def step_rows(
+    steps: Sequence[Mapping[str, Any]],
+) -> list[tuple[str, str, str, Lines, list[Lines]]]:
     """One row per step and label: step, verdict with reason, label, lost and removed, figures."""
     return [
         (
@@ -36,7 +42,9 @@ def step_rows(steps: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str, s
     ]
 
 
-def gain_rows(gain: Mapping[str, Mapping[str, Any]] | None) -> list[tuple[str, str, list[str]]]:
+def gain_rows(
+    gain: Mapping[str, Mapping[str, Any]] | None,
+) -> list[tuple[str, Lines, list[Lines]]]:
     """One row per label: label, lost and removed, figures."""
     return [
         (label, _cost(effect), [_difference(effect.get(name)) for name in FIGURES])
@@ -44,22 +52,22 @@ def gain_rows(gain: Mapping[str, Mapping[str, Any]] | None) -> list[tuple[str, s
     ]
 
 
-def _cost(effect: Mapping[str, Any]) -> str:
+def _cost(effect: Mapping[str, Any]) -> Lines:
     return (
-        f"{effect['lesions_lost']} lost, {effect['lesions_gained']} gained; "
-        f"{effect['false_positives_removed']} removed, {effect['false_positives_added']} added"
+        f"{effect['lesions_lost']} lost, {effect['lesions_gained']} gained;",
+        f"{effect['false_positives_removed']} removed, {effect['false_positives_added']} added",
     )
 
 
-def _difference(figure: Mapping[str, Any] | None) -> str:
+def _difference(figure: Mapping[str, Any] | None) -> Lines:
     """Before → after, and the 95 % interval of the difference."""
     if figure is None or figure["difference"] is None:
-        return "not computed"
+        return "not computed", ""
     text = f"{number(figure['before'], 2)} → {number(figure['after'], 2)}"
     if figure["ci95"] is None:
-        return text
+        return text, ""
     low, high = (f"{limit:+.2f}" for limit in figure["ci95"])
-    return f"{text} ({low} to {high})"
+    return text, f"({low} to {high})"
 
 
 def _value(value: Any) -> str:

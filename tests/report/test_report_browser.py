@@ -12,7 +12,9 @@ import pytest
 from PIL import Image
 
 from segpipe.report.change import Change, LesionChange
+from segpipe.report.cohort import CohortInputs, cohort_report
 from segpipe.report.patient import patient_report
+from segpipe.report.steps import FIGURES
 
 keys = pytest.importorskip("selenium.webdriver.common.keys")
 select = pytest.importorskip("selenium.webdriver.support.select")
@@ -369,3 +371,32 @@ def test_a_cohort_page_draws_its_charts(browser, tmp_path):
     open_page(browser, tmp_path, html)
     image = find(browser, "img")[0]
     assert browser.execute_script("return arguments[0].naturalWidth", image) > 300
+
+
+def test_the_steps_of_post_processing_fit_on_the_page(browser, tmp_path):
+    figure = {"before": 12.5, "after": 122.0, "difference": 109.5, "ci95": [106.61, 112.69]}
+    counts = dict.fromkeys(
+        (
+            *("lesions_lost", "lesions_gained"),
+            *("false_positives_removed", "false_positives_added"),
+        ),
+        1234,
+    )
+    effect = dict.fromkeys(FIGURES, figure) | counts
+    step = {
+        "step": "min_size_mm3",
+        "from": 0.0,
+        "to": 100.0,
+        "adopted": False,
+        "reason": "mean lesion F1 0.19 against 0.2, which no interval of these cases tells apart",
+        "labels": {"lesion": effect},
+    }
+    document = {"rows": [], "summary": {}, "settings": {"rule": "any", "connectivity": 26}}
+    point = {"threshold": 0.5, "min_size_mm3": 0.0}
+    inputs = CohortInputs("ms", "2026-02-01", 1, (), document, None, point, steps=[step])
+    open_page(browser, tmp_path, cohort_report(inputs))
+    width, wanted = (
+        browser.execute_script(f"return document.documentElement.{name}")
+        for name in ("clientWidth", "scrollWidth")
+    )
+    assert wanted <= width
