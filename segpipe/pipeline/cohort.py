@@ -148,7 +148,7 @@ def _flow(dataset: Dataset, cases: Sequence[Case]) -> tuple[int, list[tuple[str 
     rest = len(known - chosen)
     bare = [c.id for c in dataset.test_cases if c.id not in chosen and c.reference is None]
     kept = sum(c.id not in chosen and c.reference is not None for c in dataset.test_cases)
-    why = "trained the model, or held out by another fold" if known & chosen else "not test cases"
+    why = "for training" if known & chosen else "not test cases"
     excluded: list[tuple[str | int, str]] = [(rest, why)] if rest else []
     if kept:
         excluded.append((kept, "kept for testing"))
