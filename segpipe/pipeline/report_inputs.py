@@ -14,13 +14,14 @@ from segpipe.data.nifti import align, read_labels
 from segpipe.errors import DataError, GeometryError
 from segpipe.lesions.places import NOWHERE
 from segpipe.pipeline.report_scans import read_channels
+from segpipe.report.chance import chance_of_false_positive
 from segpipe.report.change import Change, compare_components
 from segpipe.report.document import CaseRecord, PredictDocument, read_document
 from segpipe.report.gallery import make_gallery
 from segpipe.report.lesion import Lesion, implausible_regions
 from segpipe.report.patient import PatientInputs, RegionBurden
 from segpipe.report.slices import in_plane_diameters, viewing_plane
-from segpipe.report.validation import Validation, chance_of_false_positive, read_validation
+from segpipe.report.validation import Validation, read_validation
 from segpipe.report.viewer import make_viewer
 from segpipe.report.wording import (
     SIDES,

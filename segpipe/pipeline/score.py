@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pydantic import ValidationError
 
-from segpipe.data.nifti import align, read_labels, read_probability
+from segpipe.data.nifti import read_labels
 from segpipe.errors import ConfigError, DataError
 from segpipe.evaluate.froc import froc_by_label
-from segpipe.evaluate.score import score_labels, tabulate
 from segpipe.evaluate.settings import LabelValues, ScoreSettings
 from segpipe.evaluate.summary import failed_row, score_document
-from segpipe.evaluate.table import THRESHOLDS, component_table
-from segpipe.lesions.view import View
+from segpipe.evaluate.table import component_table
 from segpipe.parallel import Outcome, map_cases
 from segpipe.pipeline.people import People
 from segpipe.pipeline.score_files import (
@@ -30,35 +27,7 @@ from segpipe.pipeline.score_files import (
     region_files,
 )
 from segpipe.pipeline.score_output import write_table
-from segpipe.volume import Volume
-
-
-@dataclass(frozen=True)
-class Job:
-    """What is the same for every pair.
-
-    Parameters
-    ----------
-    settings : ScoreSettings
-    labels : mapping
-        Name to values; the order of probability maps.
-    only : tuple of str
-        The labels that are scored.
-    closed : bool
-        Whether values beside those of the labels are errors.
-    regions : mapping or None
-        Case to region to file; None: no regions wanted.
-    soft : bool
-        Whether predictions of 0 and 1 alone are probabilities: a map in which nothing was found
-        cannot be told from a mask, but for the maps beside it.
-    """
-
-    settings: ScoreSettings
-    labels: Mapping[str, LabelValues]
-    only: tuple[str, ...]
-    closed: bool
-    regions: Mapping[str, Mapping[str, Path]] | None
-    soft: bool = False
+from segpipe.pipeline.score_pair import Job, label_values, score_pair
 
 
 def run_score(
@@ -149,94 +118,6 @@ def _score_all(job: Job, pairs: Sequence[Pair], workers: int) -> list[Outcome]:
     return outcomes
 
 
-@dataclass(frozen=True, eq=False)
-class PairScore:
-    """What one pair yields.
-
-    Parameters
-    ----------
-    rows : list of (dict, dict)
-        A row and its details for every label.
-    views : list of View
-        Components: of a mask once, of probabilities at every threshold.
-    soft : bool
-        Whether the prediction was scored as probabilities.
-    unclear : bool
-        Whether it was scored as labels and holds nothing that a probability map could not.
-    """
-
-    rows: list[tuple[dict[str, Any], dict[str, Any]]]
-    views: list[View]
-    soft: bool
-    unclear: bool
-
-
-def score_pair(job: Job, pair: Pair) -> PairScore:
-    """Read and score one pair."""
-    if pair.problem is not None:
-        raise pair.problem
-    assert pair.reference is not None
-    assert pair.prediction is not None
-    reference = read_labels(pair.reference)
-    prediction, flags = read_prediction(pair.prediction, strict=job.settings.strict)
-    prediction = align(prediction, reference)
-    unclear = prediction.array.dtype.kind != "f" and _could_be_probability(prediction.array, job)
-    if unclear and job.soft:
-        prediction = prediction.with_array(prediction.array.astype(np.float32))
-    soft = prediction.array.dtype.kind == "f"
-    if job.closed:
-        _check_values(pair, reference, prediction, job)
-    regions, noticed = _read_regions(job, pair.case, reference)
-    views: list[View] = []
-    if soft:
-        views = tabulate(
-            pair.case,
-            reference,
-            prediction,
-            job.labels,
-            job.settings,
-            sorted({*THRESHOLDS, job.settings.threshold}),
-            regions=regions,
-            only=job.only,
-        )
-    scores = score_labels(
-        pair.case,
-        reference,
-        prediction,
-        job.labels,
-        job.settings,
-        regions=regions,
-        only=job.only,
-        flags=[*flags, *noticed],
-        views={view.label: view for view in views if view.threshold == job.settings.threshold},
-    )
-    rows = [(score.row, score.detail) for score in scores]
-    return PairScore(rows, views or [score.view for score in scores], soft, unclear and not soft)
-
-
-def _could_be_probability(array: np.ndarray, job: Job) -> bool:
-    """Whether 0 and 1 alone mean the same as labels and as probabilities of the only label."""
-    if len(job.only) != 1 or array.min() < 0 or array.max() > 1:
-        return False
-    values = job.labels[job.only[0]]
-    means_one = values is None or values == 1 or values == (1,)
-    return means_one or not array.any()
-
-
-def read_prediction(path: Path, *, strict: bool) -> tuple[Volume, tuple[str, ...]]:
-    """Read labels or, where values are not whole numbers, probabilities.
-
-    Raises
-    ------
-    DataError
-        If it is neither; with ``strict`` also if a probability is NaN.
-    """
-    try:
-        return read_labels(path), ()
-    except DataError:
-        return read_probability(path, strict=strict)
-
-
 def _all_labels(
     pairs: Sequence[Pair], declared: Declared | None, settings: ScoreSettings
 ) -> dict[str, LabelValues]:
@@ -261,48 +142,9 @@ def _values(path: Path | None) -> set[int]:
     if path is None:
         return set()
     try:
-        return _values_of(read_labels(path).array)
+        return label_values(read_labels(path).array)
     except DataError:
         return set()
-
-
-def _values_of(array: np.ndarray) -> set[int]:
-    if array.dtype.kind == "u":
-        return set(np.flatnonzero(np.bincount(array.ravel())).tolist())
-    return set(np.unique(array).tolist())
-
-
-def _check_values(pair: Pair, reference: Volume, prediction: Volume, job: Job) -> None:
-    known: set[int | None] = {0, job.settings.ignore_label}
-    for values in job.labels.values():
-        known |= set(values) if isinstance(values, tuple) else {values}
-    sides: list[tuple[Path | None, Volume]] = []
-    if not job.settings.reference_instances:
-        sides.append((pair.reference, reference))
-    if prediction.array.dtype.kind != "f":
-        sides.append((pair.prediction, prediction))
-    for path, volume in sides:
-        unknown = sorted(_values_of(volume.array) - known)
-        if unknown:
-            raise DataError(
-                path or pair.case,
-                "label values that the dataset does not declare",
-                expected=f"values among {sorted(v for v in known if v is not None)}",
-                received=", ".join(str(value) for value in unknown[:10]),
-                fix="Correct the file or the labels in dataset.json, or choose one with --label.",
-            )
-
-
-def _read_regions(
-    job: Job, case: str, reference: Volume
-) -> tuple[dict[str, np.ndarray] | None, list[str]]:
-    if job.regions is None:
-        return None, []
-    files = job.regions.get(case, {})
-    if not files:
-        return None, ["no region maps for this case"]
-    maps = {name: align(read_probability(path)[0], reference).array for name, path in files.items()}
-    return maps, []
 
 
 def make_settings(values: Mapping[str, Any]) -> ScoreSettings:

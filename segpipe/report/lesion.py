@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from segpipe.lesions.places import NOWHERE
-from segpipe.report.validation import Chance
+from segpipe.report.chance import Chance
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from segpipe.report.chance import Chance
 from segpipe.report.gallery import make_gallery
 from segpipe.report.lesion import Lesion
 from segpipe.report.patient import PatientInputs, RegionBurden
-from segpipe.report.validation import Chance, Validation
+from segpipe.report.validation import Validation
 from segpipe.report.viewer import make_viewer
 from segpipe.volume import Volume
 

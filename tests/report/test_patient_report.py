@@ -4,6 +4,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from segpipe.report.chance import Chance
 from segpipe.report.change import Change, LesionChange
 from segpipe.report.gallery import make_gallery
 from segpipe.report.page import security_policy
@@ -15,7 +16,7 @@ from segpipe.report.patient import (
     patient_report,
     reliability,
 )
-from segpipe.report.validation import Chance, Validation
+from segpipe.report.validation import Validation
 
 SPACE = "\N{NO-BREAK SPACE}"
 EVIL = "<script>alert('x')</script>\"&"

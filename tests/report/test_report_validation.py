@@ -1,8 +1,7 @@
 import pytest
 
+from segpipe.report.chance import Chance, chance_of_false_positive
 from segpipe.report.validation import (
-    Chance,
-    chance_of_false_positive,
     read_validation,
     sensitivity_by_size,
     volume_error,

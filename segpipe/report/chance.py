@@ -1,0 +1,95 @@
+"""How likely one predicted component is a false positive, by what validation measured."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from segpipe.metrics.detection import wilson
+from segpipe.report.validation import ENOUGH, Validation
+
+
+@dataclass(frozen=True)
+class Chance:
+    """Chance that a component of this size and probability is a false positive.
+
+    Parameters
+    ----------
+    value : float
+        Share of false-positive components among those of validation in the same bin.
+    components : int
+        How many components that share was measured on.
+    """
+
+    value: float
+    components: int
+
+    @property
+    def false_positives(self) -> int:
+        """How many of the components were false positives."""
+        return round(self.value * self.components)
+
+    @property
+    def enough(self) -> bool:
+        """Whether a percentage may be printed: at least :data:`ENOUGH` components."""
+        return self.components >= ENOUGH
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % Wilson interval of the share: wide where few components were measured."""
+        limits = wilson(self.false_positives, self.components)
+        assert limits is not None  # a chance is measured on one component at least
+        return limits
+
+
+def _within(value: float, low: float | None, high: float | None, *, closed: bool = False) -> bool:
+    above = low is None or value >= low
+    below = high is None or value < high or (closed and value == high)
+    return above and below
+
+
+def chance_of_false_positive(
+    validation: Validation | None, label: str, size_mm3: float | None, probability: float | None
+) -> Chance | None:
+    """Look a component up among the bins measured on validation.
+
+    Parameters
+    ----------
+    validation : Validation or None
+    label : str
+        A bin that names a label holds for that label only.
+    size_mm3, probability : float or None
+        Size and mean probability of the component.
+
+    Returns
+    -------
+    Chance or None
+        None where nothing was measured: no validation, no such bin, or an empty one.
+
+    Examples
+    --------
+    >>> bins = [{"low_mm3": 0, "high_mm3": None, "low_probability": 0.5, "high_probability": 1.0,
+    ...          "components": 8, "false_positives": 2, "chance": 0.25}]
+    >>> validation = Validation(4, 4, {}, (), bins, 0.5, 0.0)
+    >>> chance_of_false_positive(validation, "lesion", 12.0, 1.0)
+    Chance(value=0.25, components=8)
+    >>> chance_of_false_positive(validation, "lesion", 12.0, 0.4) is None
+    True
+    """
+    if validation is None or size_mm3 is None or probability is None:
+        return None
+    if size_mm3 < validation.counted_from_mm3:
+        return None
+    for cell in validation.chances:
+        if cell.get("label", label) != label:
+            continue
+        high = cell.get("high_probability")
+        closed = high is not None and high >= 1
+        if _within(size_mm3, cell.get("low_mm3"), cell.get("high_mm3")) and _within(
+            probability, cell.get("low_probability"), high, closed=closed
+        ):
+            chance, components = cell.get("chance"), cell.get("components") or 0
+            if chance is None or not math.isfinite(chance) or components == 0:
+                return None
+            return Chance(float(chance), int(components))
+    return None
