@@ -26,10 +26,10 @@ from segpipe.model.bundle import (
     load_network,
     network_arrays,
     save_bundle,
-    save_priors,
     save_weights,
     slice_axis,
 )
+from segpipe.model.priors import save_priors
 from segpipe.observer import Observer
 from segpipe.pipeline.card import write_card
 from segpipe.pipeline.cohort import publish_evaluation

@@ -18,11 +18,10 @@ from segpipe.model.bundle import (
     DatasetFacts,
     load_bundle,
     load_network,
-    load_priors,
     save_bundle,
-    save_priors,
     save_weights,
 )
+from segpipe.model.priors import load_priors, save_priors
 from segpipe.prepare import PreparePlan
 from segpipe.volume import Volume
 

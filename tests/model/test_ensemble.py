@@ -13,12 +13,11 @@ from segpipe.model.bundle import (
     DatasetFacts,
     load_bundle,
     load_network,
-    load_priors,
     save_bundle,
-    save_priors,
     save_weights,
 )
 from segpipe.model.ensemble import open_members, save_ensemble
+from segpipe.model.priors import load_priors, save_priors
 from segpipe.prepare import PreparePlan
 from segpipe.volume import Volume
 
