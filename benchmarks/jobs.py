@@ -1,11 +1,11 @@
-"""Lists of trainings that can stop and go on: what is left is worked off, job by job."""
+"""Lists of trainings that can stop and go on: what is left is worked off."""
 
 from __future__ import annotations
 
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
@@ -21,58 +21,60 @@ class Job(Protocol):
 
 
 def work_off(
-    jobs: Sequence[Job],
+    rows: Iterable[Sequence[Job]],
     run_job: Callable[[Any, Path], dict[str, Any]],
     work: Path,
     minutes: float | None = None,
     at_once: int = 1,
 ) -> None:
-    """Run what has no result yet, each job in a process of its own, with one thread.
+    """Run what has no result yet, each row of jobs in a process of its own, with one thread.
 
-    What TensorFlow keeps of a network goes with the process. One thread each, so that bits depend
-    neither on the number of cores nor on how many jobs run side by side.
+    The jobs of a row follow each other, so a later one finds what an earlier one left in ``work``.
+    What TensorFlow keeps of their networks goes with the process. One thread each, so that bits
+    depend neither on the number of cores nor on how many rows run side by side.
 
     Parameters
     ----------
-    jobs : sequence of Job
+    rows : iterable of sequence of Job
     run_job : callable
         Job and folder to figures, among them ``seconds``; a function of a module.
     work : Path
-        Caches, made if need be. Jobs that run side by side share it.
+        Caches, made if need be. Rows that run side by side share it.
     minutes : float or None
         Begin no job after so long.
     at_once : int
-        Jobs side by side.
+        Rows side by side.
 
     Raises
     ------
     Exception
         Of the first job that fails; those beside it end first, no other begins.
     """
-    missing = [job for job in jobs if not job.result.exists()]
+    missing = [[job for job in row if not job.result.exists()] for row in rows]
+    left = sum(map(len, missing))
     work.mkdir(parents=True, exist_ok=True)
-    started, left = time.monotonic(), len(missing)
+    started, ended, lock = time.monotonic(), threading.Event(), threading.Lock()
 
-    ended = threading.Event()
-
-    def run(job: Job) -> dict[str, Any] | None:
-        if ended.is_set() or (minutes and time.monotonic() - started > 60 * minutes):
-            return None
+    def run(row: Sequence[Job]) -> None:
+        nonlocal left
         try:
             with ProcessPoolExecutor(1, get_context("spawn"), _one_thread) as process:
-                return process.submit(run_job, job, work).result()
+                for job in row:
+                    if ended.is_set() or (minutes and time.monotonic() - started > 60 * minutes):
+                        return
+                    seconds = process.submit(run_job, job, work).result()["seconds"]
+                    with lock:
+                        left -= 1
+                        print(f"{left} left: {job}: {seconds} s", flush=True)
         except BaseException:
             ended.set()
             raise
 
     with ThreadPoolExecutor(at_once) as threads:
-        running = {threads.submit(run, job): job for job in missing}
+        running = [threads.submit(run, row) for row in missing if row]
         try:
             for future in as_completed(running):
-                result = future.result()
-                if result is not None:
-                    left -= 1
-                    print(f"{left} left: {running[future]}: {result['seconds']} s", flush=True)
+                future.result()
         finally:
             ended.set()
 

@@ -1,4 +1,4 @@
-"""Lists of trainings go on where they were, each job apart."""
+"""Lists of trainings go on where they were, each row of jobs apart."""
 
 import json
 import os
@@ -29,28 +29,30 @@ def note(job, work):
     return {"seconds": 1.5}
 
 
-def test_what_is_missing_is_done_each_in_its_own_process(tmp_path, capsys):
-    jobs = [Note(name, tmp_path / f"{name}.json") for name in ("a", "done", "b")]
+def test_what_is_missing_is_done_each_row_in_its_own_process(tmp_path, capsys):
+    jobs = [Note(name, tmp_path / f"{name}.json") for name in ("a", "done", "b", "c")]
     jobs[1].result.write_text("{}")
-    work_off(jobs, note, tmp_path / "work")
-    assert capsys.readouterr().out == "1 left: a: 1.5 s\n0 left: b: 1.5 s\n"
+    work_off([jobs[:3], jobs[3:]], note, tmp_path / "work")
+    assert capsys.readouterr().out == "2 left: a: 1.5 s\n1 left: b: 1.5 s\n0 left: c: 1.5 s\n"
     assert jobs[1].result.read_text() == "{}"
-    first, last = (json.loads(jobs[i].result.read_text()) for i in (0, 2))
-    assert first["work"] == str(tmp_path / "work")
-    assert first["threads"] == "1"
-    assert len({first["process"], last["process"], os.getpid()}) == 3
+    a, b, c = (json.loads(jobs[i].result.read_text()) for i in (0, 2, 3))
+    assert a["work"] == str(tmp_path / "work")
+    assert a["threads"] == "1"
+    assert a["process"] == b["process"]
+    assert len({a["process"], c["process"], os.getpid()}) == 3
 
 
 def test_a_job_that_fails_ends_the_list_with_its_error(tmp_path):
-    jobs = [Note(name, tmp_path / f"{name}.json") for name in ("fails", "b")]
+    jobs = [Note(name, tmp_path / f"{name}.json") for name in ("fails", "b", "c")]
     with pytest.raises(ValueError, match="no such fold"):
-        work_off(jobs, note, tmp_path)
+        work_off([jobs[:2], jobs[2:]], note, tmp_path)
     assert not jobs[1].result.exists()
+    assert not jobs[2].result.exists()
 
 
 def test_no_job_begins_after_the_time(tmp_path):
     jobs = [Note("a", tmp_path / "a.json")]
-    work_off(jobs, note, tmp_path, 1e-12)
+    work_off([jobs], note, tmp_path, 1e-12)
     assert not jobs[0].result.exists()
 
 
@@ -64,7 +66,7 @@ def meet(job, work):
     raise TimeoutError
 
 
-def test_jobs_run_side_by_side(tmp_path):
+def test_rows_run_side_by_side(tmp_path):
     jobs = [Note(name, tmp_path / f"{name}.json") for name in ("a", "b")]
-    work_off(jobs, meet, tmp_path / "work", at_once=2)
+    work_off([[job] for job in jobs], meet, tmp_path / "work", at_once=2)
     assert all(job.result.exists() for job in jobs)

@@ -30,7 +30,7 @@ def main() -> None:
         from benchmarks.ablation.train import run_job
 
         every = all_jobs(datasets, options.seeds)
-        wanted = [job for job in every if job.arm in (options.arm or ARMS)]
+        wanted = [[job] for job in every if job.arm in (options.arm or ARMS)]
         work_off(wanted, run_job, options.work, options.minutes, options.at_once)
     report()
 

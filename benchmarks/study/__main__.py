@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from itertools import groupby
 from pathlib import Path
 
 from benchmarks.jobs import work_off
@@ -19,7 +20,7 @@ def main() -> None:
         "--seeds", type=int, choices=range(1, SEEDS + 1), default=SEEDS, help=f"seeds ({SEEDS})"
     )
     parser.add_argument("--minutes", type=float, help="begin no job after so long")
-    parser.add_argument("--at-once", type=int, default=cores(), help="jobs side by side (cores)")
+    parser.add_argument("--at-once", type=int, default=cores(), help="folds side by side (cores)")
     parser.add_argument("--work", type=Path, default=Path("runs/study"), help="caches and bases")
     parser.add_argument(
         "--tables",
@@ -41,7 +42,8 @@ def main() -> None:
         for job in without_their_base(listed, options.work / BASES):
             print(f"again, as its base is gone: {job}")
             job.result.unlink()
-        work_off(listed, run_job, options.work, options.minutes, options.at_once)
+        rows = [list(arms) for _, arms in groupby(listed, lambda job: job.block)]
+        work_off(rows, run_job, options.work, options.minutes, options.at_once)
     from benchmarks.study import analyse, shifted
 
     analyse.report()

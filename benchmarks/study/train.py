@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
 import tempfile
@@ -123,7 +122,6 @@ def _base(job: Job, config: Config, plan, sampler, fixed, work: Path) -> Path:
     """Checkpoints of the epochs in which every penalty is 0, trained once for all arms.
 
     The control's configuration trains them; with a weight of 0 or a ramp of 0 the steps are equal.
-    Arms that train it at once get the same; the first to be done keeps it.
     """
     base = work / BASES / job.base()
     if not base.exists():
@@ -138,8 +136,7 @@ def _base(job: Job, config: Config, plan, sampler, fixed, work: Path) -> Path:
                     network, sampler, folder=folder, validate=None, observer=_StopAt(steps), **fixed
                 )
             except _BaseReachedError:
-                with contextlib.suppress(OSError):  # another arm was first
-                    folder.rename(base)
+                folder.rename(base)
     return base / "checkpoints"
 
 
