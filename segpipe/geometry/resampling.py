@@ -46,6 +46,10 @@ def slice_axis(spacing_mm: Sequence[float]) -> int:
     return max(axis for axis, spacing in enumerate(spacing_mm) if spacing == coarsest)
 
 
+BLOCK = 1 << 20
+"""Voxels that are turned at once, so that the axis to resample comes first."""
+
+
 @lru_cache(maxsize=512)
 def resampling_operator(size: int, target: int, order: int) -> sparse.csr_array:
     """Matrix that resamples one axis, edges aligned, borders repeated.
@@ -89,9 +93,18 @@ def apply_along(operator: sparse.csr_array, array: np.ndarray, axis: int) -> np.
     Operators are bands, so a sparse product does little more than a dense one would at its
     best; it has no threads that would wait for busy cores, and the same result on any number.
     """
-    turned = np.moveaxis(array, axis, 0)
-    product = operator @ np.ascontiguousarray(turned).reshape(len(turned), -1)
-    return np.moveaxis(product.reshape(-1, *turned.shape[1:]), 0, axis)
+    if axis == 0:
+        return (operator @ array.reshape(len(array), -1)).reshape(-1, *array.shape[1:])
+    shape = list(array.shape)
+    shape[axis] = operator.shape[0]
+    result = np.empty(shape, np.float32)
+    planes = max(1, BLOCK * len(array) // max(1, array.size))
+    for first in range(0, len(array), planes):  # no turned copies of a whole large volume
+        turned = np.moveaxis(array[first : first + planes], axis, 0)
+        product = operator @ np.ascontiguousarray(turned).reshape(len(turned), -1)
+        product = product.reshape(-1, *turned.shape[1:])
+        result[first : first + planes] = np.moveaxis(product, 0, axis)
+    return result
 
 
 def resample(array: np.ndarray, shape: Shape3, orders: int | Sequence[int]) -> np.ndarray:

@@ -34,7 +34,9 @@ def class_map(probabilities: np.ndarray, threshold: float) -> np.ndarray:
         return (probabilities > threshold).astype(np.uint8)
     if probabilities.shape[-1] == 1:
         return (probabilities[..., 0] > threshold).astype(np.uint8)
-    finite = np.where(np.isnan(probabilities), 0, probabilities)
-    foreground = finite.sum(axis=-1) > threshold
-    classes = finite.argmax(axis=-1).astype(np.uint8) + np.uint8(1)
-    return np.where(foreground, classes, np.uint8(0))
+    classes = np.zeros(probabilities.shape[:3], np.uint8)
+    for plane, own in zip(probabilities, classes, strict=True):  # a large scan has no room for more
+        finite = np.where(np.isnan(plane), 0, plane)
+        own[...] = finite.argmax(axis=-1) + 1
+        own[finite.sum(axis=-1) <= threshold] = 0
+    return classes

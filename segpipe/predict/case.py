@@ -69,11 +69,11 @@ def member_probabilities(
         plan = model.bundle.plan
         if prepared is None or digest(plan) != plan_digest:
             prepared, plan_digest = prepare_volume(image, plan), digest(plan)
-        normalised = (prepared.array - prepared.shift) / prepared.scale
+        engine = _normalising(model.engine, prepared)
         for mirroring in model.members:
             probabilities = predict_volume(
-                normalised,
-                model.engine,
+                prepared.array,
+                engine,
                 patch=model.bundle.config.train.patch,
                 overlap=model.overlap,
                 batch=model.batch,
@@ -82,6 +82,11 @@ def member_probabilities(
             )
             own_grid = inverse(probabilities, prepared.transform, order=1)
             yield np.clip(own_grid, 0.0, 1.0, out=own_grid)
+
+
+def _normalising(engine: Engine, prepared: PreparedImage) -> Engine:
+    """An engine for tiles in [0, 1]: a large scan need not lie in memory twice."""
+    return lambda tiles: engine((tiles - prepared.shift) / prepared.scale)
 
 
 def predict_scan(

@@ -51,9 +51,7 @@ def predict_volume(
         solid.insert(slice_axis, 1)
     padded, inside = _pad_to(image, solid)
     reversed_axes = tuple(axis + 1 for axis in mirroring)  # the first axis of a stack counts tiles
-    weights = gaussian_weights(solid)[..., None]
-    logits: np.ndarray | None = None
-    total = np.zeros((*padded.shape[:3], 1), np.float32)
+    blend: _Blend | None = None
     for boxes in _batched(tiles(padded.shape[:3], solid, overlap), batch):
         stack = np.flip(np.stack([padded[box] for box in boxes]), reversed_axes)
         if slice_axis is not None:
@@ -65,15 +63,49 @@ def predict_volume(
         if slice_axis is not None:
             output = np.expand_dims(output, axis=slice_axis + 1)
         output = np.flip(output, reversed_axes)
-        if logits is None:
-            logits = np.zeros((*padded.shape[:3], output.shape[-1]), np.float32)
+        blend = blend or _Blend(padded.shape[:3], solid, output.shape[-1])
         for box, tile in zip(boxes, output, strict=False):
-            logits[box] += tile * weights
-            total[box] += weights
-    assert logits is not None  # there is at least one tile
-    logits = logits[inside]
-    logits /= total[inside]
-    return foreground_probabilities(logits)
+            blend.add(box, tile)
+    assert blend is not None  # there is at least one tile
+    return np.ascontiguousarray(blend.finish()[inside])
+
+
+class _Blend:
+    """Probabilities of a volume from tiles whose first voxels never go back along the first axis.
+
+    Logits are kept of as many voxels along that axis as a tile has; what lies before the latest
+    tile gets no more of them and becomes probabilities.
+    """
+
+    def __init__(self, shape: Sequence[int], tile: Sequence[int], outputs: int) -> None:
+        self.weights = gaussian_weights(tile)[..., None]
+        self.logits = np.zeros((tile[0], *shape[1:], outputs), np.float32)
+        self.total = np.zeros((tile[0], *shape[1:], 1), np.float32)
+        self.probabilities = np.empty((*shape, max(1, outputs - 1)), np.float32)
+        self.first = 0
+
+    def add(self, box: tuple[slice, ...], tile: np.ndarray) -> None:
+        """Add the (\\*tile, C) logits of a tile."""
+        self._end_at(box[0].start)
+        self.logits[:, *box[1:]] += tile * self.weights
+        self.total[:, *box[1:]] += self.weights
+
+    def finish(self) -> np.ndarray:
+        """(X, Y, Z, K) float32 probabilities, once every tile was added."""
+        self._end_at(len(self.probabilities))
+        return self.probabilities
+
+    def _end_at(self, start: int) -> None:
+        """Make what lies before a voxel of the first axis into probabilities."""
+        done = start - self.first
+        if done == 0:
+            return
+        self.logits[:done] /= self.total[:done]
+        self.probabilities[self.first : start] = foreground_probabilities(self.logits[:done])
+        for kept in (self.logits, self.total):
+            kept[:-done] = kept[done:].copy()
+            kept[-done:] = 0
+        self.first = start
 
 
 def foreground_probabilities(logits: np.ndarray) -> np.ndarray:

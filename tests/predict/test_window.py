@@ -1,4 +1,5 @@
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -49,6 +50,41 @@ def test_slices_are_predicted_as_slices(axis):
     got = predict_volume(image, engine, patch=(6, 6), overlap=0.5, batch=3, slice_axis=axis)
     expected = 1 / (1 + np.exp(image[..., 1:] - image[..., :1]))
     np.testing.assert_allclose(got, expected, rtol=1e-4)
+
+
+@given(
+    st.tuples(*[st.integers(1, 11)] * 3),
+    st.tuples(*[st.integers(1, 6)] * 3),
+    st.sampled_from([0.0, 0.4, 0.8]),
+    st.integers(1, 4),
+)
+@settings(max_examples=40, deadline=None)
+def test_blending_on_the_way_equals_blending_the_whole_bit_for_bit(shape, patch, overlap, batch):
+    shape = tuple(max(n, p) for n, p in zip(shape, patch, strict=True))
+    rng = np.random.default_rng(1)
+    image = rng.normal(size=(*shape, 1)).astype(np.float32)
+    place = rng.normal(size=(*patch, 3)).astype(np.float32)  # what a tile says depends on where
+    got = predict_volume(
+        image, lambda tile: tile * place, patch=patch, overlap=overlap, batch=batch
+    )
+    weights = gaussian_weights(patch)[..., None]
+    logits, total = np.zeros((*shape, 3), np.float32), np.zeros((*shape, 1), np.float32)
+    for box in tiles(shape, patch, overlap):
+        logits[box] += image[box] * place * weights
+        total[box] += weights
+    np.testing.assert_array_equal(got, foreground_probabilities(logits / total))
+
+
+def test_logits_of_a_long_scan_are_never_all_in_memory():
+    image = np.zeros((800, 16, 16, 1), np.float32)
+    tracemalloc.start()
+    got = predict_volume(
+        image, lambda tile: np.repeat(tile, 4, -1), patch=(16, 16, 16), overlap=0.5, batch=2
+    )
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert got.nbytes == 3 * image.nbytes
+    assert peak - got.nbytes < image.nbytes
 
 
 def test_gaussian_is_symmetric_and_never_silent():
