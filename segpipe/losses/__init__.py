@@ -1,7 +1,7 @@
 """Losses that count: for any Keras model, and the compound that segpipe itself trains on.
 
-What is named here needs Keras and nothing else. Penalties on regions are in
-:mod:`segpipe.losses.regions`, the compound in :mod:`segpipe.losses.compound`.
+What is named here needs Keras and nothing else. The compound of the pipeline, its ramps and its log
+are in :mod:`segpipe.losses.compound`.
 """
 
 from segpipe.losses.counting import (
@@ -25,21 +25,39 @@ from segpipe.losses.filtered_losses import (
     MaskedMeanSquaredError,
     ThresholdedMeanAbsoluteError,
 )
-from segpipe.losses.metrics import HardCount
+from segpipe.losses.metrics import FalsePositiveRegions, HardCount, MissedLesionCount
+from segpipe.losses.penalties import (
+    false_positive_regions,
+    missed_lesion_count,
+    missed_lesions,
+    region_count,
+    voxel_count,
+)
+from segpipe.losses.penalty_losses import MissedLesions, RegionCount, VoxelCount
 
 __all__ = [
     "CountAboveThreshold",
     "CountPlusCrossEntropy",
+    "FalsePositiveRegions",
     "FilteredLoss",
     "HardCount",
     "MaskedCount",
     "MaskedMeanSquaredError",
+    "MissedLesionCount",
+    "MissedLesions",
+    "RegionCount",
     "ThresholdedMeanAbsoluteError",
+    "VoxelCount",
     "count_above_threshold",
     "count_plus_cross_entropy",
+    "false_positive_regions",
     "filtered_loss",
     "hard_count",
     "masked_count",
     "masked_mean_squared_error",
+    "missed_lesion_count",
+    "missed_lesions",
+    "region_count",
     "thresholded_mean_absolute_error",
+    "voxel_count",
 ]

@@ -7,11 +7,13 @@ host. Shapes are static: there is a label for every voxel, and no greatest numbe
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 from keras import ops
 
-from segpipe.backend.callbacks import Labelling, call_on_host
+if TYPE_CHECKING:
+    from segpipe.backend.callbacks import Labelling
 
 _JUMPS = 2  # of pointers per round; 7 rounds at most were seen in volumes of 96³
 
@@ -189,6 +191,8 @@ def _largest_around(labels):
 
 
 def _on_host(mask):
+    from segpipe.backend.callbacks import call_on_host  # a loss in the graph needs Keras alone
+
     return call_on_host(label_array, mask, "int32")
 
 

@@ -1,12 +1,15 @@
-"""The naive count, to be watched beside a loss."""
+"""Hard counts, to be watched beside a loss."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 
-from segpipe.losses import counting
+from segpipe.losses import counting, penalties
+
+if TYPE_CHECKING:
+    from segpipe.backend.callbacks import Labelling
 
 
 @keras.saving.register_keras_serializable(package="segpipe")
@@ -60,3 +63,100 @@ class HardCount(keras.metrics.Mean):
             "fraction": self.fraction,
             "from_logits": self.from_logits,
         }
+
+
+class _Counted(keras.metrics.Mean):
+    """Mean over the samples seen of a hard count of :mod:`segpipe.losses.penalties`."""
+
+    function: Any
+
+    def __init__(self, settings: dict[str, Any], name: str, dtype: Any) -> None:
+        super().__init__(name=name, dtype=dtype)
+        penalties.check_settings(name, settings)
+        for setting, value in settings.items():
+            setattr(self, setting, value)
+        self._names = tuple(settings)
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        """Count in logits against targets as the losses take them."""
+        values = type(self).function(y_true, y_pred, **self._settings())
+        super().update_state(values, sample_weight)
+
+    def _settings(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self._names}
+
+    def get_config(self) -> dict[str, Any]:
+        """Constructor arguments."""
+        return {**super().get_config(), **self._settings()}
+
+
+@keras.saving.register_keras_serializable(package="segpipe")
+class FalsePositiveRegions(_Counted):
+    """Number of false-positive regions of a sample, averaged over the samples seen.
+
+    What :class:`segpipe.losses.RegionCount` punishes, exact: its value is no number of regions.
+
+    Parameters
+    ----------
+    threshold, min_voxels, overlap, border, labelling
+        As in :class:`segpipe.losses.RegionCount`. Region weights are not looked at.
+    name, dtype
+        As Keras has them.
+
+    Raises
+    ------
+    ValueError
+        If a setting is out of its range, or the channels do not fit when called.
+    """
+
+    function = staticmethod(penalties.false_positive_regions)
+
+    def __init__(
+        self,
+        threshold: float = 0.5,
+        *,
+        min_voxels: int = 1,
+        overlap: float = 0.0,
+        border: int = 1,
+        labelling: Labelling = "graph",
+        name: str = "false_positive_regions",
+        dtype: Any = None,
+    ) -> None:
+        settings = {
+            "threshold": threshold,
+            "min_voxels": min_voxels,
+            "overlap": overlap,
+            "border": border,
+            "labelling": labelling,
+        }
+        super().__init__(settings, name, dtype)
+
+
+@keras.saving.register_keras_serializable(package="segpipe")
+class MissedLesionCount(_Counted):
+    """Number of missed lesions of a sample, averaged over the samples seen.
+
+    Parameters
+    ----------
+    threshold, labelling
+        As in :class:`segpipe.losses.MissedLesions`.
+    name, dtype
+        As Keras has them.
+
+    Raises
+    ------
+    ValueError
+        If a setting is out of its range, or the channels do not fit when called.
+    """
+
+    function = staticmethod(penalties.missed_lesion_count)
+
+    def __init__(
+        self,
+        threshold: float = 0.5,
+        *,
+        labelling: Labelling = "graph",
+        name: str = "missed_lesion_count",
+        dtype: Any = None,
+    ) -> None:
+        super().__init__({"threshold": threshold, "labelling": labelling}, name, dtype)

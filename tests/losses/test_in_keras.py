@@ -214,11 +214,12 @@ def test_importing_the_losses_loads_keras_and_nothing_beyond():
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    inside = ("counting", "counting_losses", "filtered", "filtered_losses", "metrics", "odds")
+    inside = ("components", "counting", "counting_losses", "filtered", "filtered_losses")
+    further = ("metrics", "odds", "penalties", "penalty_losses", "regions", "selection", "voxels")
     assert done.stdout.split() == [
         "segpipe",
         "segpipe.losses",
-        *(f"segpipe.losses.{name}" for name in (*inside, "selection")),
+        *(f"segpipe.losses.{name}" for name in (*inside, *further)),
     ]
 
 
