@@ -7,6 +7,8 @@ from typing import Literal
 import cc3d
 import numpy as np
 
+from segpipe.geometry import bounding_box
+
 Connectivity = Literal[6, 18, 26]
 
 SIZE_TOLERANCE = 1e-6
@@ -38,13 +40,17 @@ def label_components(mask: np.ndarray, connectivity: Connectivity = 26) -> tuple
         return np.zeros(mask.shape, np.int32), 0
     # C order fixes the numbers; the empty layer keeps cc3d from running out of provisional labels
     # on odd shapes full of single voxels (seen in 4.1.1: "maximum length exception")
-    padded = np.zeros([n + 1 for n in mask.shape], bool)
-    inside = tuple(slice(0, n) for n in mask.shape)
-    padded[inside] = mask
-    labels, count = cc3d.connected_components(
+    box = tuple(slice(*limits) for limits in bounding_box(mask))  # a large scan is mostly empty
+    part = mask[box]
+    padded = np.zeros([n + 1 for n in part.shape], bool)
+    inside = tuple(slice(0, n) for n in part.shape)
+    padded[inside] = part
+    found, count = cc3d.connected_components(
         padded, connectivity=connectivity, return_N=True, binary_image=True
     )
-    return labels[inside].astype(np.int32), int(count)
+    labels = np.zeros(mask.shape, np.int32)
+    labels[box] = found[inside]
+    return labels, int(count)
 
 
 def component_voxels(labels: np.ndarray, count: int) -> np.ndarray:
@@ -87,6 +93,26 @@ def large_enough(voxels: np.ndarray, voxel_volume_mm3: float, min_size_mm3: floa
     return np.asarray(voxels) * voxel_volume_mm3 >= min_size_mm3 * (1 - SIZE_TOLERANCE)
 
 
+def renumber(labels: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """Give every component another number.
+
+    Parameters
+    ----------
+    labels : (X, Y, Z) int ndarray
+        0..N.
+    numbers : (N + 1,) int32 ndarray
+        The new number of each, 0 to remove it.
+
+    Returns
+    -------
+    (X, Y, Z) int32 ndarray
+    """
+    result = np.empty(labels.shape, np.int32)
+    for plane, own in zip(labels, result, strict=True):  # an index takes 8 bytes a voxel meanwhile
+        own[...] = numbers[plane]
+    return result
+
+
 def filter_by_size(labels: np.ndarray, voxel_volume_mm3: float, min_size_mm3: float) -> np.ndarray:
     """Remove the components below a size and number the others anew, in the same order.
 
@@ -104,7 +130,7 @@ def filter_by_size(labels: np.ndarray, voxel_volume_mm3: float, min_size_mm3: fl
     kept = large_enough(voxels, voxel_volume_mm3, min_size_mm3) & (voxels > 0)
     numbers = np.zeros(len(voxels) + 1, np.int32)
     numbers[1:][kept] = np.arange(1, kept.sum() + 1)
-    return numbers[labels]
+    return renumber(labels, numbers)
 
 
 def keep_by_core(labels: np.ndarray, core: np.ndarray) -> np.ndarray:
@@ -125,4 +151,4 @@ def keep_by_core(labels: np.ndarray, core: np.ndarray) -> np.ndarray:
     kept = np.setdiff1d(labels[core], [0])
     numbers = np.zeros(int(labels.max(initial=0)) + 1, np.int32)
     numbers[kept] = np.arange(1, len(kept) + 1)
-    return numbers[labels]
+    return renumber(labels, numbers)

@@ -64,7 +64,7 @@ def describe_components(
     """
     if not labels.any():
         return []
-    statistics = cc3d.statistics(np.ascontiguousarray(labels, dtype=np.uint32))
+    statistics = cc3d.statistics(np.ascontiguousarray(labels, np.int32).view(np.uint32))
     voxel_ml = abs(np.linalg.det(affine[:3, :3])) / 1000
     shapes = []
     for number in range(1, len(statistics["voxel_counts"])):

@@ -19,6 +19,7 @@ from segpipe.lesions.components import (
     filter_by_size,
     keep_by_core,
     label_components,
+    renumber,
 )
 from segpipe.lesions.places import component_regions
 from segpipe.lesions.shape import describe_components
@@ -201,7 +202,7 @@ def _largest_first(labels: np.ndarray) -> tuple[np.ndarray, int]:
     order = np.argsort(-voxels, kind="stable")
     numbers = np.zeros(len(voxels) + 1, np.int32)
     numbers[order + 1] = np.arange(1, len(voxels) + 1)
-    return numbers[labels], len(voxels)
+    return renumber(labels, numbers), len(voxels)
 
 
 def _describe(name, labels, count, probabilities, index, regions, midline, offset):
