@@ -95,7 +95,7 @@ def summarise(
         block |= _figures(scored, patients, bootstrap, seed)
         block |= _figures(extra, patients, bootstrap, seed)
         found = [(r["case"], r["detected_lesions"], r["reference_lesions"]) for r in scored]
-        block["pooled_sensitivity"] = _ratio(found, patients, bootstrap, seed)
+        block["pooled_sensitivity"] = pooled_ratio(found, patients, bootstrap, seed)
         free = [row for row in scored if row["reference_lesions"] == 0]
         wrong = ["false_positive_regions", "false_positive_volume_ml"]
         block["lesion_free"] = {
@@ -135,8 +135,27 @@ def _spread(rows, name, patients, bootstrap, seed) -> dict[str, Any]:
     }
 
 
-def _ratio(counts, patients, bootstrap, seed) -> dict[str, Any]:
-    """A ratio of sums over cases, (case, part, whole), with its interval."""
+def pooled_ratio(
+    counts: Sequence[tuple[str, float, float]],
+    patients: Mapping[str, str] | None,
+    bootstrap: int,
+    seed: int,
+) -> dict[str, Any]:
+    """A ratio of sums over cases, such as detected over all lesions.
+
+    Parameters
+    ----------
+    counts : sequence of (case, part, whole)
+        A case may come several times, as with several labels.
+    patients, bootstrap, seed
+        As in :func:`summarise`.
+
+    Returns
+    -------
+    dict
+        ``value``, None where the whole is 0, and ``ci95`` over patients, None where it is
+        undefined.
+    """
     whole = sum(row[2] for row in counts)
     if not whole:
         return {"value": None, "ci95": None}
@@ -153,8 +172,8 @@ def _by_size(details, patients, bootstrap, seed) -> list[dict[str, Any]]:
         mine = [(detail["case"], detail["by_size"][index]) for detail in details]
         found = [(case, one["detected"], one["lesions"]) for case, one in mine]
         wrong = [(case, one["false_positive_regions"], 1) for case, one in mine]
-        total["sensitivity_ci95"] = _ratio(found, patients, bootstrap, seed)["ci95"]
-        rate = _ratio(wrong, patients, bootstrap, seed)
+        total["sensitivity_ci95"] = pooled_ratio(found, patients, bootstrap, seed)["ci95"]
+        rate = pooled_ratio(wrong, patients, bootstrap, seed)
         total["false_positive_regions_per_scan"] = rate["value"]
         total["false_positive_regions_per_scan_ci95"] = rate["ci95"]
     return bins

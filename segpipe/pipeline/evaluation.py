@@ -22,7 +22,7 @@ from segpipe.evaluate.operating_point import (
     validation_tallies,
 )
 from segpipe.evaluate.settings import ScoreSettings
-from segpipe.evaluate.summary import score_document
+from segpipe.evaluate.summary import pooled_ratio, score_document
 from segpipe.files import write_text
 from segpipe.pipeline.score_output import score_csv, write_table
 from segpipe.report.failures import failure_analysis, robustness
@@ -76,18 +76,20 @@ class Evaluation:
     def validation_facts(self, config: Config) -> dict[str, Any]:
         """What a bundle keeps of its validation; no case is named.
 
-        ``patients`` are those with a scored case; ``counting`` is how was counted; ``pooled`` says
+        ``patients`` are those with a scored case; ``counting`` is how was counted; ``sensitivity``
+        is detected over all lesions of all labels, with its interval over patients; ``pooled`` says
         that the figures are those of several models, each on what it held out, at points of its
         own.
         """
         summary = self.document["summary"]
         point = self.choice.operating_point
-        scored = [row["case"] for row in self.document["rows"] if row["status"] == "scored"]
+        scored = [row for row in self.document["rows"] if row["status"] == "scored"]
         return {
             "cases": max((part["cases"] for part in summary.values()), default=0),
-            "patients": len({self.document["patients"][case] for case in scored}),
+            "patients": len({self.document["patients"][row["case"]] for row in scored}),
             "counting": config.evaluate.counting,
             "pooled": "folds" in self.document,
+            "sensitivity": self._sensitivity(scored),
             "summary": {
                 label: {k: v for k, v in part.items() if isinstance(v, dict) and "mean" in v}
                 for label, part in summary.items()
@@ -119,6 +121,16 @@ class Evaluation:
             "steps": list(self.choice.steps),
             "gain": self.choice.gain,
             "certificate": self.choice.certificate_document,
+        }
+
+    def _sensitivity(self, scored: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        found = [(row["case"], row["detected_lesions"], row["reference_lesions"]) for row in scored]
+        settings = self.document["settings"]
+        draws = settings["bootstrap"], settings["seed"]
+        return {
+            "detected": sum(detected for _, detected, _ in found),
+            "lesions": sum(lesions for *_, lesions in found),
+            **pooled_ratio(found, self.document["patients"], *draws),
         }
 
     def _failures(self) -> list[str]:

@@ -207,7 +207,7 @@ def card_tables(validation: Mapping[str, Any] | None) -> list[CardTable]:
                 (
                     size_range(row["low_mm3"], row["high_mm3"]),
                     f"{row['detected']} of {row['lesions']}",
-                    share(row["detected"], row["lesions"]),
+                    share(row),
                 )
                 for row in known.get("by_size") or ()
                 if row["label"] == label

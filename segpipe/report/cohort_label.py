@@ -8,7 +8,7 @@ from typing import Any
 
 from segpipe.report import figures
 from segpipe.report.figures import Chart
-from segpipe.report.wording import number, region_name, size_range
+from segpipe.report.wording import SENSITIVITY_INTERVAL, number, region_name, size_range
 
 FIGURES = {  # of the score document: title, decimals
     "false_positive_regions": ("False-positive regions per scan", 2),
@@ -93,7 +93,7 @@ def label_view(name: str, block: Mapping[str, Any], rows, cpm: tuple[str, str] |
     charts = [
         (
             "Lesion sensitivity by size",
-            "Dots: share of lesions found. Lines: 95 % Wilson intervals over lesions.",
+            f"Dots: share of lesions found. Lines: 95 % intervals, {SENSITIVITY_INTERVAL}.",
             figures.sensitivity_by_size(bins),
         ),
         (
@@ -134,7 +134,7 @@ def label_view(name: str, block: Mapping[str, Any], rows, cpm: tuple[str, str] |
             (
                 size,
                 f"{b['detected']} of {b['lesions']}",
-                figures.share(b["detected"], b["lesions"]),
+                figures.share(b),
                 number(rate),
             )
             for size, b, rate in zip(sizes, bins, rates, strict=True)

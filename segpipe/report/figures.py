@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from segpipe.metrics.detection import wilson
+from segpipe.metrics.detection import sensitivity_interval
 from segpipe.report.wording import count, number, percent, size_range, volume
 
 BLUE, ORANGE, INK, GREY = "#0072b2", "#d55e00", "#17222c", "#4c5a66"
@@ -120,8 +120,8 @@ def froc(
 
 
 def sensitivity_by_size(bins: Sequence[Mapping[str, Any]]) -> Chart | None:
-    """Lesion sensitivity in each bin of size with its Wilson interval; None without lesions."""
-    rows = [(b, wilson(b["detected"], b["lesions"])) for b in bins]
+    """Lesion sensitivity in each bin of size with its interval; None without lesions."""
+    rows = [(b, _interval(b)) for b in bins]
     if not any(limits for _, limits in rows):
         return None
 
@@ -143,6 +143,10 @@ def sensitivity_by_size(bins: Sequence[Mapping[str, Any]]) -> Chart | None:
         for c in bins
     ]
     return draw_chart(draw, f"Lesions found by size. {'; '.join(parts)}.")
+
+
+def _interval(cell: Mapping[str, Any]) -> tuple[float, float] | None:
+    return sensitivity_interval(cell["detected"], cell["lesions"], cell.get("sensitivity_ci95"))
 
 
 def _bin(cell: Mapping[str, Any]) -> str:
@@ -224,15 +228,18 @@ def bland_altman(pairs: Sequence[tuple[float, float]]) -> Chart | None:
     return draw_chart(draw, alt)
 
 
-def share(part: int, of: int) -> str:
-    """A proportion with its interval, in words.
+def share(cell: Mapping[str, Any]) -> str:
+    """Lesion sensitivity in a bin of size with its interval, in words.
 
     Examples
     --------
-    >>> share(8, 10), share(0, 0)
+    >>> share({"detected": 8, "lesions": 10}), share({"detected": 0, "lesions": 0})
     ('80\\xa0% (49 to 94)', 'not measured')
+    >>> share({"detected": 8, "lesions": 10, "sensitivity_ci95": [0.3, 0.9]})
+    '80\\xa0% (30 to 94)'
     """
-    limits = wilson(part, of)
+    limits = _interval(cell)
     if limits is None:
         return "not measured"
-    return f"{percent(part / of)} ({100 * limits[0]:.0f} to {100 * limits[1]:.0f})"
+    found = percent(cell["detected"] / cell["lesions"])
+    return f"{found} ({100 * limits[0]:.0f} to {100 * limits[1]:.0f})"

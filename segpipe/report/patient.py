@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from segpipe.metrics.detection import wilson
+from segpipe.metrics.detection import sensitivity_interval
 from segpipe.report.change import STABLE, STATES, Change
 from segpipe.report.gallery import Gallery
 from segpipe.report.lesion import Lesion
@@ -186,18 +186,26 @@ def reliability(validation: Validation | None, missing: str) -> str:
     """What the model found and missed on validation, in a sentence for the first screen."""
     if validation is None:
         return f"How many lesions it misses is not known: {missing}."
-    lesions = sum(row["lesions"] for row in validation.by_size)
-    found = sum(row["detected"] for row in validation.by_size)
-    limits = wilson(found, lesions)
+    known = validation.sensitivity
+    if known is None and not validation.by_size:
+        return "How many lesions it misses is not known: validation did not record it."
+    if known is None:
+        known = {
+            name: sum(row[name] for row in validation.by_size) for name in ("detected", "lesions")
+        }
+    found, lesions, over_patients = known["detected"], known["lesions"], known.get("ci95")
+    limits = sensitivity_interval(found, lesions, over_patients)
     if limits is None:
         return "How many lesions it misses is not known: the validation scans hold none."
     who = "On validation this model"
     if validation.pooled:
         who = "In cross-validation, models trained like this one"
+    which = "" if over_patients else " over lesions alone"
+    caution = "; few patients: too narrow to be trusted" if few_patients(validation) else ""
     text = (
         f"{who} found {found} of {count(lesions, 'lesion')} "
-        f"({percent(found / lesions)}, 95 % interval {percent(limits[0])} to "
-        f"{percent(limits[1])})"
+        f"({percent(found / lesions)}, 95 % interval{which} "
+        f"{percent(limits[0])} to {percent(limits[1])}{caution})"
     )
     means = [part.get("false_positive_regions", {}) for part in validation.summary.values()]
     wrong = [mean["mean"] for mean in means if mean.get("mean") is not None]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from segpipe.metrics.detection import wilson
+from segpipe.metrics.detection import sensitivity_interval
 from segpipe.report.wording import point_in_words
 
 ENOUGH = 10
@@ -24,7 +24,8 @@ class Validation:
     summary : mapping
         Label to metric to ``{"mean", "median", "ci95"}``.
     by_size : sequence of mapping
-        Lesion sensitivity by size: low_mm3, high_mm3, lesions, detected, sensitivity.
+        Lesion sensitivity by size: low_mm3, high_mm3, lesions, detected, sensitivity and
+        sensitivity_ci95 over patients.
     chances : sequence of mapping
         Bins of size and mean probability: components, false_positives, chance.
     threshold, min_size_mm3 : float
@@ -38,6 +39,9 @@ class Validation:
         that the others chose.
     counted_from_mm3 : float
         Smaller lesions and components were not counted.
+    sensitivity : mapping or None
+        Pooled over all labels: detected, lesions, value, ci95 over patients; None in bundles that
+        do not record it.
     """
 
     cases: int | None
@@ -51,12 +55,14 @@ class Validation:
     not_certified: str | None = None
     pooled: bool = False
     counted_from_mm3: float = 0.0
+    sensitivity: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class SizeRow:
-    """Lesion sensitivity in one bin of sizes; ``interval`` is Wilson's 95 % over lesions.
+    """Lesion sensitivity in one bin of sizes.
 
+    ``interval`` is that of :func:`segpipe.metrics.detection.sensitivity_interval`;
     ``sensitivity`` and ``interval`` are None where validation held no such lesion.
     """
 
@@ -79,7 +85,9 @@ def sensitivity_by_size(validation: Validation) -> tuple[SizeRow, ...]:
             lesions=row["lesions"],
             detected=row["detected"],
             sensitivity=row["detected"] / row["lesions"] if row["lesions"] else None,
-            interval=wilson(row["detected"], row["lesions"]),
+            interval=sensitivity_interval(
+                row["detected"], row["lesions"], row.get("sensitivity_ci95")
+            ),
         )
         for row in validation.by_size
     )
@@ -189,6 +197,7 @@ def read_validation(
             not_certified=_refusal(certificate),
             pooled=bool(part.get("pooled")),
             counted_from_mm3=float(counting.get("min_size_mm3") or 0.0),
+            sensitivity=part.get("sensitivity"),
         ),
         "",
     )

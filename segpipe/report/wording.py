@@ -15,6 +15,9 @@ SPACE = "\N{NO-BREAK SPACE}"
 MISSING = "not computed"
 SIDES = {"L": "left", "R": "right", "left": "left", "right": "right", "midline": "midline"}
 
+SENSITIVITY_INTERVAL = "the wider of Wilson’s over lesions and the bootstrap over patients"
+"""What is printed of :func:`segpipe.metrics.detection.sensitivity_interval`."""
+
 _FOLDERS = re.compile(r"(?:[A-Za-z]:)?[\\/](?:[^\\/\s:;,'\"()]+[\\/])+")
 
 

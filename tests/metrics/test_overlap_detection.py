@@ -60,3 +60,20 @@ def test_by_size_and_its_sum():
     assert detection.add_by_size([first, nothing]) == first
     twice = detection.add_by_size([first, first])
     assert (twice[1]["lesions"], twice[1]["detected"], twice[1]["sensitivity"]) == (4, 2, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("found", "of", "over_patients", "expected"),
+    [
+        (8, 10, None, (0.4902, 0.9433)),  # fewer than two patients: Wilson's
+        (8, 10, (0.6, 0.9), (0.4902, 0.9433)),
+        (8, 10, (0.2, 1.0), (0.2, 1.0)),
+        (8, 10, (0.2, 0.9), (0.2, 0.9433)),
+        (10, 10, (1.0, 1.0), (0.7225, 1.0)),  # the bootstrap has no width
+        (0, 10, (0.0, 0.0), (0.0, 0.2775)),
+    ],
+)
+def test_interval_of_pooled_sensitivity_is_the_wider_of_both(found, of, over_patients, expected):
+    limits = detection.sensitivity_interval(found, of, over_patients)
+    assert limits == pytest.approx(expected, abs=1e-4)
+    assert detection.sensitivity_interval(0, 0, over_patients) is None

@@ -117,6 +117,7 @@ def test_flow_table_and_cases_in_words(inputs):
     assert "False-positive regions per scan 2.50 0.75 to 4.00 2.25" in words
     assert "HD95 (mm) not computed not computed not computed not computed 0" in words
     assert "No scan without a lesion was evaluated" in words
+    assert "95 % interval: the wider of Wilson’s over lesions and the bootstrap over" in words
     assert "0 to 30 mm³ 4 of 8 50 % (22 to 78) 2.25" in words
     assert "30 mm³ and more 0 of 0 not measured 0.00" in words
     assert "ventricles 2.25" in words
@@ -289,6 +290,15 @@ def test_charts_are_well_formed_repeatable_and_hold_their_labels():
     assert figures.false_positives(["a"], [None], [None]) is None
     assert figures.froc([(0.5, 1.0, float("nan"))], None) is None
     assert figures.sensitivity_by_size([{"lesions": 0, "detected": 0}]) is None
+
+
+def test_the_chart_of_sensitivity_draws_the_wider_interval():
+    cell = {"low_mm3": 0.0, "high_mm3": 30.0, "lesions": 10, "detected": 8}
+    over_lesions = figures.sensitivity_by_size([cell]).image
+    narrower = figures.sensitivity_by_size([{**cell, "sensitivity_ci95": [0.6, 0.9]}]).image
+    wider = figures.sensitivity_by_size([{**cell, "sensitivity_ci95": [0.2, 0.9]}]).image
+    assert over_lesions == narrower
+    assert over_lesions != wider
 
 
 def test_structure_is_that_of_a_document(check_structure, inputs):

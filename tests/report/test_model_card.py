@@ -32,7 +32,14 @@ VALIDATION = {
         }
     },
     "by_size": [
-        {"label": "lesion", "low_mm3": 0.0, "high_mm3": 30.0, "lesions": 10, "detected": 8},
+        {
+            "label": "lesion",
+            "low_mm3": 0.0,
+            "high_mm3": 30.0,
+            "lesions": 10,
+            "detected": 8,
+            "sensitivity_ci95": [0.2, 0.9],
+        },
         {"label": "other", "low_mm3": 0.0, "high_mm3": 99.0, "lesions": 1, "detected": 1},
     ],
     "by_region": [
@@ -96,7 +103,7 @@ def test_what_is_not_known_is_said_and_what_is_known_is_printed(facts):
     assert "12 scored scans of 10 patients that were not used for training." in words
     assert "False-positive regions per scan 2.50 1.00 to 4.00 2.00" in words
     assert "Lesion F1 not computed not computed not computed" in words
-    assert "0 to 30 mm³ 8 of 10 80 % (49 to 94)" in words
+    assert "0 to 30 mm³ 8 of 10 80 % (20 to 94)" in words
     assert "99 mm³" not in words  # another label's
     assert "white matter 1.50 not computed 0.25" in words
 

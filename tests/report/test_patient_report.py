@@ -85,6 +85,7 @@ def test_first_screen_has_status_counts_and_burden(inputs):
         "Lesion sensitivity share of reference lesions that were found 0.71 not measured" in words
     )
     assert "0 to 30 mm³ 1 4 25 % 5 % to 70 %" in words
+    assert "95 % interval: the wider of Wilson’s over lesions and the bootstrap over" in words
     assert "30 mm³ and more 0 0 not measured not measured" in words
     assert "ab" * 32 in words
     assert "ef" * 32 in words
@@ -235,15 +236,24 @@ def test_the_first_screen_says_what_the_model_misses(inputs):
     rows = [{"lesions": 20, "detected": 13}, {"lesions": 8, "detected": 6}]
     summary = {"lesion": {"false_positive_regions": {"mean": 3.0}}}
     validation = Validation(2, 2, summary, rows, (), 0.5, 0.0)
-    assert reliability(validation, "") == (
-        f"On validation this model found 19 of 28{SPACE}lesions (68{SPACE}%, 95 % interval "
-        f"49{SPACE}% to 82{SPACE}%) and marked 3.0 false-positive regions per scan."
+    older = reliability(validation, "")  # a bundle without an interval over patients
+    assert older == (
+        f"On validation this model found 19 of 28{SPACE}lesions (68{SPACE}%, 95 % interval over "
+        f"lesions alone 49{SPACE}% to 82{SPACE}%; few patients: too narrow to be trusted) and "
+        "marked 3.0 false-positive regions per scan."
     )
+    known = {"detected": 19, "lesions": 28, "value": 19 / 28, "ci95": [0.31, 0.8]}
+    told = reliability(replace(validation, patients=10, sensitivity=known), "")
+    assert f"68{SPACE}%, 95 % interval 31{SPACE}% to 82{SPACE}%) and" in told
+    one = replace(validation, patients=1, sensitivity={**known, "ci95": None})
+    assert reliability(one, "") == older
     assert reliability(replace(validation, pooled=True), "").startswith(
         "In cross-validation, models trained like this one found 19 of"
     )
     assert "not known: no bundle" in reliability(None, "no bundle")
-    assert "hold none" in reliability(replace(validation, by_size=()), "")
+    none = [{"lesions": 0, "detected": 0}]
+    assert "hold none" in reliability(replace(validation, by_size=none), "")
+    assert "validation did not record it" in reliability(replace(validation, by_size=()), "")
     assert few_patients(validation)
     assert not few_patients(replace(validation, patients=10))
 

@@ -108,15 +108,18 @@ def test_figures_of_another_model_or_operating_point_are_not_used(found, setting
     assert reason in why
 
 
-def test_sensitivity_by_size_comes_with_its_interval_over_lesions():
+def test_sensitivity_by_size_comes_with_the_wider_interval():
     rows = [{"label": "a", "low_mm3": 3, "high_mm3": 30, "lesions": 10, "detected": 8},
-            {"low_mm3": 30, "high_mm3": None, "lesions": 0, "detected": 0}]  # fmt: skip
+            {"low_mm3": 30, "high_mm3": None, "lesions": 0, "detected": 0},
+            {"low_mm3": 30, "high_mm3": None, "lesions": 10, "detected": 8,
+             "sensitivity_ci95": [0.2, 0.9]}]  # fmt: skip
     facts = {**bundle()["validation"], "by_size": rows}
     validation, _ = read_validation(bundle(validation=facts), SETTINGS, "aa")
-    first, second = sensitivity_by_size(validation)
+    first, second, third = sensitivity_by_size(validation)
     assert (first.label, first.sensitivity) == ("a", 0.8)
     assert first.interval == pytest.approx((0.4902, 0.9433), abs=1e-4)  # Wilson, 8 of 10
     assert (second.sensitivity, second.interval) == (None, None)
+    assert third.interval == pytest.approx((0.2, 0.9433), abs=1e-4)  # low over patients
 
 
 def test_volume_error_is_told_for_one_label_only_and_never_made_up():
