@@ -137,7 +137,7 @@ def assess(inputs: PatientInputs) -> Status:
     if astray:
         verb = "lies" if len(astray) == 1 else "lie"
         reasons.append(f"{_named(astray)} {verb} mainly outside the named anatomy: check first.")
-    if inputs.lesions and inputs.gallery is None:
+    if inputs.gallery is None:
         reasons.append(f"The result cannot be checked by pictures here: {inputs.gallery_missing}.")
     return Status(REVIEW if reasons else USABLE, tuple(reasons))
 

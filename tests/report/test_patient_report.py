@@ -140,25 +140,32 @@ def lesion_without_anything(inputs):
     )
 
 
-def test_no_lesion_is_a_result(inputs):
-    empty = replace(inputs, lesions=(), gallery=None, gallery_missing="no lesion to show")
+def test_no_lesion_is_a_result(inputs, scan):
+    image, components = scan
+    nothing = components.with_array(components.array * 0)
+    empty = replace(inputs, lesions=(), gallery=make_gallery({"FLAIR": image}, nothing, ()))
     words = text(patient_report(empty)).replace(SPACE, " ")
     assert assess(empty).word == "usable"
     assert "No lesion was found at this operating point." in words
     assert "Lesions 0 above the operating point" in words
     assert "Largest lesion none" in words
-    assert "No lesion to show." in words
-    assert '<svg class="slice"' not in patient_report(empty)
-
-
-def test_a_scan_without_lesions_still_shows_which_scan_was_read(inputs, scan):
-    image, components = scan
-    nothing = components.with_array(components.array * 0)
-    gallery = make_gallery({"FLAIR": image}, nothing, ())
-    html = patient_report(replace(inputs, lesions=(), gallery=gallery))
+    assert "No lesion to show. This is the middle slice of the scan that was read." in words
+    html = patient_report(empty)
     assert html.count('<svg class="slice"') == 1
     assert "FLAIR, axial slice 21. The patient’s left is on the right" in html
     assert "data-component" not in html
+
+
+def test_no_lesion_in_a_scan_that_is_gone_is_for_review(inputs):
+    gone = replace(inputs, lesions=(), gallery=None, gallery_missing="the FLAIR scan is missing")
+    assert assess(gone).word == "review"
+    assert assess(gone).reasons == (
+        "The result cannot be checked by pictures here: the FLAIR scan is missing.",
+    )
+    assert "No lesion to show. The scan is not shown: the FLAIR scan is missing." in text(
+        patient_report(gone)
+    )
+    assert '<svg class="slice"' not in patient_report(gone)
 
 
 def test_regions_outside_the_named_anatomy_are_for_review_and_pictured(inputs):
