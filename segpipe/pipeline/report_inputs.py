@@ -27,6 +27,7 @@ from segpipe.report.wording import (
     SIDES,
     point_in_words,
     region_name,
+    removal_in_words,
     sentence,
     without_folders,
 )
@@ -159,6 +160,7 @@ def case_inputs(
         plane=viewing_plane(components),
         lesions=lesions,
         removed=_removed(record),
+        removal=removal_in_words(folder.document.settings.model_dump()),
         regions=tuple(
             RegionBurden(str(region_name(name)), region.components, region.volume_ml)
             for name, region in (record.regions or {}).items()

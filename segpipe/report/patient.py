@@ -66,7 +66,9 @@ class PatientInputs:
         Why the case was not computed; then no number is shown.
     lesions : tuple of Lesion
     removed : tuple of (int, float) or None
-        Number and volume in ml of the components below the minimum size.
+        Number and volume in ml of the components that the operating point removes.
+    removal : str
+        Which these are, in words.
     regions : tuple of RegionBurden
         Empty when no anatomical regions were given.
     flags : tuple of str
@@ -98,6 +100,7 @@ class PatientInputs:
     error: str | None = None
     lesions: tuple[Lesion, ...] = ()
     removed: tuple[int, float] | None = None
+    removal: str = ""
     regions: tuple[RegionBurden, ...] = ()
     flags: tuple[str, ...] = ()
     gallery: Gallery | None = None

@@ -175,6 +175,26 @@ def point_in_words(point: Mapping[str, Any]) -> str:
     return f"{text}, largest region only" if point.get("largest_only") else text
 
 
+def removal_in_words(point: Mapping[str, Any]) -> str:
+    """Which regions an operating point removes; empty where it removes none.
+
+    Examples
+    --------
+    >>> removal_in_words({"min_size_mm3": 10.0})
+    'below 10 mm³'
+    >>> removal_in_words({"min_size_mm3": 5, "core_threshold": 0.8, "largest_only": True})
+    'below 5 mm³, without a voxel above 0.8, or not the largest'
+    """
+    reasons = []
+    if point["min_size_mm3"] > 0:
+        reasons.append(f"below {point['min_size_mm3']:g} mm³")
+    if point.get("core_threshold") is not None:
+        reasons.append(f"without a voxel above {point['core_threshold']:g}")
+    if point.get("largest_only"):
+        reasons.append("not the largest")
+    return ", ".join([*reasons[:-1], f"or {reasons[-1]}"]) if reasons[1:] else "".join(reasons)
+
+
 def without_folders(text: str) -> str:
     """``text`` with every path cut to its file name: folders can hold names of people.
 

@@ -120,7 +120,7 @@ def test_a_folder_becomes_a_report_per_case(folder):
         "2 lesions, 0.07 ml in total; the largest is number 1, 0.06 ml, longest diameter 4.0 mm"
         in html
     )
-    assert "1 smaller region removed (&lt;0.01 ml)" in html
+    assert "1 region removed by the operating point (&lt;0.01 ml): below 5 mm³<" in html
     assert "deep, left" in html
     assert "<dd>2026-02-01</dd>" in html
     assert html.count('<svg class="slice"') == 4
@@ -139,6 +139,12 @@ def test_pdf_is_written_from_the_same_page_and_a_stale_one_removed(folder, monke
     monkeypatch.setattr(report, "available", lambda: "no PDF here")
     make_reports(folder, now=NOW)
     assert not one.pdf.exists()
+
+
+def test_what_hysteresis_and_the_rank_removed_is_not_called_small(folder):
+    write_document(folder, [predicted(folder)], core_threshold=0.8, largest_only=True)
+    told = "1 region removed by the operating point (&lt;0.01 ml): below 5 mm³, without a voxel"
+    assert f"{told} above 0.8, or not the largest<" in page(make_reports(folder, now=NOW))
 
 
 def test_the_viewer_is_in_the_page_unless_it_is_left_out_and_never_in_the_pdf(folder, monkeypatch):

@@ -92,6 +92,7 @@ def inputs(scan, validation):
         plane="axial",
         lesions=lesions,
         removed=(3, 0.004),
+        removal="below 5 mm³",
         regions=(RegionBurden("cortical", 2, 0.29),),
         gallery=make_gallery({"FLAIR": image, "T1": image}, components, lesions),
         validation=validation,

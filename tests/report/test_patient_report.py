@@ -68,7 +68,7 @@ def test_first_screen_has_status_counts_and_burden(inputs):
     assert "Status: usable" in words
     assert "Lesions 2 of which about 0.5 expected to be false positives" in words
     assert (
-        "Total volume 0.29 ml 3 smaller regions removed (&lt;0.01 ml) "
+        "Total volume 0.29 ml 3 regions removed by the operating point (&lt;0.01 ml): below 5 mm³ "
         "error on 12 validation scans: median −0.21 ml (−15 %), half of them −0.50 to +0.10 ml"
     ) in words
     assert (
@@ -116,7 +116,7 @@ def test_missing_is_a_word_and_never_zero(inputs, validation):
         )
     ).replace(SPACE, " ")
     assert "how many are false positives: too little measured to say" in words
-    assert "smaller regions removed: not recorded" in words
+    assert "removed regions: not recorded" in words
     assert "Not computed: no anatomical regions were given." in words
     assert (
         "1 not computed not computed 0.26 ml not computed not computed not computed not measured"
