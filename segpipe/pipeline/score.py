@@ -72,7 +72,8 @@ def run_score(
     Raises
     ------
     DataError
-        If there is nothing to score, or the label, pattern, manifest or region folder is unknown.
+        If there is nothing to score, the label, pattern, manifest or region folder is unknown, or
+        numbered lesions are to be scored as several labels.
     """
     pairs = pair_files(references, predictions, case_pattern)
     declared = declared_labels(references)
@@ -80,6 +81,14 @@ def run_score(
         settings = settings.model_copy(update={"ignore_label": declared.ignore_label})
     labels = _all_labels(pairs, declared, settings)
     labels, only = chosen_labels(references, labels, label)
+    if settings.reference_instances and len(only) > 1:
+        raise DataError(
+            references,
+            "numbered lesions do not say which label they belong to",
+            expected="one label to score",
+            received=", ".join(only),
+            fix="Choose one with --label, or score without --reference-instances.",
+        )
     maps = None if regions is None else region_files(regions, [pair.case for pair in pairs])
     job = Job(settings, labels, only, declared is not None and label is None, maps)
     rows, details, views = [], [], []

@@ -168,6 +168,19 @@ def test_numbered_lesions(folders):
     assert (row["label"], row["reference_lesions"], row["detected_lesions"]) == ("lesion", 2, 1)
 
 
+def test_numbered_lesions_are_those_of_one_label(folders):
+    references, predictions, _ = folders
+    save(references / "a.nii.gz", [4, 4, 7, 0])
+    save(predictions / "a.nii.gz", [2, 0, 0, 0])
+    names = {"background": 0, "core": 1, "oedema": 2}
+    (references / "dataset.json").write_text(json.dumps({"labels": names}))
+    settings = SETTINGS.model_copy(update={"reference_instances": True})
+    with pytest.raises(DataError, match=r"received core, oedema\. Choose one with --label"):
+        run_score(references, predictions, settings)
+    (row,) = run_score(references, predictions, settings, label="oedema")["rows"]
+    assert (row["label"], row["reference_lesions"], row["detected_lesions"]) == ("oedema", 2, 1)
+
+
 def test_broken_file_is_a_failed_row(folders):
     references, predictions, _ = folders
     save(references / "a.nii.gz", [1, 0])
