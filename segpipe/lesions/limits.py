@@ -59,11 +59,13 @@ class Limits:
         Parameters
         ----------
         component_mm3, max_probability : (M,) float ndarray
-            nan: a mask without probabilities, to which hysteresis does not apply.
+            nan: a mask without probabilities, to which hysteresis does not apply. Compared in
+            single precision, which probabilities are stored in, so that a stored 0.8 is not
+            above 0.8.
         """
         present = large_enough(component_mm3, 1.0, self.removal_size_mm3)
         if self.core_threshold is not None:
-            present &= ~(max_probability <= self.core_threshold)
+            present &= ~(np.asarray(max_probability, np.float32) <= np.float32(self.core_threshold))
         if self.largest_only and present.any():
             largest = np.argmax(np.where(present, component_mm3, -1.0))
             present = np.arange(len(present)) == largest

@@ -11,6 +11,8 @@ from scipy import ndimage
 
 from segpipe.config import OperatingPoint
 from segpipe.data.layouts import Case, ChannelFile
+from segpipe.evaluate.score import score_case
+from segpipe.evaluate.settings import ScoreSettings
 from segpipe.files import file_sha256
 from segpipe.pipeline.outputs import midline_x_mm, segment, with_agreement, write_case
 from segpipe.predict.uncertainty import Spread
@@ -77,6 +79,17 @@ def test_hysteresis_removes_regions_without_a_core_and_accounts_for_them():
     assert [fact["volume_ml"] for fact in made.facts] == [pytest.approx(0.012)]
     assert made.counts["lesion"]["removed"] == 2
     assert made.counts["lesion"]["removed_volume_ml"] == pytest.approx(0.006)
+
+
+@pytest.mark.parametrize("highest", [0.6, 0.8])  # in single precision above the same double
+def test_scoring_and_prediction_agree_on_a_core_that_a_region_reaches_exactly(highest):
+    volume = probabilities((LARGE, 0, highest))
+    nothing = Volume(np.zeros(SHAPE, np.uint8), AFFINE)
+    flat = Volume(volume.array[..., 0], AFFINE)
+    for core, regions in ((highest, 0), (highest - 0.001, 1)):
+        made = run(volume, point=OperatingPoint(core_threshold=core))
+        (row,) = score_case("c", nothing, flat, {"l": 1}, ScoreSettings(core_threshold=core))
+        assert len(made.facts) == row["predicted_regions"] == regions
 
 
 def test_only_the_largest_of_each_label_is_kept_after_size_and_core():
