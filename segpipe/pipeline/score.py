@@ -29,6 +29,8 @@ from segpipe.pipeline.score_files import (
 from segpipe.pipeline.score_output import write_table
 from segpipe.pipeline.score_pair import Job, label_values, score_pair
 
+STRANGER = "not in the manifest: counts as a patient of its own, in no group"
+
 
 def run_score(
     references: Path,
@@ -57,7 +59,8 @@ def run_score(
     case_pattern : str, optional
         Regular expression; its first group, or else the whole match, is the case id.
     people : People, optional
-        Patients of the cases, and the columns by which figures are grouped.
+        Patients of the cases, and the columns by which figures are grouped. A case that they lack
+        is flagged.
     components : Path, optional
         Where to write the table of components, as ``.csv`` or ``.parquet``.
     workers : int
@@ -72,10 +75,11 @@ def run_score(
     Raises
     ------
     DataError
-        If there is nothing to score, the label, pattern, manifest or region folder is unknown, or
-        numbered lesions are to be scored as several labels.
+        If there is nothing to score, the label, pattern, manifest or region folder is unknown,
+        the manifest has none of the cases, or numbered lesions are to be scored as several labels.
     """
     pairs = pair_files(references, predictions, case_pattern)
+    strangers = people.missing([pair.case for pair in pairs]) if people else set()
     declared = declared_labels(references)
     if settings.ignore_label is None and declared and declared.ignore_label is not None:
         settings = settings.model_copy(update={"ignore_label": declared.ignore_label})
@@ -97,17 +101,18 @@ def run_score(
             rows += [failed_row(outcome.item.case, name, str(outcome.error)) for name in only]
             continue
         for row, detail in outcome.value.rows:
-            rows.append(row)
+            strange = [STRANGER] if row["case"] in strangers else []
+            rows.append({**row, "flags": [*row["flags"], *strange]})
             details.append(detail)
         views += outcome.value.views
     table = component_table(views)
     if components is not None:
         write_table(components, table)
-    people = people or People({}, {})
+    known = people.patients if people else {}
     cases = dict.fromkeys(detail["case"] for detail in details)
-    patients = {case: people.patients.get(case, case) for case in cases}
-    document = score_document(settings, rows, details, patients, people.groups)
-    if people.patients:
+    patients = {case: known.get(case, case) for case in cases}
+    document = score_document(settings, rows, details, patients, people.groups if people else None)
+    if known:
         document["patients"] = patients
     curves = froc_by_label(table, patients, settings)
     return {**document, "froc": curves} if curves else document

@@ -327,3 +327,24 @@ def test_manifest_gives_patients_and_groups(folders, tmp_path):
         read_people(manifest, ["age"])
     with pytest.raises(DataError, match="no table of cases"):
         read_people(tmp_path / "missing.csv", [])
+
+
+def test_a_manifest_of_other_cases_is_refused_and_cases_that_it_lacks_are_flagged(
+    folders, tmp_path
+):
+    references, predictions, _ = folders
+    for case in ("a", "b", "c"):
+        save(references / f"{case}.nii.gz", [1, 1, 0, 1])
+        save(predictions / f"{case}.nii.gz", [1, 0, 0, 0])
+    manifest = tmp_path / "people.csv"
+    manifest.write_text("case,patient\nsub-a,p\nsub-b,p\n")
+    with pytest.raises(DataError, match=r"people\.csv: .* such as a, b, c; received sub-a, sub-b"):
+        run_score(references, predictions, SETTINGS, people=read_people(manifest, []))
+    manifest.write_text("case,patient\na,p\nb,p\n")
+    document = run_score(references, predictions, SETTINGS, people=read_people(manifest, []))
+    assert document["patients"] == {"a": "p", "b": "p", "c": "c"}
+    assert {case: row["flags"] for (case, _), row in by_case(document).items()} == {
+        "a": [],
+        "b": [],
+        "c": ["not in the manifest: counts as a patient of its own, in no group"],
+    }
