@@ -15,6 +15,7 @@ from segpipe.evaluate.rows import defined
 from segpipe.evaluate.selection import mean_of, nearest_as_good
 from segpipe.evaluate.table import at_threshold, read_views
 from segpipe.evaluate.tallies import Tallies, count_table
+from segpipe.lesions.components import size_bins
 from segpipe.lesions.limits import Limits
 
 CHANCE_SIZES_MM3 = (0.0, 30.0, 100.0, 300.0, np.inf)
@@ -243,7 +244,7 @@ def false_positive_chance(
         found = view.count(limits).matching
         for chosen, tally in ((found.false_positives, wrong), (found.true_positives, right)):
             size, mean = view.component_mm3[chosen - 1], view.prediction.mean_probability
-            row = np.searchsorted(sizes_mm3, size, side="right") - 1
+            row = size_bins(size, sizes_mm3)
             column = np.searchsorted(probabilities, mean[chosen - 1], side="right") - 1
             np.add.at(tally, (row, np.minimum(column, shape[1] - 1)), 1)
     return [

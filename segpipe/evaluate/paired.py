@@ -14,6 +14,7 @@ from segpipe.errors import DataError
 from segpipe.evaluate.bootstrap import mean_interval, ratio_interval
 from segpipe.evaluate.settings import ScoreSettings
 from segpipe.evaluate.table import read_views
+from segpipe.lesions.components import size_bins
 from segpipe.lesions.limits import Limits
 from segpipe.metrics.detection import SIZE_EDGES_MM3
 
@@ -167,16 +168,16 @@ def lesion_groups(
             "ci95": list(interval) if interval else None,
         }
 
-    sizes = lesions["size_mm3"].astype(float)
+    sizes = size_bins(lesions["size_mm3"].to_numpy(float), SIZE_EDGES_MM3)
     return {
         "all": [group(lesions, name="all")],
         "by_size": [
             group(
-                lesions[(sizes >= low) & (sizes < high)],
+                lesions[sizes == index],
                 low_mm3=float(low),
                 high_mm3=float(high) if np.isfinite(high) else None,
             )
-            for low, high in pairwise(SIZE_EDGES_MM3)
+            for index, (low, high) in enumerate(pairwise(SIZE_EDGES_MM3))
         ],
         "by_region": [
             group(rows, name=str(region)) for region, rows in lesions.groupby("region", sort=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import cc3d
@@ -111,6 +112,32 @@ def renumber(labels: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     for plane, own in zip(labels, result, strict=True):  # an index takes 8 bytes a voxel meanwhile
         own[...] = numbers[plane]
     return result
+
+
+def size_bins(size_mm3: np.ndarray, edges_mm3: Sequence[float]) -> np.ndarray:
+    """In which bin of size each component lies.
+
+    Parameters
+    ----------
+    size_mm3 : (N,) float ndarray
+    edges_mm3 : sequence of float
+        Ascending; the last may be inf.
+
+    Returns
+    -------
+    (N,) int ndarray
+        k where ``edges_mm3[k] ≤ size < edges_mm3[k + 1]``, each limit with a share of
+        :data:`SIZE_TOLERANCE` as in :func:`large_enough`; -1 below the first limit, the number of
+        bins from the last one on.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> size_bins(np.array([9.0, 9.999999, 10.0, 500.0]), (0.0, 10.0, np.inf)).tolist()
+    [0, 1, 1, 1]
+    """
+    limits = np.asarray(edges_mm3, float) * (1 - SIZE_TOLERANCE)
+    return np.searchsorted(limits, size_mm3, side="right") - 1
 
 
 def filter_by_size(labels: np.ndarray, voxel_volume_mm3: float, min_size_mm3: float) -> np.ndarray:

@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from segpipe.lesions.components import size_bins
 from segpipe.lesions.view import Counts
 
 SIZE_EDGES_MM3 = (0.0, 10.0, 30.0, 100.0, 300.0, 1000.0, math.inf)
@@ -184,9 +185,10 @@ def by_size(
     """
     bins = []
     detected = np.asarray(detected, bool)
-    for low, high in pairwise(edges_mm3):
-        inside = (lesion_sizes_mm3 >= low) & (lesion_sizes_mm3 < high)
-        wrong = (false_positive_sizes_mm3 >= low) & (false_positive_sizes_mm3 < high)
+    of_lesions = size_bins(lesion_sizes_mm3, edges_mm3)
+    of_wrong = size_bins(false_positive_sizes_mm3, edges_mm3)
+    for index, (low, high) in enumerate(pairwise(edges_mm3)):
+        inside, wrong = of_lesions == index, of_wrong == index
         lesions, found = int(inside.sum()), int((inside & detected).sum())
         bins.append(
             {

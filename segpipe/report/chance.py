@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+
+from segpipe.lesions.components import large_enough, size_bins
 from segpipe.metrics.detection import wilson
 from segpipe.report.validation import ENOUGH, Validation
 
@@ -42,10 +47,16 @@ class Chance:
         return limits
 
 
-def _within(value: float, low: float | None, high: float | None, *, closed: bool = False) -> bool:
-    above = low is None or value >= low
-    below = high is None or value < high or (closed and value == high)
-    return above and below
+def _holds_size(cell: Mapping[str, Any], size_mm3: float) -> bool:
+    low, high = cell.get("low_mm3"), cell.get("high_mm3")
+    edges = 0.0 if low is None else low, math.inf if high is None else high
+    return bool(size_bins(np.array([size_mm3]), edges)[0] == 0)
+
+
+def _holds_probability(cell: Mapping[str, Any], probability: float) -> bool:
+    low, high = cell.get("low_probability"), cell.get("high_probability")
+    above = low is None or probability >= low
+    return above and (high is None or high >= 1 or probability < high)
 
 
 def chance_of_false_positive(
@@ -78,16 +89,12 @@ def chance_of_false_positive(
     """
     if validation is None or size_mm3 is None or probability is None:
         return None
-    if size_mm3 < validation.counted_from_mm3:
+    if not large_enough(np.array([size_mm3]), 1.0, validation.counted_from_mm3)[0]:
         return None
     for cell in validation.chances:
         if cell.get("label", label) != label:
             continue
-        high = cell.get("high_probability")
-        closed = high is not None and high >= 1
-        if _within(size_mm3, cell.get("low_mm3"), cell.get("high_mm3")) and _within(
-            probability, cell.get("low_probability"), high, closed=closed
-        ):
+        if _holds_size(cell, size_mm3) and _holds_probability(cell, probability):
             chance, components = cell.get("chance"), cell.get("components") or 0
             if chance is None or not math.isfinite(chance) or components == 0:
                 return None

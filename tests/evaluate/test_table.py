@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import ndimage
+from scipy.spatial.transform import Rotation
 
 from segpipe.config import EvaluateConfig, OperatingPoint
 from segpipe.evaluate.operating_point import (
@@ -12,9 +13,12 @@ from segpipe.evaluate.operating_point import (
     operating_curve,
     validation_tallies,
 )
+from segpipe.evaluate.paired import Point, found_lesions, lesion_groups, pair_lesions
 from segpipe.evaluate.score import score_case, score_labels, tabulate
 from segpipe.evaluate.settings import ScoreSettings
 from segpipe.evaluate.table import COLUMNS, THRESHOLDS, at_threshold, component_table, read_views
+from segpipe.report.chance import Chance, chance_of_false_positive
+from segpipe.report.validation import Validation
 from segpipe.volume import Volume
 
 AFFINE = np.diag([1.0, 1.5, 2.0, 1.0])
@@ -209,6 +213,33 @@ def test_without_lesions_the_configured_point_stays(cohort):
     assert choice.operating_point.threshold == 0.6
     assert choice.figures["false_positive_regions"] == 1.0
     assert choice.figures["lesion_f1"] is None
+
+
+def test_a_size_that_a_rotated_affine_rounds_down_stays_in_its_bin():
+    turn = np.eye(4)
+    turn[:3, :3] = Rotation.from_euler("x", 30, degrees=True).as_matrix()
+    affine = turn.astype(np.float32).astype(float)  # as files store it
+    reference, p = np.zeros((5, 3, 2), np.uint8), np.zeros((5, 3, 2), np.float32)
+    reference[:], p[:] = 1, 0.65
+    pair = Volume(reference, affine), Volume(p, affine)
+    assert 29.9999 < 30 * pair[0].voxel_volume_mm3 < 30
+    (score,) = score_labels("a", *pair, LABELS, ScoreSettings())
+    found = {row["low_mm3"]: row["detected"] for row in score.detail["by_size"]}
+    assert found == {0: 0, 10: 0, 30: 1, 100: 0, 300: 0, 1000: 0}
+    wrong = Volume(0 * reference, affine), pair[1]
+    (score,) = score_labels("a", *wrong, LABELS, ScoreSettings())
+    found = {row["low_mm3"]: row["false_positive_regions"] for row in score.detail["by_size"]}
+    assert found == {0: 0, 10: 0, 30: 1, 100: 0, 300: 0, 1000: 0}
+    table = table_of({"a": pair})
+    bins = false_positive_chance(table, OperatingPoint(), EvaluateConfig())
+    (measured,) = [b for b in bins if b["components"]]
+    assert (measured["low_mm3"], measured["low_probability"]) == (30, 0.6)
+    validation = Validation(1, 1, {}, (), bins, 0.5, 0.0, counted_from_mm3=30.0)
+    size = 30 * pair[0].voxel_volume_mm3
+    assert chance_of_false_positive(validation, "lesion", size, 0.65) == Chance(0.0, 1)
+    lesions = found_lesions(table, ScoreSettings(), {"a": Point(0.5, 0.0)})
+    groups = lesion_groups(pair_lesions(lesions, lesions, "lesion"), {})["by_size"]
+    assert [g["low_mm3"] for g in groups if g["lesions"]] == [30]
 
 
 def test_chance_counts_every_region_once(cohort):
