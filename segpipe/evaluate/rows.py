@@ -143,11 +143,12 @@ def _by_region(counts: Counts, regions: Sequence[str]) -> dict[str, dict]:
         wrong = _inside(view.prediction, found.false_positives, name)
         hits = len(_inside(view.prediction, found.true_positives, name))
         detected = len(_inside(view.reference, found.detected, name))
-        missed = len(_inside(view.reference, found.missed, name))
+        missed = _inside(view.reference, found.missed, name)
         result[name] = {
-            "reference_lesions": detected + missed,
+            "reference_lesions": detected + len(missed),
             "detected_lesions": detected,
-            "missed_lesions": missed,
+            "missed_lesions": len(missed),
+            "missed_volume_ml": counts.volume_ml(view.reference, missed),
             "predicted_regions": hits + len(wrong),
             "true_positive_regions": hits,
             "false_positive_regions": len(wrong),

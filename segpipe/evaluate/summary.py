@@ -13,7 +13,12 @@ from segpipe.metrics.detection import add_by_size
 
 SCHEMA = 1
 NOT_SUMMARISED = frozenset({"case", "label", "status", "flags", "error", "by_size", "regions"})
-REGION_FIGURES = ("false_positive_regions", "false_positive_volume_ml", "missed_lesions")
+REGION_FIGURES = (
+    "false_positive_regions",
+    "false_positive_volume_ml",
+    "missed_lesions",
+    "missed_volume_ml",
+)
 
 
 def failed_row(case: str, label: str, error: str) -> dict[str, Any]:

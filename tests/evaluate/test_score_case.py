@@ -201,6 +201,22 @@ def test_regions_get_their_own_counts():
     assert found == {"left": (1, 0, 1), "right": (0, 1, 0), "none": (0, 0, 1)}
 
 
+def test_missed_volume_is_told_for_every_region():
+    reference = volume(np.array([1, 1, 0, 1, 0, 1, 1, 1]), np.diag([1.0, 2.0, 5.0, 1.0]))
+    prediction = volume(np.array([1, 0, 0, 0, 0, 0, 0, 0]), reference.affine)
+    left = (np.arange(8) < 5).reshape(8, 1, 1)
+    scores = score_labels(
+        "c", reference, prediction, {"lesion": 1}, SCIPY_RULES, regions={"left": left}
+    )
+    (detail,) = [score.detail for score in scores]
+    assert detail["missed_volume_ml"] == pytest.approx(0.04)
+    missed = {name: counts["missed_volume_ml"] for name, counts in detail["regions"].items()}
+    assert missed == {"left": pytest.approx(0.01), "none": pytest.approx(0.03)}
+    document = score_document(SCIPY_RULES, [score.row for score in scores], [detail])
+    pooled = document["summary"]["lesion"]["regions"]
+    assert pooled["none"]["missed_volume_ml"]["mean"] == pytest.approx(0.03)
+
+
 def test_painted_map_lies_on_the_whole_volume():
     reference, prediction = np.zeros((2, 6, 6, 6), np.uint8)
     reference[4, 4, 4] = prediction[1, 2, 3] = 1

@@ -61,9 +61,9 @@ def details(case, wrong, sized=True):
         ],
         "regions": {
             "ventricles": {"false_positive_regions": wrong, "false_positive_volume_ml": 0.1,
-                           "missed_lesions": 1},
+                           "missed_lesions": 1, "missed_volume_ml": 0.2},
             "none": {"false_positive_regions": 0, "false_positive_volume_ml": 0.0,
-                     "missed_lesions": 0},
+                     "missed_lesions": 0, "missed_volume_ml": 0.0},
         },
     }  # fmt: skip
 
