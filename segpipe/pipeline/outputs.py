@@ -158,9 +158,6 @@ def write_case(
             files[name] = f"uncertainty/{case.id}_{name}.nii.gz"
             write_volume(folder / str(files[name]), probabilities.with_array(array))
     write_volume(folder / f"{case.id}.nii.gz", probabilities.with_array(segmented.mask))
-    border = sum(fact["touches_border"] for fact in segmented.facts)
-    if border:
-        flags = (*flags, f"{border} components touch the edge of the scan and may go on outside")
     return {
         "case": case.id,
         "status": "predicted",
