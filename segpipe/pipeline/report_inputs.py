@@ -268,6 +268,8 @@ def _change(
         change = compare_components(
             components,
             align(_read_components(before, prior), components),
+            labels={part.id: part.label for part in record.components or ()},
+            prior_labels={part.id: part.label for part in before.components},
             prior_case=before.case,
             prior_analysed=(before.created or prior.document.created)[:10],
             cautions=_cautions(record, before, folder.document, prior.document),

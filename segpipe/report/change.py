@@ -75,13 +75,15 @@ def compare_components(
     current: Volume,
     prior: Volume,
     *,
+    labels: Mapping[int, str] | None = None,
+    prior_labels: Mapping[int, str] | None = None,
     prior_case: str = "",
     prior_analysed: str = "",
     cautions: tuple[str, ...] = (),
 ) -> Change:
-    """Compare two component maps by overlap.
+    """Compare two component maps by overlap within a label.
 
-    Components that overlap, directly or through a third one, form a group and share one state,
+    Components of a label that overlap, directly or through a third one, form a group and share one state,
     so that a lesion that split or lesions that merged are not counted as new or gone. A group is
     stable while its volume changes by at most :data:`STABLE` of the prior volume.
 
@@ -89,6 +91,8 @@ def compare_components(
     ----------
     current, prior : Volume
         (X, Y, Z) integer component ids, 0 is background.
+    labels, prior_labels : mapping of int to str, optional
+        Label of each component; without them all are of one label.
     prior_case, prior_analysed, cautions
         Passed on.
 
@@ -107,7 +111,9 @@ def compare_components(
             f"{describe_grid(current)}; the prior has {describe_grid(prior)}. "
             "Register the prior scan to this one and predict it again"
         )
-    ids, prior_ids, group_of, prior_group_of = _groups(current.array, prior.array)
+    ids, prior_ids, group_of, prior_group_of = _groups(
+        current.array, prior.array, labels or {}, prior_labels or {}
+    )
     voxel_ml = current.voxel_volume_mm3 / 1000
     sizes = np.bincount(current.array.ravel())
     prior_sizes = np.bincount(prior.array.ravel())
@@ -130,12 +136,15 @@ def compare_components(
     )
 
 
-def _groups(current: np.ndarray, prior: np.ndarray):
+def _groups(current: np.ndarray, prior: np.ndarray, labels, prior_labels):
     """Ids of both maps and the number of the overlap group that each belongs to."""
     ids, prior_ids = np.unique(current[current > 0]), np.unique(prior[prior > 0])
     both = (current > 0) & (prior > 0)
-    rows = np.searchsorted(ids, current[both])
-    columns = len(ids) + np.searchsorted(prior_ids, prior[both])
+    pairs = np.unique(np.stack([current[both], prior[both]]), axis=1)
+    alike = [labels.get(int(now)) == prior_labels.get(int(then)) for now, then in pairs.T]
+    now, then = pairs[:, np.array(alike, bool)]
+    rows = np.searchsorted(ids, now)
+    columns = len(ids) + np.searchsorted(prior_ids, then)
     nodes = len(ids) + len(prior_ids)
     graph = coo_array((np.ones(len(rows), dtype=np.uint8), (rows, columns)), shape=(nodes, nodes))
     group = connected_components(graph, directed=False)[1] if nodes else np.empty(0, dtype=int)

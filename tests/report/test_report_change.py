@@ -50,6 +50,17 @@ def test_a_lesion_that_split_is_neither_new_nor_gone():
     assert change.lesions("stable") == 2
 
 
+def test_lesions_of_two_labels_are_not_matched():
+    prior, now = line((1, 0, 8), (2, 8, 12)), line((1, 0, 6), (2, 6, 12))
+    labels = {1: "oedema", 2: "core"}
+    change = compare_components(now, prior, labels=labels, prior_labels=labels)
+    # core 2 grew into what was oedema; together, they would be one stable group
+    assert states(change) == {((1,), (1,)): "stable", ((2,), (2,)): "grown"}
+    swapped = {1: "core", 2: "oedema"}
+    change = compare_components(prior, prior, labels=labels, prior_labels=swapped)
+    assert [change.lesions(s) for s in ("new", "gone", "stable")] == [2, 2, 0]
+
+
 def test_nothing_then_and_nothing_now():
     change = compare_components(line(), line())
     assert (change.groups, change.volume_ml, change.prior_volume_ml) == ((), 0.0, 0.0)
