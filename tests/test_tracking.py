@@ -317,7 +317,13 @@ def test_configuration_becomes_flat_parameters_without_folders():
             "name": "samples",
             "output": "/home/jane/runs",
             "data": {"root": "/home/jane/clinic/Task04", "labels": {"lesion": 1}},
-            "anatomy": {"regions": [{"name": "wm", "source": "template", "file": "wm"}]},
+            "anatomy": {
+                "regions": [
+                    {"name": "wm", "source": "template", "file": "wm"},
+                    {"name": "csf", "source": "mask", "file": "/home/jane/maps/{case}_csf.nii.gz"},
+                ]
+            },
+            "train": {"init": "/home/jane/bundles/first"},
         }
     )
     flat = flatten(config)
@@ -326,9 +332,22 @@ def test_configuration_becomes_flat_parameters_without_folders():
     assert flat["loss.voxel_count.tau"] == 0.5
     assert flat["data.labels"] == '{"lesion": 1}'
     assert flat["data.root"] == "Task04"
-    assert flat["train.init"] is None
+    assert flat["train.init"] == "first"
+    assert [region["file"] for region in json.loads(flat["anatomy.regions"])] == [
+        "wm",
+        "{case}_csf.nii.gz",
+    ]
     assert json.loads(flat["anatomy.regions"])[0]["name"] == "wm"
     assert "jane" not in json.dumps(flat)
+
+
+@pytest.mark.parametrize(
+    ("init", "kept"),
+    [("models:/ms@champion", "models:/ms@champion"), (r"D:\jane\first", "first"), (None, None)],
+)
+def test_of_a_bundle_to_start_from_no_folder_is_kept(init, kept):
+    config = parse({"name": "x", "data": {"root": "x"}, "train": {"init": init}})
+    assert flatten(config)["train.init"] == kept
 
 
 def test_no_identifier_becomes_a_parameter_or_a_tag(store):

@@ -8,8 +8,8 @@ import math
 import re
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePath
-from typing import TypeVar
+from pathlib import Path, PurePath, PureWindowsPath
+from typing import Any, TypeVar
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
@@ -30,6 +30,8 @@ Scalar = str | int | float | bool | None
 Item = TypeVar("Item")
 
 _LONGEST_PARAM = 6000
+_PATHS = frozenset({"file", "init"})
+"""Fields of text that may hold a path."""
 _SHOWN_DIGEST = 12  # MLflow takes at most 36
 _PARAMS_PER_BATCH = 100
 _METRICS_PER_BATCH = 1000
@@ -183,8 +185,8 @@ class Run:
 def flatten(section: BaseModel) -> dict[str, Scalar]:
     """A configuration as parameters: ``train.batch`` and so on.
 
-    Lists and mappings become JSON. Of a path only the last part is kept, as the folders above
-    it can name people.
+    Lists and mappings become JSON. Of a path only the last part is kept, wherever it stands, as
+    the folders above it can name people; the name of a registered model stays whole.
     """
     flat: dict[str, Scalar] = {}
     for name in type(section).model_fields:
@@ -194,11 +196,22 @@ def flatten(section: BaseModel) -> dict[str, Scalar]:
         elif isinstance(value, PurePath):
             flat[name] = value.name
         elif isinstance(value, str | int | float) or value is None:
-            flat[name] = value
+            flat[name] = _without_folders(value, name)
         else:
             plain = section.model_dump(mode="json", include={name})[name]
-            flat[name] = json.dumps(plain, ensure_ascii=False)
+            flat[name] = json.dumps(_without_folders(plain), ensure_ascii=False)
     return flat
+
+
+def _without_folders(value: Any, name: str = "") -> Any:
+    """Plain values in which paths are cut to their last part; ``name`` is the field's."""
+    if isinstance(value, dict):
+        return {key: _without_folders(item, key) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_folders(item) for item in value]
+    if name in _PATHS and isinstance(value, str) and not value.startswith("models:/"):
+        return PureWindowsPath(value).name  # it knows the separators of both worlds
+    return value
 
 
 def standard_tags(
