@@ -83,9 +83,9 @@ def compare_components(
 ) -> Change:
     """Compare two component maps by overlap within a label.
 
-    Components of a label that overlap, directly or through a third one, form a group and share one state,
-    so that a lesion that split or lesions that merged are not counted as new or gone. A group is
-    stable while its volume changes by at most :data:`STABLE` of the prior volume.
+    Components of a label that overlap, directly or through a third one, form a group and share
+    one state, so that a lesion that split or lesions that merged are not counted as new or gone. A
+    group is stable while its volume changes by at most :data:`STABLE` of the prior volume.
 
     Parameters
     ----------

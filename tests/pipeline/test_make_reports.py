@@ -274,6 +274,17 @@ def test_change_against_a_prior_of_the_same_id(folder, tmp_path):
     assert "the prior folder has no case of this id" in page(reports, "case_02")
 
 
+def test_change_is_told_within_a_label(folder, tmp_path):
+    prior = tmp_path / "prior"
+    prior.mkdir()
+    write_document(folder, [predicted(folder)])
+    other = {**component(2, 4), "label": "bleeding"}
+    write_document(prior, [predicted(prior, components=[component(1, 32), other])])
+    words = page(make_reports(folder, now=NOW, prior=prior))
+    assert "<dd>1 new</dd>" in words
+    assert "0 grown, 1 stable, 0 shrunk, 1 gone" in words
+
+
 def test_one_case_is_compared_with_the_only_prior_and_says_that_ids_differ(folder, tmp_path):
     prior = tmp_path / "prior"
     prior.mkdir()
