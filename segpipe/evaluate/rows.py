@@ -109,11 +109,11 @@ def _lesionwise(scored: LabelCounts) -> dict[str, float | None]:
     counts = scored.counts
     wrong = len(counts.matching.false_positives)
     units = int(counts.counted.sum()) + wrong
-    mean_dice = float(counts.pooled_dice.sum()) / units if units else math.nan
     hd95 = None
     if counts.limits.rule.kind == "touch" and units:
         hd95 = (float(pooled_hd95_mm(scored).sum()) + PENALTY_MM * wrong) / units
-    return {"lesionwise_dice": defined(mean_dice), "lesionwise_hd95_mm": hd95}
+    dice = detection.lesionwise_dice(counts.pooled_dice, wrong)
+    return {"lesionwise_dice": defined(dice), "lesionwise_hd95_mm": hd95}
 
 
 def pooled_hd95_mm(scored: LabelCounts) -> np.ndarray:

@@ -89,7 +89,7 @@ def harmonic_f1(counts: DetectionCounts) -> float:
     """Harmonic mean of lesion sensitivity and lesion precision, as MSSEG has it.
 
     It differs from :func:`lesion_f1` where true-positive regions and detected lesions differ in
-    number. No lesion: nan. Lesions, no region: 0.
+    number. No lesion and no region: nan. No lesion, some regions: nan. Lesions, no region: 0.
 
     References
     ----------
@@ -106,6 +106,27 @@ def harmonic_f1(counts: DetectionCounts) -> float:
     if math.isnan(right) or found + right == 0:
         return 0.0
     return 2 * found * right / (found + right)
+
+
+def lesionwise_dice(dice: np.ndarray, false_positives: int) -> float:
+    """Dice of every lesion, summed, over lesions + false-positive regions, as BraTS 2023 has it.
+
+    No lesion and no region: nan. No lesion, some regions: 0. Lesions, no region: 0.
+
+    Parameters
+    ----------
+    dice : (L,) float ndarray
+        Of each lesion with all regions that reach it together; 0 where none does.
+    false_positives : int
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> lesionwise_dice(np.array([0.75, 0.0]), 1)
+    0.25
+    """
+    units = len(dice) + false_positives
+    return float(np.sum(dice)) / units if units else math.nan
 
 
 def wilson(found: int, of: int) -> tuple[float, float] | None:

@@ -24,7 +24,10 @@ def recognition_quality(matches: int, lesions: int, regions: int) -> float:
 
 
 def segmentation_quality(ious: np.ndarray) -> float:
-    """Mean intersection over union of the matched pairs, (L,) float; without a match: nan."""
+    """Mean intersection over union of the matched pairs, (L,) float; without a match: nan.
+
+    No lesion and no region: nan. No lesion, some regions: nan. Lesions, no region: nan.
+    """
     return float(np.mean(ious)) if len(ious) else math.nan
 
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from segpipe.metrics import detection, overlap, surface
+from segpipe.metrics import detection, overlap, panoptic, surface
 
 NAN = math.nan
 MASKS = {"empty": np.zeros((4, 4, 4), bool), "full": np.ones((4, 4, 4), bool)}
@@ -23,6 +23,19 @@ TABLE = {
     "lesion_sensitivity": (NAN, NAN, 0.0, 1.0),
     "lesion_precision": (NAN, 0.0, NAN, 1.0),
     "lesion_f1": (NAN, NAN, 0.0, 1.0),
+    "harmonic_f1": (NAN, NAN, 0.0, 1.0),
+    "lesionwise_dice": (NAN, 0.0, 0.0, 1.0),
+    "recognition_quality": (NAN, 0.0, 0.0, 1.0),
+    "segmentation_quality": (NAN, NAN, NAN, 1.0),
+    "panoptic_quality": (NAN, 0.0, 0.0, 1.0),
+}
+FROM_MATCHES = {  # perfect matches, lesions, regions
+    "lesionwise_dice": lambda both, lesions, regions: detection.lesionwise_dice(
+        np.full(lesions, float(both)), regions - both
+    ),
+    "recognition_quality": panoptic.recognition_quality,
+    "segmentation_quality": lambda both, *_: panoptic.segmentation_quality(np.ones(both)),
+    "panoptic_quality": lambda both, *rest: panoptic.panoptic_quality(np.ones(both), *rest),
 }
 PAIRS = [("empty", "empty"), ("empty", "full"), ("full", "empty"), ("full", "full")]
 
@@ -32,9 +45,11 @@ def compute(metric, reference, prediction):
         counts = overlap.count_voxels(reference, prediction)
         extra = (2.0,) if metric == "volume_error_ml" else ()
         return getattr(overlap, metric)(counts, *extra)
+    lesions, regions = int(reference.any()), int(prediction.any())
+    both = lesions * regions
+    if metric in FROM_MATCHES:
+        return FROM_MATCHES[metric](both, lesions, regions)
     if hasattr(detection, metric):
-        lesions, regions = int(reference.any()), int(prediction.any())
-        both = lesions * regions
         counts = detection.DetectionCounts(both, lesions - both, both, regions - both)
         return getattr(detection, metric)(counts)
     distances = surface.surface_distances(reference, prediction, np.eye(3))
@@ -52,11 +67,12 @@ def test_empty_masks(metric, case):
 
 @pytest.mark.parametrize("metric", TABLE)
 def test_docstring_states_all_three(metric):
-    module = next(m for m in (overlap, detection, surface) if hasattr(m, metric))
+    modules = (overlap, detection, panoptic, surface)
+    module = next(m for m in modules if hasattr(m, metric))
     text = " ".join(getattr(module, metric).__doc__.split())
     sides = (
         ("No lesion and no region:", "No lesion, some regions:", "Lesions, no region:")
-        if module is detection
+        if module in (detection, panoptic)
         else ("Empty reference and prediction:", "Empty reference only:", "Empty prediction only:")
     )
     for statement in sides:
