@@ -14,6 +14,7 @@ LOWER_IS_BETTER = frozenset(
     {
         "hd95_mm",
         "assd_mm",
+        "absolute_volume_error_ml",
         "lesionwise_hd95_mm",
         "lesions_lost",
         "missed_lesions",

@@ -74,6 +74,7 @@ def detail_row(
         "iou": defined(overlap.iou(voxels)),
         "assd_mm": defined(surface.average_symmetric_mm(scored.surfaces)),
         "volume_error_ml": overlap.volume_error_ml(voxels, view.voxel_volume_mm3),
+        "absolute_volume_error_ml": overlap.absolute_volume_error_ml(voxels, view.voxel_volume_mm3),
         "relative_volume_error": defined(overlap.relative_volume_error(voxels)),
         **_panoptic(counts),
         **_lesionwise(scored),

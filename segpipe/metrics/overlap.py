@@ -73,6 +73,15 @@ def volume_error_ml(counts: VoxelCounts, voxel_volume_mm3: float) -> float:
     return (counts.prediction - counts.reference) * voxel_volume_mm3 / 1000
 
 
+def absolute_volume_error_ml(counts: VoxelCounts, voxel_volume_mm3: float) -> float:
+    """Difference of both volumes without its sign, in ml.
+
+    Empty reference and prediction: 0. Empty reference only: the predicted volume. Empty
+    prediction only: the reference's volume.
+    """
+    return abs(volume_error_ml(counts, voxel_volume_mm3))
+
+
 def relative_volume_error(counts: VoxelCounts) -> float:
     """(|P|-|R|) / |R|; negative where the prediction is too small.
 

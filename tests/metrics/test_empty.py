@@ -16,6 +16,7 @@ TABLE = {
     "sensitivity": (NAN, NAN, 0.0, 1.0),
     "precision": (NAN, 0.0, NAN, 1.0),
     "volume_error_ml": (0.0, 0.128, -0.128, 0.0),
+    "absolute_volume_error_ml": (0.0, 0.128, 0.128, 0.0),
     "relative_volume_error": (NAN, NAN, -1.0, 0.0),
     "hausdorff95_mm": (NAN, NAN, NAN, 0.0),
     "average_symmetric_mm": (NAN, NAN, NAN, 0.0),
@@ -43,7 +44,7 @@ PAIRS = [("empty", "empty"), ("empty", "full"), ("full", "empty"), ("full", "ful
 def compute(metric, reference, prediction):
     if hasattr(overlap, metric):
         counts = overlap.count_voxels(reference, prediction)
-        extra = (2.0,) if metric == "volume_error_ml" else ()
+        extra = (2.0,) if metric.endswith("volume_error_ml") else ()
         return getattr(overlap, metric)(counts, *extra)
     lesions, regions = int(reference.any()), int(prediction.any())
     both = lesions * regions

@@ -20,6 +20,7 @@ def test_voxel_scores():
     assert overlap.sensitivity(COUNTS) == 0.5
     assert overlap.precision(COUNTS) == 0.8
     assert overlap.volume_error_ml(COUNTS, 2.0) == -0.006
+    assert overlap.absolute_volume_error_ml(COUNTS, 2.0) == 0.006
     assert overlap.relative_volume_error(COUNTS) == -3 / 8
 
 
