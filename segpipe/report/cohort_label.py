@@ -8,7 +8,13 @@ from typing import Any
 
 from segpipe.report import figures
 from segpipe.report.figures import Chart
-from segpipe.report.wording import SENSITIVITY_INTERVAL, number, region_name, size_range
+from segpipe.report.wording import (
+    SENSITIVITY_INTERVAL,
+    interval_and_n,
+    number,
+    region_name,
+    size_range,
+)
 
 FIGURES = {  # of the score document: title, decimals
     "false_positive_regions": ("False-positive regions per scan", 2),
@@ -39,7 +45,7 @@ class LabelView:
     by_size: list[tuple[str, str, str, str]]
     by_region: list[tuple[str, str, str, str]]
     cpm: tuple[str, str] | None
-    groups: list[tuple[str, str, int, list[str]]]
+    groups: list[tuple[str, str, int, list[tuple[str, str]]]]
     charts: list[tuple[str, str, Chart | None]]
 
 
@@ -52,13 +58,19 @@ def cpm_at(document: Mapping[str, Any], label: str, min_size_mm3: float) -> tupl
     return None
 
 
-def _groups(block: Mapping[str, Any]) -> list[tuple[str, str, int, list[str]]]:
+def _groups(block: Mapping[str, Any]) -> list[tuple[str, str, int, list[tuple[str, str]]]]:
     return [
         (
             column,
             value,
             found["cases"],
-            [number(found.get(name, {}).get("mean"), FIGURES[name][1]) for name in GROUPED],
+            [
+                (
+                    number(found.get(name, {}).get("mean"), FIGURES[name][1]),
+                    interval_and_n(found.get(name, {}), FIGURES[name][1]),
+                )
+                for name in GROUPED
+            ],
         )
         for column, values in block.get("groups", {}).items()
         for value, found in values.items()

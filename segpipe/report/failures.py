@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from segpipe.metrics.detection import add_by_size
-from segpipe.report.wording import count, number, percent, region_name, size_range
+from segpipe.report.wording import count, interval_and_n, number, percent, region_name, size_range
 
 STEP = 0.1
 """How far the threshold is moved for the sensitivity analysis."""
@@ -124,20 +124,26 @@ def robustness(
     """
     lines = [line for line in [_threshold(curve, *point)] if line]
     for column, values in groups.items():
-        means = {
-            value: facts["lesion_f1"]["mean"]
+        known = [
+            (value, facts["lesion_f1"])
             for value, facts in values.items()
             if (facts.get("lesion_f1") or {}).get("mean") is not None
-        }
-        if len(means) > 1:
-            low, high = min(means, key=means.__getitem__), max(means, key=means.__getitem__)
+        ]
+        if len(known) > 1:
+            known.sort(key=lambda group: group[1]["mean"])
             lines.append(
-                f"By {column}: mean lesion F1 from {number(means[low])} ({low}) to "
-                f"{number(means[high])} ({high}) over {len(means)} groups."
+                f"By {column}: mean lesion F1 from {_group(*known[0])} to {_group(*known[-1])} "
+                f"over {len(known)} groups."
             )
     if not groups:
         lines.append("By group, such as site or scanner: not measured; evaluate.by names none.")
     return lines
+
+
+def _group(name: str, spread: Mapping[str, Any]) -> str:
+    sure = interval_and_n(spread)
+    interval = "95 % interval " if spread.get("ci95") else ""
+    return f"{number(spread['mean'])} ({name}{f'; {interval}{sure}' if sure else ''})"
 
 
 def _threshold(curve: pd.DataFrame | None, threshold: float, min_size_mm3: float) -> str | None:

@@ -16,7 +16,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from segpipe.metrics.detection import sensitivity_interval
-from segpipe.report.wording import count, number, percent, size_range, volume
+from segpipe.report.wording import SPACE, count, number, percent, size_range, volume
 
 BLUE, ORANGE, INK, GREY = "#0072b2", "#d55e00", "#17222c", "#4c5a66"
 STYLE: dict[Any, Any] = {
@@ -242,4 +242,5 @@ def share(cell: Mapping[str, Any]) -> str:
     if limits is None:
         return "not measured"
     found = percent(cell["detected"] / cell["lesions"])
-    return f"{found} ({100 * limits[0]:.0f} to {100 * limits[1]:.0f})"
+    low, high = (percent(limit).removesuffix(f"{SPACE}%") for limit in limits)
+    return f"{found} ({low} to {high})"

@@ -95,16 +95,21 @@ def region_name(name: str | None) -> str | None:
 
 
 def percent(fraction: float | None, missing: str = MISSING) -> str:
-    """A fraction in percent.
+    """A fraction in percent; one that would round to 0 or to all says that it is not.
 
     Examples
     --------
     >>> percent(0.123), percent(0.0), percent(None)
     ('12\\xa0%', '0\\xa0%', 'not computed')
+    >>> percent(1 / 300), percent(299 / 300), percent(1.0)
+    ('<1\\xa0%', '>99\\xa0%', '100\\xa0%')
     """
     if fraction is None or _is_missing(fraction):
         return missing
-    return number(100 * fraction, 0) + SPACE + "%"
+    text = number(100 * fraction, 0)
+    if fraction < 1 and text == "100":
+        text = ">99"
+    return text + SPACE + "%"
 
 
 def count(number_of: int, one: str, many: str | None = None) -> str:
@@ -129,6 +134,21 @@ def interval(bounds: Sequence[float | None] | None, digits: int = 2) -> str:
     if bounds is None or any(b is None or _is_missing(b) for b in bounds):
         return ""
     return f"{number(bounds[0], digits)} to {number(bounds[1], digits)}"
+
+
+def interval_and_n(spread: Mapping[str, Any], digits: int = 2) -> str:
+    """Of a mean in a summary: its 95 % interval, where there is one, and its number of cases.
+
+    Examples
+    --------
+    >>> interval_and_n({"mean": 0.6, "ci95": [0.5, 0.75], "defined": 4})
+    '0.50 to 0.75, n = 4'
+    >>> interval_and_n({"mean": 0.6, "ci95": None, "defined": 1}), interval_and_n({})
+    ('n = 1', '')
+    """
+    n = spread.get("defined")
+    known = [interval(spread.get("ci95"), digits), "" if n is None else f"n = {n}"]
+    return ", ".join(filter(None, known))
 
 
 def spacing(spacing_mm: Sequence[float] | None, missing: str = MISSING) -> str:

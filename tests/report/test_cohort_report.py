@@ -157,14 +157,17 @@ def test_certificate_curve_and_groups_are_told(inputs):
     certificate = {"threshold": 0.5, "min_size_mm3": 10.0, "statement": said}
     curve = {"points": [], "cpm": [{"min_size_mm3": 10.0, "value": 0.45, "ci95": [0.4, 0.5]}]}
     summary = score_document(
-        ScoreSettings(bootstrap=5), ROWS, groups={"site": {"a": "<b>", "b": "south"}}
+        ScoreSettings(bootstrap=50), ROWS, groups={"site": {"a": "<b>", "b": "south", "c": "south"}}
     )["summary"]
     document = {**inputs.document, "froc": {"lesion": curve}, "summary": summary}
     told = replace(inputs, document=document, certificate={**certificate, "adopted": True})
     words = text(cohort_report(told))
     assert "Certificate: expected missed-lesion fraction ≤ 0.1." in words
     assert "CPM 0.450 (95 % interval 0.400 to 0.500)" in words
-    assert "site &lt;b&gt; 1 1.00 0.800 0.800 0.700" in words
+    assert "site &lt;b&gt; 1 1.00 n = 1 0.800 n = 1 0.800 n = 1 0.700 n = 1" in words
+    f1 = summary["lesion"]["groups"]["site"]["south"]["lesion_f1"]["ci95"]
+    assert f1[0] < 0.8 < f1[1]
+    assert f"0.800 {f1[0]:.3f} to {f1[1]:.3f}, n = 2" in words
     offered = replace(inputs, certificate={**certificate, "adopted": False})
     assert "none for this operating point. At threshold 0.5" in text(cohort_report(offered))
     refused = {**certificate, "threshold": None, "statement": "not certified: 6 are too few"}

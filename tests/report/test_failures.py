@@ -86,8 +86,10 @@ def test_threshold_is_moved_both_ways():
 
 
 def test_groups_are_told_from_worst_to_best():
-    groups = {"site": {"x": {"lesion_f1": {"mean": 0.8}}, "y": {"lesion_f1": {"mean": 0.4}},
-                       "z": {"lesion_f1": {"mean": None}}}}  # fmt: skip
+    sure = {"mean": 0.4, "ci95": [0.25, 0.6], "defined": 7}
+    groups = {"site": {"x": {"lesion_f1": {"mean": 0.8, "ci95": None, "defined": 1}},
+                       "y": {"lesion_f1": sure}, "z": {"lesion_f1": {"mean": None}}}}  # fmt: skip
     assert robustness(None, (0.5, 0.0), groups) == [
-        "By site: mean lesion F1 from 0.40 (y) to 0.80 (x) over 2 groups."
+        "By site: mean lesion F1 from 0.40 (y; 95 % interval 0.25 to 0.60, n = 7) to 0.80 "
+        "(x; n = 1) over 2 groups."
     ]
