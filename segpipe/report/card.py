@@ -15,7 +15,14 @@ from segpipe.config import CardConfig
 from segpipe.report.cohort_label import FIGURES
 from segpipe.report.figures import share
 from segpipe.report.page import BANNER, render
-from segpipe.report.wording import count, interval, number, region_name, size_range
+from segpipe.report.wording import (
+    count,
+    interval,
+    number,
+    region_name,
+    sensitivity_interval_in_words,
+    size_range,
+)
 
 NOT_RECORDED = "Not recorded."
 
@@ -173,6 +180,7 @@ class CardTable:
     label: str
     figures: list[tuple[str, str, str, str]]
     by_size: list[tuple[str, str, str]]
+    by_size_interval: str
     by_region: list[tuple[str, str, str, str]]
 
 
@@ -209,9 +217,9 @@ def card_tables(validation: Mapping[str, Any] | None) -> list[CardTable]:
                     f"{row['detected']} of {row['lesions']}",
                     share(row),
                 )
-                for row in known.get("by_size") or ()
-                if row["label"] == label
+                for row in _of(label, known.get("by_size"))
             ],
+            sensitivity_interval_in_words(_of(label, known.get("by_size"))),
             [
                 (
                     region_name(row["region"]) or "",
@@ -219,12 +227,15 @@ def card_tables(validation: Mapping[str, Any] | None) -> list[CardTable]:
                     interval(row["false_positive_regions"]["ci95"]) or "not computed",
                     number(row["missed_lesions"]["mean"]),
                 )
-                for row in known.get("by_region") or ()
-                if row["label"] == label
+                for row in _of(label, known.get("by_region"))
             ],
         )
         for label, summary in (known.get("summary") or {}).items()
     ]
+
+
+def _of(label: str, rows: Sequence[Mapping[str, Any]] | None) -> list[Mapping[str, Any]]:
+    return [row for row in rows or () if row["label"] == label]
 
 
 def model_card(facts: CardFacts, validation: Mapping[str, Any] | None, written: str) -> str:

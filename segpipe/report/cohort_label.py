@@ -9,10 +9,10 @@ from typing import Any
 from segpipe.report import figures
 from segpipe.report.figures import Chart
 from segpipe.report.wording import (
-    SENSITIVITY_INTERVAL,
     interval_and_n,
     number,
     region_name,
+    sensitivity_interval_in_words,
     size_range,
 )
 
@@ -43,6 +43,7 @@ class LabelView:
     table: list[tuple[str, str, str, str, str, int]]
     lesion_free: tuple[int, str, str]
     by_size: list[tuple[str, str, str, str]]
+    by_size_interval: str
     by_region: list[tuple[str, str, str, str]]
     cpm: tuple[str, str] | None
     groups: list[tuple[str, str, int, list[tuple[str, str]]]]
@@ -101,11 +102,11 @@ def label_view(name: str, block: Mapping[str, Any], rows, cpm: tuple[str, str] |
     ]
     sizes = [size_range(b["low_mm3"], b["high_mm3"]) for b in bins]
     rates = [b["false_positive_regions"] / cases if cases else None for b in bins]
-    free = block["lesion_free"]
+    free, which = block["lesion_free"], sensitivity_interval_in_words(bins)
     charts = [
         (
             "Lesion sensitivity by size",
-            f"Dots: share of lesions found. Lines: 95 % intervals, {SENSITIVITY_INTERVAL}.",
+            f"Dots: share of lesions found. Lines: 95 % intervals, {which}.",
             figures.sensitivity_by_size(bins),
         ),
         (
@@ -151,6 +152,7 @@ def label_view(name: str, block: Mapping[str, Any], rows, cpm: tuple[str, str] |
             )
             for size, b, rate in zip(sizes, bins, rates, strict=True)
         ],
+        by_size_interval=which,
         by_region=[
             (
                 region,

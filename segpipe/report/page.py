@@ -50,7 +50,6 @@ def _template(name: str) -> Template:
     names = ("number", "percent", "count", "interval", "spacing", "size_range", "signed")
     environment.filters.update({name: getattr(wording, name) for name in names})
     environment.filters.update({"ml": wording.volume, "mm": wording.length})
-    environment.globals["sensitivity_interval"] = wording.SENSITIVITY_INTERVAL
     return environment.get_template(name)
 
 

@@ -12,7 +12,14 @@ from segpipe.report.lesion import Lesion
 from segpipe.report.page import render
 from segpipe.report.validation import ENOUGH, Validation, sensitivity_by_size, volume_error
 from segpipe.report.viewer import Viewer, scripts
-from segpipe.report.wording import count, length, number, percent, volume
+from segpipe.report.wording import (
+    count,
+    length,
+    number,
+    percent,
+    sensitivity_interval_in_words,
+    volume,
+)
 
 ROWS_SHOWN = 20
 NAMED = 10
@@ -255,6 +262,9 @@ def patient_report(inputs: PatientInputs) -> str:
             "validation_labels": len(inputs.validation.summary) if inputs.validation else 0,
             "volume_error": volume_error(inputs.validation),
             "by_size": sensitivity_by_size(inputs.validation) if inputs.validation else (),
+            "by_size_interval": sensitivity_interval_in_words(
+                inputs.validation.by_size if inputs.validation else ()
+            ),
             "pictured": {key.lesion.id for key in inputs.gallery.lesions} if inputs.gallery else (),
             "most_ml": max((region.volume_ml for region in inputs.regions), default=0.0),
             "rows_shown": ROWS_SHOWN,

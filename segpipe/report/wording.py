@@ -15,9 +15,6 @@ SPACE = "\N{NO-BREAK SPACE}"
 MISSING = "not computed"
 SIDES = {"L": "left", "R": "right", "left": "left", "right": "right", "midline": "midline"}
 
-SENSITIVITY_INTERVAL = "the wider of Wilson’s over lesions and the bootstrap over patients"
-"""What is printed of :func:`segpipe.metrics.detection.sensitivity_interval`."""
-
 _FOLDERS = re.compile(r"(?:[A-Za-z]:)?[\\/](?:[^\\/\s:;,'\"()]+[\\/])+")
 
 
@@ -149,6 +146,21 @@ def interval_and_n(spread: Mapping[str, Any], digits: int = 2) -> str:
     n = spread.get("defined")
     known = [interval(spread.get("ci95"), digits), "" if n is None else f"n = {n}"]
     return ", ".join(filter(None, known))
+
+
+def sensitivity_interval_in_words(bins: Sequence[Mapping[str, Any]]) -> str:
+    """Which interval :func:`segpipe.metrics.detection.sensitivity_interval` gives these bins.
+
+    Examples
+    --------
+    >>> sensitivity_interval_in_words([{"sensitivity_ci95": None}, {"sensitivity_ci95": [0, 1]}])
+    'the wider of Wilson’s over lesions and the bootstrap over patients'
+    >>> sensitivity_interval_in_words([{}])
+    'Wilson’s over lesions alone'
+    """
+    if any(cell.get("sensitivity_ci95") for cell in bins):
+        return "the wider of Wilson’s over lesions and the bootstrap over patients"
+    return "Wilson’s over lesions alone"
 
 
 def spacing(spacing_mm: Sequence[float] | None, missing: str = MISSING) -> str:

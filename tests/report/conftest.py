@@ -70,7 +70,14 @@ def validation():
             }
         },
         by_size=(
-            {"low_mm3": 0, "high_mm3": 30, "lesions": 4, "detected": 1, "sensitivity": 0.25},
+            {
+                "low_mm3": 0,
+                "high_mm3": 30,
+                "lesions": 4,
+                "detected": 1,
+                "sensitivity": 0.25,
+                "sensitivity_ci95": [0.1, 0.5],
+            },
             {"low_mm3": 30, "high_mm3": None, "lesions": 0, "detected": 0, "sensitivity": None},
         ),
         chances=(),

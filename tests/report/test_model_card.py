@@ -104,6 +104,9 @@ def test_what_is_not_known_is_said_and_what_is_known_is_printed(facts):
     assert "False-positive regions per scan 2.50 1.00 to 4.00 2.00" in words
     assert "Lesion F1 not computed not computed not computed" in words
     assert "0 to 30 mm³ 8 of 10 80 % (20 to 94)" in words
+    assert (
+        "95 % interval: the wider of Wilson’s over lesions and the bootstrap over patients" in words
+    )
     assert "99 mm³" not in words  # another label's
     assert "white matter 1.50 not computed 0.25" in words
 

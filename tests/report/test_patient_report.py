@@ -249,6 +249,8 @@ def test_the_first_screen_says_what_the_model_misses(inputs):
         f"lesions alone 49{SPACE}% to 82{SPACE}%; few patients: too narrow to be trusted) and "
         "marked 3.0 false-positive regions per scan."
     )
+    page = text(patient_report(replace(inputs, validation=replace(validation, by_size=[]))))
+    assert "Lesion sensitivity by size Not measured." in page
     known = {"detected": 19, "lesions": 28, "value": 19 / 28, "ci95": [0.31, 0.8]}
     told = reliability(replace(validation, patients=10, sensitivity=known), "")
     assert f"68{SPACE}%, 95 % interval 31{SPACE}% to 82{SPACE}%) and" in told
