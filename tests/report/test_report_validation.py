@@ -141,3 +141,11 @@ def test_volume_error_is_told_for_one_label_only_and_never_made_up():
     assert error({"lesion": {"volume_error_ml": {"median": None, "iqr": None}}}) is None
     assert error({"a": figures, "b": figures}) is None
     assert volume_error(None) is None
+
+
+def test_pooled_sensitivity_is_read_where_the_bundle_records_it():
+    known = {"detected": 8, "lesions": 10, "value": 0.8, "ci95": [0.5, 0.9]}
+    facts = {**bundle()["validation"], "sensitivity": known}
+    validation, _ = read_validation(bundle(validation=facts), SETTINGS, "aa")
+    assert validation.sensitivity == known
+    assert read_validation(bundle(), SETTINGS, "aa")[0].sensitivity is None
