@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,7 +86,23 @@ def frequency_files(
     )
 
 
-def frequency_map(counted: Mapping[str, Sequence[Path]], soften_mm: float = 0.0) -> Volume:
+def read_mask(path: Path) -> Volume:
+    """A lesion mask: (X, Y, Z) bool, lesion is what is not 0.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, or holds anything but whole numbers.
+    """
+    labels = read_labels(path)
+    return labels.with_array(labels.array != 0)
+
+
+def frequency_map(
+    counted: Mapping[str, Sequence[Path]],
+    soften_mm: float = 0.0,
+    read: Callable[[Path], Volume] = read_mask,
+) -> Volume:
     """Share of patients with a lesion at each voxel, smoothed.
 
     Every patient weighs the same: one with several masks counts with their mean.
@@ -94,9 +110,11 @@ def frequency_map(counted: Mapping[str, Sequence[Path]], soften_mm: float = 0.0)
     Parameters
     ----------
     counted : mapping of str to sequence of Path
-        Patient to masks; lesion is what is not 0.
+        Patient to masks.
     soften_mm : float
         Standard deviation of a Gaussian; outside the array there are no lesions.
+    read : callable
+        Path to (X, Y, Z) mask, bool, or float in [0, 1] for voxels that are lesion in part.
 
     Returns
     -------
@@ -118,11 +136,11 @@ def frequency_map(counted: Mapping[str, Sequence[Path]], soften_mm: float = 0.0)
     total = np.zeros(0)
     for paths in counted.values():
         for path in paths:
-            mask = read_labels(path)
+            mask = read(path)
             if grid is None:
                 grid, total = mask, np.zeros(mask.shape)
             try:
-                total += (align(mask, grid).array != 0) / len(paths)
+                total += align(mask, grid).array / len(paths)
             except GeometryError as error:
                 raise GeometryError(f"{path}: {error}") from error
     assert grid is not None

@@ -16,14 +16,14 @@ class RegionConfig(Section):
     weight: NonNegative = Field(1.0, description="of the penalty on false positives inside")
     source: Literal["mask", "labels", "template", "frequency", "complement"] = Field(
         description="mask: file per case; labels: ids of a label map per case; template: a map in "
-        "MNI152 space; frequency: share of training patients with a lesion there; complement: "
-        "outside all others"
+        "MNI152 space; frequency: share of training patients with a lesion there, of any label; "
+        "complement: outside all others"
     )
     file: str | None = Field(
         None,
         description="mask and labels: file per case, {case} stands for the case id, relative to "
         "the dataset; template: gm, wm, csf, brain of MNI152, or a NIfTI file; frequency: folder "
-        "of lesion masks in MNI152 space",
+        "of lesion masks in MNI152 space; null: the references of the fold's training patients",
     )
     ids: tuple[int, ...] = Field((), description="labels: values that make up the region")
     threshold: Probability | None = Field(
@@ -43,7 +43,7 @@ class RegionConfig(Section):
 
     @model_validator(mode="after")
     def _source_has_its_arguments(self) -> RegionConfig:
-        if self.source != "complement" and self.file is None:
+        if self.source not in ("frequency", "complement") and self.file is None:
             raise ValueError(f"source {self.source} needs 'file'")
         if self.source == "labels" and not self.ids:
             raise ValueError("source labels needs 'ids'")

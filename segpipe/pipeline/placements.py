@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -39,7 +40,7 @@ def check_registration(config: AnatomyConfig, channels: Sequence[str], root: Pat
     if not wants_template(config) or settings.transform == "none":
         return
     registered_channel(channels, settings)
-    path = _image_path(settings, root)
+    path = image_path(settings, root)
     if path is not None and not path.is_file():
         raise DataError(
             path,
@@ -105,7 +106,7 @@ def find_placement(
     if not lies.problem or settings.transform == "none":
         return lies
     index = registered_channel(channels, settings)
-    name, path = channels[index], _image_path(settings, root)
+    name, path = channels[index], image_path(settings, root)
     if path is not None and not path.is_file():  # predicting without the dataset
         missing = f"the image to register to, {path.name}, does not exist"
         return Placement(settings.transform, np.eye(4), name, problem=missing)
@@ -134,17 +135,29 @@ def placement_key(channel: Volume, image: Path | None, settings: RegistrationCon
         What it is registered to; None: the T1 of MNI152.
     settings : RegistrationConfig
     """
-    content = {
+    content = {"scan": volume_digest(channel), **registration_facts(image, settings)}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def registration_facts(image: Path | None, settings: RegistrationConfig) -> dict[str, Any]:
+    """All but the scan that decides a registration, as JSON types.
+
+    Parameters
+    ----------
+    image : Path or None
+        What is registered to; None: the T1 of MNI152.
+    settings : RegistrationConfig
+    """
+    return {
         "registration": FORMAT,
-        "scan": volume_digest(channel),
         "image": None if image is None else file_sha256(image),
         "transform": settings.transform,
         "packages": [metadata.version(name) for name in ("nilearn", "SimpleITK")],
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _image_path(settings: RegistrationConfig, root: Path) -> Path | None:
+def image_path(settings: RegistrationConfig, root: Path) -> Path | None:
+    """File of the image to register to; None: the T1 of MNI152."""
     return None if settings.image == "t1" else Path(root) / settings.image
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from segpipe.anatomy import frequency_files, frequency_map
-from segpipe.config import Config
+from segpipe.config import Config, RegionConfig
 from segpipe.data.layouts import Dataset
 from segpipe.data.splits import Fold
 from segpipe.errors import DataError
 from segpipe.observer import Observer
+from segpipe.pipeline.references import placed_references, read_placed
 from segpipe.volume import Volume
 
 
@@ -16,7 +17,8 @@ def fold_priors(
 ) -> dict[str, Volume]:
     """Lesion frequency by region, from patients that the fold trains on or does not know.
 
-    Held out are all patients of the dataset, test cases included, that are not trained on.
+    A region without a folder of masks takes the references of the patients that the fold trains
+    on. Held out are all patients of the dataset, test cases included, that are not trained on.
 
     Returns
     -------
@@ -30,7 +32,45 @@ def fold_priors(
         If a folder has no masks (unless the region is optional), or one cannot be read.
     GeometryError
         If the masks of a folder do not lie on one grid.
+    ConfigError
+        If no case could be registered as configured.
     """
+    regions = [region for region in config.anatomy.regions if region.source == "frequency"]
+    own = [region for region in regions if region.file is None]
+    maps = _from_references(own, dataset, fold, config, observer) if own else {}
+    for region in regions:
+        if region.file is not None:
+            maps |= _from_folder(region, region.file, dataset, fold, config, observer)
+    return maps
+
+
+def _from_references(
+    regions: list[RegionConfig], dataset: Dataset, fold: Fold, config: Config, observer: Observer
+) -> dict[str, Volume]:
+    training = set(fold.train)
+    cases = [case for case in dataset.cases if case.id in training]
+    placed = placed_references(cases, dataset, config, observer)
+    for reason in placed.left_out.values():
+        observer.message(f"fold {fold.index}: lesion frequency goes without {reason}")
+    maps = {}
+    for region in regions:
+        if placed.counted:
+            maps[region.name] = frequency_map(placed.counted, region.soften_mm, read_placed)
+        observer.message(
+            f"fold {fold.index}: lesion frequency for region {region.name} from the references of "
+            f"{len(placed.counted)} patients; left out: {', '.join(placed.left_out) or 'none'}"
+        )
+    return maps
+
+
+def _from_folder(
+    region: RegionConfig,
+    folder: str,
+    dataset: Dataset,
+    fold: Fold,
+    config: Config,
+    observer: Observer,
+) -> dict[str, Volume]:
     training = set(fold.train)
     cases = (*dataset.cases, *dataset.test_cases)
     trained = {case.patient for case in dataset.cases if case.id in training}
@@ -38,23 +78,16 @@ def fold_priors(
         name for case in cases if case.patient not in trained for name in (case.id, case.patient)
     }
     patients = {case.id: case.patient for case in cases}
-    maps = {}
-    for region in config.anatomy.regions:
-        if region.source != "frequency":
-            continue
-        try:
-            files = frequency_files(
-                dataset.root / (region.file or ""), out, patients, config.data.patient_pattern
-            )
-        except DataError as error:
-            if not region.optional:
-                raise
-            observer.message(f"fold {fold.index}: region {region.name} left out: {error}")
-            continue
-        if files.counted:
-            maps[region.name] = frequency_map(files.counted, region.soften_mm)
-        observer.message(
-            f"fold {fold.index}: lesion frequency for region {region.name} from "
-            f"{len(files.counted)} patients; held out: {', '.join(files.held_out) or 'none'}"
-        )
-    return maps
+    pattern = config.data.patient_pattern
+    try:
+        files = frequency_files(dataset.root / folder, out, patients, pattern)
+    except DataError as error:
+        if not region.optional:
+            raise
+        observer.message(f"fold {fold.index}: region {region.name} left out: {error}")
+        return {}
+    observer.message(
+        f"fold {fold.index}: lesion frequency for region {region.name} from "
+        f"{len(files.counted)} patients; held out: {', '.join(files.held_out) or 'none'}"
+    )
+    return {region.name: frequency_map(files.counted, region.soften_mm)} if files.counted else {}

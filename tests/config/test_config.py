@@ -169,7 +169,10 @@ def test_missing_values_are_said_to_be_missing():
         ({"train": {"learning_rate": math.inf}}, "finite number"),
         ({"train": {"clip_norm": math.nan}}, "finite number|greater than or equal"),
         ({"predict": {"operating_point": {"threshold": 1.0}}}, "less than 1; received 1.0"),
-        ({"anatomy": {"regions": [{"name": "a", "source": "labels"}]}}, "needs 'file'"),
+        *(
+            ({"anatomy": {"regions": [{"name": "a", "source": source}]}}, f"{source} needs 'file'")
+            for source in ("mask", "labels", "template")
+        ),
         (
             {"anatomy": {"regions": [{"name": "a", "source": "labels", "file": "f"}]}},
             "needs 'ids'",

@@ -1,18 +1,20 @@
 """Lesion frequency by fold: a held-out patient never leaks in, whatever folder holds the mask."""
 
 import json
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from segpipe.anatomy.template import mni152_map, sample_at
-from segpipe.config import parse
+from segpipe.config import override, parse
 from segpipe.data.layouts import open_dataset
 from segpipe.data.nifti import write_volume
 from segpipe.data.splits import make_folds
 from segpipe.errors import DataError
 from segpipe.observer import Silent
-from segpipe.pipeline.prepare import run_prepare
+from segpipe.pipeline.prepare import plan_for, prepare_cases, run_prepare
 from segpipe.pipeline.priors import fold_priors
 from segpipe.volume import Volume
 
@@ -143,3 +145,91 @@ def test_an_empty_folder_is_an_error_unless_the_region_is_optional(config):
     optional = with_region(file="nowhere", optional=True)
     assert fold_priors(dataset, fold, optional, listener) == {}
     assert listener.lines[0].startswith("fold 0: region often left out: ")
+
+
+@pytest.fixture
+def own(config, monkeypatch):
+    """A region from the dataset's own references, on the grid of its scans."""
+    monkeypatch.setattr("segpipe.pipeline.references.STEP_MM", 6.0)
+    return override(config, ["anatomy.regions=[{name: often, source: frequency}]"])
+
+
+def rewrite(root, case, seed, folder="labelsTr"):
+    write_volume(root / f"data/{folder}/{case}.nii.gz", brain().with_array(lesion(seed)))
+
+
+@pytest.mark.parametrize("case", ["p1_b", "p3_a"])
+def test_a_held_out_reference_changes_nothing_and_a_training_one_does(own, root, case):
+    before = priors(own)
+    rewrite(root, case, 97)
+    after = priors(own)
+    assert {fold for fold in before if before[fold] == after[fold]} == {case[:2]}
+
+
+def test_no_reference_of_a_test_case_is_counted(own, root):
+    before = priors(own)
+    rewrite(root, "p9_a", 97, "labelsTs")
+    assert priors(own) == before
+
+
+def test_own_references_are_averaged_as_a_folder_of_the_same_masks(own, config, root):
+    for path in (root / "masks").iterdir():
+        path.unlink()
+    for case in CASES:
+        shutil.copy(root / f"data/labelsTr/{case}.nii.gz", root / "masks")
+    smooth = override(own, ["anatomy.regions=[{name: often, source: frequency, soften_mm: 4}]"])
+    assert priors(smooth) == priors(config) != priors(own)
+
+
+def test_a_reference_whose_scan_has_no_place_is_named_and_not_counted(own, root):
+    dataset = open_dataset(own.data)
+    fold = make_folds(dataset.cases, own.split)[0]
+    fewer = replace(fold, train=tuple(case for case in fold.train if case != "p3_a"))
+    expected = fold_priors(dataset, fewer, own, Silent())["often"].array
+    away = brain()
+    away.affine[1, 3] += 90
+    write_volume(root / "data/imagesTr/p3_a_0000.nii.gz", away)
+    write_volume(root / "data/labelsTr/p3_a.nii.gz", away.with_array(lesion(3)))
+    settings = override(own, ["anatomy.registration.transform=none"])
+    listener = Listener()
+    found = fold_priors(dataset, fold, settings, listener)["often"].array
+    assert np.array_equal(found, expected)
+    reason, told = listener.lines
+    assert reason.startswith("fold 0: lesion frequency goes without p3_a: the scan is not in MNI")
+    assert told == (
+        "fold 0: lesion frequency for region often from the references of 2 patients; "
+        "left out: p3_a"
+    )
+
+
+def test_without_any_reference_left_there_is_no_map(own, root):
+    for path in (root / "data/labelsTr").iterdir():
+        path.unlink()
+    dataset = open_dataset(own.data)
+    listener = Listener()
+    assert fold_priors(dataset, make_folds(dataset.cases, own.split)[0], own, listener) == {}
+    assert "from the references of 0 patients; left out: p2_a, p3_a, p4_a" in listener.lines[-1]
+
+
+def test_a_case_is_prepared_anew_where_a_training_reference_changed_and_only_there(own, root):
+    def prepared():
+        dataset = open_dataset(own.data)
+        folds = make_folds(dataset.cases, own.split)[:2]  # without p1, without p2
+        return [
+            prepare_cases(
+                dataset.cases[-1:],
+                dataset,
+                plan_for(dataset, fold, own),
+                own,
+                Silent(),
+                fold_priors(dataset, fold, own, Silent()),
+            ).cases["p4_a"]
+            for fold in folds
+        ]
+
+    before = prepared()
+    rewrite(root, "p2_a", 97)
+    after = prepared()
+    assert after[0].regions_folder != before[0].regions_folder
+    assert after[1].regions_folder == before[1].regions_folder
+    assert after[0].folder == before[0].folder
