@@ -3,7 +3,7 @@
 Registration needs SimpleITK: ``segpipe.anatomy.registration`` is imported only where it is used.
 """
 
-from segpipe.anatomy.frequency import FrequencyFiles, frequency_files, frequency_map
+from segpipe.anatomy.frequency import FrequencyFiles, check_space, frequency_files, frequency_map
 from segpipe.anatomy.placement import Placement, as_it_lies
 from segpipe.anatomy.regions import region_maps, wants_template
 from segpipe.anatomy.shaping import penalty_map, shape_map
@@ -13,6 +13,7 @@ __all__ = [
     "FrequencyFiles",
     "Placement",
     "as_it_lies",
+    "check_space",
     "frequency_files",
     "frequency_map",
     "mni152_dice",

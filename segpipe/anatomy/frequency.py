@@ -10,9 +10,13 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from segpipe.data.nifti import align, read_labels
+from segpipe.anatomy.template import brain_seen
+from segpipe.data.nifti import align, read_grid, read_labels
 from segpipe.errors import DataError, GeometryError
-from segpipe.volume import Volume
+from segpipe.volume import Volume, describe_grid
+
+LEAST_BRAIN = 0.75
+"""Share of the template's brain in a grid; the box of a brain 0.8 times its size has 0.83."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,29 @@ def frequency_files(
     return FrequencyFiles(
         {patient: tuple(counted[patient]) for patient in sorted(counted)}, tuple(left_out)
     )
+
+
+def check_space(path: Path) -> None:
+    """Refuse a mask whose grid misses the template's brain; only the header is read.
+
+    A grid that holds the brain may still be that of another space: headers do not tell.
+
+    Raises
+    ------
+    GeometryError
+        If less than three quarters of the template's brain lie inside.
+    DataError
+        If the header cannot be read.
+    """
+    grid = read_grid(path)
+    seen = brain_seen(grid)
+    if seen < LEAST_BRAIN:
+        raise GeometryError(
+            f"{path}: the mask does not lie in MNI152 space; expected a grid with at least "
+            f"{LEAST_BRAIN:.0%} of the template's brain inside; received {describe_grid(grid)}, "
+            f"with {seen:.0%} inside. Resample the masks of the folder into MNI152 space, or "
+            "leave the region's file out to count the dataset's own references"
+        )
 
 
 def read_mask(path: Path) -> Volume:

@@ -106,6 +106,27 @@ def template_lattice(step_mm: float, margin_mm: float = 0.0) -> Volume:
     return Volume(np.broadcast_to(np.uint8(0), tuple(int(n) for n in shape)), affine)
 
 
+def brain_seen(grid: Volume) -> float:
+    """Share of the template's brain that lies inside a grid in world coordinates.
+
+    Parameters
+    ----------
+    grid : Volume
+        Its voxels do not matter.
+
+    Returns
+    -------
+    float
+        In [0, 1].
+    """
+    lattice = template_lattice(LATTICE_MM)
+    brain = sample_at(mni152_map("brain"), lattice) > 0.5
+    step = np.linalg.inv(grid.affine) @ lattice.affine
+    voxels = np.argwhere(brain) @ step[:3, :3].T + step[:3, 3]
+    inside = (voxels >= -0.5) & (voxels <= np.array(grid.shape) - 0.5)
+    return float(inside.all(axis=1).mean())
+
+
 def mni152_dice(scan: Volume) -> float:
     """Overlap of a scan's foreground with the template's brain in world coordinates.
 

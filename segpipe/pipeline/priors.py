@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from segpipe.anatomy import frequency_files, frequency_map
+from segpipe.anatomy import check_space, frequency_files, frequency_map
 from segpipe.config import Config, RegionConfig
 from segpipe.data.layouts import Dataset
 from segpipe.data.splits import Fold
@@ -31,7 +31,8 @@ def fold_priors(
     DataError
         If a folder has no masks (unless the region is optional), or one cannot be read.
     GeometryError
-        If the masks of a folder do not lie on one grid.
+        If the masks of a folder do not lie on one grid, or on one that misses the template's
+        brain.
     ConfigError
         If no case could be registered as configured.
     """
@@ -90,4 +91,7 @@ def _from_folder(
         f"fold {fold.index}: lesion frequency for region {region.name} from "
         f"{len(files.counted)} patients; held out: {', '.join(files.held_out) or 'none'}"
     )
-    return {region.name: frequency_map(files.counted, region.soften_mm)} if files.counted else {}
+    if not files.counted:
+        return {}
+    check_space(next(iter(files.counted.values()))[0])  # the others must lie on its grid
+    return {region.name: frequency_map(files.counted, region.soften_mm)}

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from segpipe.anatomy import frequency_files, frequency_map, region_maps
+from segpipe.anatomy import check_space, frequency_files, frequency_map, region_maps
 from segpipe.anatomy.template import mni152_map, sample_at
 from segpipe.config import AnatomyConfig, RegionConfig
 from segpipe.data.nifti import write_volume
@@ -72,6 +72,41 @@ def test_no_masks_no_patients_and_other_grids_are_refused(tmp_path):
     put(tmp_path, "b", affine=np.diag([1.0, 1.0, 1.0, 1.0]))
     with pytest.raises(GeometryError, match=r"b\.nii\.gz.*same grid"):
         frequency_map(frequency_files(tmp_path, (), {}).counted)
+
+
+def put_on(folder, shape, corner_mm, step_mm):
+    affine = np.diag([*step_mm, 1.0])
+    affine[:3, 3] = corner_mm
+    put(folder, "a", shape=shape, affine=affine)
+    return folder / "a.nii.gz"
+
+
+@pytest.mark.parametrize(
+    ("shape", "corner_mm", "step_mm"),
+    [
+        ((182, 218, 182), (90, -126, -72), (-1, 1, 1)),  # as FSL stores it
+        ((181, 217, 181), (-90, -126, -72), (1, 1, 1)),
+        ((193, 229, 193), (-96, -132, -78), (1, 1, 1)),
+        ((91, 109, 91), (90, -126, -72), (-2, 2, 2)),
+        ((113, 144, 123), (-56, -89, -57), (1, 1, 1)),  # the box of a brain of 0.8 the size
+    ],
+)
+def test_masks_on_grids_of_the_template_are_taken(tmp_path, shape, corner_mm, step_mm):
+    check_space(put_on(tmp_path, shape, corner_mm, step_mm))
+
+
+@pytest.mark.parametrize(
+    ("shape", "corner_mm", "step_mm"),
+    [
+        ((182, 218, 182), (0, 0, 0), (1, 1, 1)),  # a header without a place
+        ((256, 256, 40), (240, 240, 0), (-0.94, -0.94, 4)),
+        ((182, 218, 182), (90, -126, 8), (-1, 1, 1)),  # 80 mm too high
+    ],
+)
+def test_masks_on_grids_that_miss_the_brain_are_refused(tmp_path, shape, corner_mm, step_mm):
+    path = put_on(tmp_path, shape, corner_mm, step_mm)
+    with pytest.raises(GeometryError, match=r"a\.nii\.gz: the mask does not lie in MNI152 space"):
+        check_space(path)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from segpipe.anatomy import mni152_dice, mni152_map, region_maps
-from segpipe.anatomy.template import sample_at
+from segpipe.anatomy.template import brain_seen, sample_at
 from segpipe.config import AnatomyConfig, RegionConfig
 from segpipe.data.nifti import write_volume
 from segpipe.errors import DataError
@@ -103,3 +103,19 @@ def test_own_template_file(tmp_path):
     missing = RegionConfig(name="f", source="template", file="other.nii.gz")
     with pytest.raises(DataError, match="gm, wm, csf, brain"):
         region_maps("a", scan, AnatomyConfig(regions=(missing,)), tmp_path)
+
+
+def test_grids_that_share_the_brain_out_see_all_of_it_between_them():
+    def seen(shape, corner_mm, turn):
+        affine = np.eye(4)
+        affine[:3, :3] = np.array(turn)
+        affine[:3, 3] = corner_mm
+        return brain_seen(Volume(np.zeros(shape, np.uint8), affine))
+
+    upright, turned = np.eye(3), [[0, 1, 0], [0, 0, -1], [1, 0, 0]]
+    low = seen((200, 240, 80), (-98, -134, -72), upright)
+    high = seen((112, 200, 240), (-98, 105, 8), turned)
+    assert 0.2 < low < high < 0.8
+    assert low + high == pytest.approx(1, abs=1e-12)
+    assert seen((200, 240, 192), (-98, -134, -72), upright) == 1
+    assert seen((200, 240, 192), (98, -134, -72), upright) == 0

@@ -12,7 +12,7 @@ from segpipe.config import override, parse
 from segpipe.data.layouts import open_dataset
 from segpipe.data.nifti import write_volume
 from segpipe.data.splits import make_folds
-from segpipe.errors import DataError
+from segpipe.errors import DataError, GeometryError
 from segpipe.observer import Silent
 from segpipe.pipeline.prepare import plan_for, prepare_cases, run_prepare
 from segpipe.pipeline.priors import fold_priors
@@ -233,3 +233,10 @@ def test_a_case_is_prepared_anew_where_a_training_reference_changed_and_only_the
     assert after[0].regions_folder != before[0].regions_folder
     assert after[1].regions_folder == before[1].regions_folder
     assert after[0].folder == before[0].folder
+
+
+def test_a_folder_of_masks_that_lie_elsewhere_is_refused(config, root):
+    for path in (root / "masks").iterdir():
+        write_volume(path, Volume(np.zeros((33, 39, 32), np.uint8), np.diag([6.0, 6, 6, 1])))
+    with pytest.raises(GeometryError, match=r"masks/.*does not lie in MNI152 space.*template's"):
+        priors(config)
