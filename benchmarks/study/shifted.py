@@ -119,11 +119,16 @@ def report() -> None:
         print(f"\n{sentence(found)}")
 
 
+def is_within(found: dict[str, Any]) -> bool:
+    """Whether lesion sensitivity falls by no more than is allowed; never where it is nan."""
+    return found["at_equal_false_positives"] >= -ALLOWED
+
+
 def sentence(found: dict[str, Any]) -> str:
     """The figures in words."""
     change = found["at_equal_false_positives"]
     low, high = found["at_equal_false_positives_ci95"]
-    verdict = "within" if change >= -ALLOWED else "beyond"
+    verdict = "within" if is_within(found) else "beyond"
     return (
         f"{found['dataset']}: regions moved by {SHIFT_MM:g} mm change lesion sensitivity by "
         f"{change:+.3f} (95 % {low:+.3f} to {high:+.3f}) at equal false-positive regions and by "
