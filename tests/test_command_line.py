@@ -129,7 +129,7 @@ def test_an_ensemble_of_one_network_given_twice_is_refused_in_one_line(trained, 
     bundle = bundle_of(trained)
     done = segpipe("ensemble", bundle, "models:/tiny@champion", "-o", tmp_path / "e", cwd=trained)
     assert done.returncode == 2
-    assert "expected two or more different networks" in done.stderr
+    assert "expected different networks; received the same weights twice" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "e").exists()
 

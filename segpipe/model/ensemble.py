@@ -28,12 +28,12 @@ NOT_ITS_OWN = (
 
 
 def check_members(bundles: Sequence[Bundle]) -> None:
-    """Refuse models that do not answer the same question.
+    """Refuse models that do not answer the same question, or that are one and the same.
 
     Raises
     ------
     ModelError
-        If their labels, channels or regions differ.
+        If their labels, channels or regions differ, or two have the same weights.
     """
     first = bundles[0]
     for other in bundles[1:]:
@@ -47,6 +47,13 @@ def check_members(bundles: Sequence[Bundle]) -> None:
                     f"bundles: expected the {what} of {first.name}, {mine}, in all of them; "
                     f"received {theirs} in {other.name}. Put bundles of one task together."
                 )
+    weights = [bundle.weights_sha256 for bundle in bundles]
+    twice = sorted({b.name for b in bundles if weights.count(b.weights_sha256) > 1})
+    if twice:
+        raise ModelError(
+            "bundles: expected different networks; received the same weights twice "
+            f"({', '.join(twice)}). Give each bundle once."
+        )
 
 
 def open_members(folder: Path, bundle: Bundle) -> list[tuple[Path, Bundle]]:
@@ -105,8 +112,12 @@ def save_ensemble(folder: Path, sources: Sequence[Path], created: str) -> Bundle
     opened = [(source, load_bundle(source)) for source in sources]
     members = list(chain.from_iterable(open_members(source, one) for source, one in opened))
     bundles = [member for _, member in members]
+    if len(members) < 2:
+        raise ModelError(
+            "ensemble: expected two or more different networks; received one. Give other seeds or "
+            "folds too."
+        )
     check_members(bundles)
-    _check_different(bundles)
     for source, member in members:
         _check_weights(source, member)
     digests = [file_sha256(source / _JSON) for source, _ in members]
@@ -197,17 +208,6 @@ def _facts(bundles: Sequence[Bundle]) -> DatasetFacts:
         validation_cases=0,
         marks=marks,
     )
-
-
-def _check_different(bundles: Sequence[Bundle]) -> None:
-    weights = [bundle.weights_sha256 for bundle in bundles]
-    if len(weights) < 2 or len(set(weights)) < len(weights):
-        twice = sorted({b.name for b in bundles if weights.count(b.weights_sha256) > 1})
-        received = f"the same weights twice ({', '.join(twice)})" if twice else "one"
-        raise ModelError(
-            f"ensemble: expected two or more different networks; received {received}. Give each "
-            "bundle once."
-        )
 
 
 def _check_weights(folder: Path, bundle: Bundle) -> None:

@@ -120,7 +120,7 @@ def load_models(
     Raises
     ------
     ModelError
-        If a bundle is unusable, or several do not belong together.
+        If a bundle is unusable, or several do not belong together or are one and the same.
     ConfigError
         If the engine or backend is not installed, the models cannot be mirrored, or a setting
         cannot be adjusted.

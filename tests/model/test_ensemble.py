@@ -18,6 +18,7 @@ from segpipe.model.bundle import (
 )
 from segpipe.model.ensemble import open_members, save_ensemble
 from segpipe.model.priors import load_priors, save_priors
+from segpipe.pipeline.models import load_models
 from segpipe.prepare import PreparePlan
 from segpipe.volume import Volume
 
@@ -185,6 +186,12 @@ def test_one_network_or_the_same_twice_is_no_ensemble(folds, tmp_path):
         save_ensemble(tmp_path / "made", folds[:1], NOW)
     with pytest.raises(ModelError, match=r"same weights twice \(x-fold1\)"):
         save_ensemble(tmp_path / "made", [*folds, folds[1]], NOW)
+
+
+def test_the_same_weights_never_predict_twice(folds, made, tmp_path):
+    for names in ([folds[1], folds[0], folds[1]], [made, folds[1]]):
+        with pytest.raises(ModelError, match=r"same weights twice \(x-fold1\)\. Give each"):
+            load_models([str(name) for name in names], tmp_path, engine="keras")
 
 
 def test_a_folder_in_use_is_not_written_to(folds, tmp_path):

@@ -40,9 +40,7 @@ KINDS = {
 def run(config, scans, folder):
     assert run_train(config, 0, None, Silent()) is False
     bundle = all_runs(config)[0].bundle(0)
-    request = PredictRequest(
-        bundles=(str(bundle), str(bundle)), scans=(scans,), output=folder, engine="keras"
-    )
+    request = PredictRequest((str(bundle),), (scans,), folder, engine="keras")
     assert run_predict(request, Silent()) is False
     return json.loads((folder / "predict.json").read_text())
 
