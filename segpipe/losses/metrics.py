@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from segpipe.losses import counting, penalties
+from segpipe.losses.odds import check_threshold
 
 if TYPE_CHECKING:
     from segpipe.backend.callbacks import Labelling
@@ -29,6 +30,11 @@ class HardCount(keras.metrics.Mean):
         Predictions are a sigmoid's logits.
     name, dtype
         As Keras has them.
+
+    Raises
+    ------
+    ValueError
+        If the threshold is not in (0, 1).
     """
 
     def __init__(
@@ -41,6 +47,7 @@ class HardCount(keras.metrics.Mean):
         dtype: Any = None,
     ) -> None:
         super().__init__(name=name, dtype=dtype)
+        check_threshold(name, threshold)
         self.threshold = threshold
         self.fraction = fraction
         self.from_logits = from_logits

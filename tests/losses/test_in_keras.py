@@ -186,6 +186,8 @@ def test_the_hard_count_is_the_mean_over_all_samples_seen():
         (lambda: ThresholdedMeanAbsoluteError(0), "threshold: expected"),
         (lambda: MaskedCount(form="hard"), "form: expected one of straight_through, soft"),
         (lambda: MaskedCount(tau=0), "masked_count: expected tau above 0"),
+        (lambda: HardCount(1.5), r"hard_count: threshold: expected .* \(0, 1\); received 1\.5"),
+        (lambda: HardCount(0.0, from_logits=True), r"hard_count: threshold.* received 0\.0"),
         (lambda: CountAboveThreshold(delta=-1), "delta from 0; received 0.5 and -1"),
         (lambda: CountPlusCrossEntropy(bce_weight=-1), "received 1.0 and -1"),
         (lambda: FilteredLoss([("p", ">", 0)]), "p: expected one of prediction, reference"),
