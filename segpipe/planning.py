@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -79,9 +80,14 @@ class Choice:
 
 
 def make_choices(
-    dataset: Dataset, grids: Sequence[CaseGrid], *, machine: Machine, patients: int
+    dataset: Dataset,
+    grids: Sequence[CaseGrid],
+    *,
+    machine: Machine,
+    patients: int,
+    asked: Mapping[str, Any],
 ) -> list[Choice]:
-    """Choose every setting that depends on data or device.
+    """Choose every setting that depends on data or device, around those that were asked for.
 
     Parameters
     ----------
@@ -92,26 +98,37 @@ def make_choices(
         Where training will run.
     patients : int
         Different patients among the training cases.
+    asked : mapping of str to value
+        Settings by their dotted names, each valid by itself.
 
     Returns
     -------
     list of Choice
-        Settings that are not among them keep their defaults.
+        All that were asked for, as they are; settings that are not among them keep their defaults.
     """
     spacings = np.array([grid.spacing_mm for grid in grids])
     spacing, why_spacing = _target_spacing(spacings)
+    if asked.get("prepare.spacing_mm"):
+        spacing = np.array(asked["prepare.spacing_mm"], float)
     sizes_mm = np.array([grid.shape for grid in grids]) * spacings
     extent = np.maximum(1, np.round(np.median(sizes_mm / spacing, axis=0))).astype(int)
     normalise, why_normalise = _normalisation(dataset.channels)
     mirror, why_mirror = _mirroring(dataset.labels)
-    return [
+    choices = [
         Choice("prepare.spacing_mm", tuple(spacing.tolist()), why_spacing),
         Choice("prepare.normalise", normalise, why_normalise),
         _folds(patients),
-        *_network(spacing, extent, machine),
+        *_network(spacing, extent, machine, asked),
         Choice("augment.mirror_axes", mirror, why_mirror),
-        *_device(extent, len(grids), len(dataset.channels), machine),
+        *_device(extent, len(grids), len(dataset.channels), machine, asked),
     ]
+    notes = {
+        "train.budget": "; takes the place of epochs",
+        "train.steps": "; takes the place of epochs",
+        "train.device": f"; planned for a {machine.name}",
+    }
+    stand = [Choice(key, value, f"as asked{notes.get(key, '')}") for key, value in asked.items()]
+    return [choice for choice in choices if choice.key not in asked] + stand
 
 
 def _folds(patients: int) -> Choice:
@@ -119,24 +136,36 @@ def _folds(patients: int) -> Choice:
     return Choice("split.folds", max(1, min(5, patients)), f"{patients} patients{few}")
 
 
-def _network(spacing: np.ndarray, extent: np.ndarray, machine: Machine) -> list[Choice]:
+def _network(
+    spacing: np.ndarray, extent: np.ndarray, machine: Machine, asked: Mapping[str, Any]
+) -> list[Choice]:
     """Dimensions, features, patch and batch."""
     across = slice_axis(spacing.tolist())
-    dimensions = _dimensions(spacing, extent, across)
+    given = asked.get("train.patch")
+    dimensions = len(given) if given else asked.get("model.dimensions")
+    dimensions = dimensions or _dimensions(spacing, extent, across)
     keep = [axis for axis in range(3) if dimensions == 3 or axis != across]
     whole = int(math.prod(extent[keep]))
     first = 32 if machine.gpu or whole <= _SMALL_CASE else 16
+    first = asked.get("model.features", [first])[0]
     most, why_most = machine.largest_patch(first)
-    patch, levels = _patch(extent[keep], spacing[keep], most)
+    if given:
+        patch = tuple(given)
+        levels = max(2, _levels(np.array(given), spacing[keep], whole=True)[0])
+    else:
+        patch, levels = _patch(extent[keep], spacing[keep], most)
     features = tuple(min(_WIDEST, first * 2**level) for level in range(levels))
     held = _PATCHES * most
     batch = int(np.clip(round(held / math.prod(patch)), 2, 16)) * (1 if dimensions == 3 else 2)
     size = " × ".join(f"{n:.0f}" for n in extent)
     flat = "" if dimensions == 3 else "; too few slices for a third dimension"
+    seen = (
+        f"as train.patch has {dimensions} numbers" if given else f"median case {size} voxels{flat}"
+    )
     kind = "small cases" if first == 32 and not machine.gpu else f"a {machine.name}"
     part = "the whole case" if whole <= math.prod(patch) else "the case's shape"
     return [
-        Choice("model.dimensions", dimensions, f"median case {size} voxels{flat}"),
+        Choice("model.dimensions", dimensions, seen),
         Choice(
             "model.features",
             features,
@@ -147,7 +176,9 @@ def _network(spacing: np.ndarray, extent: np.ndarray, machine: Machine) -> list[
     ]
 
 
-def _device(extent: np.ndarray, cases: int, channels: int, machine: Machine) -> list[Choice]:
+def _device(
+    extent: np.ndarray, cases: int, channels: int, machine: Machine, asked: Mapping[str, Any]
+) -> list[Choice]:
     """Length, loading, memory, precision: what the machine decides."""
     where = "a GPU" if machine.gpu else "this CPU"
     case_mb = math.prod(extent.tolist()) * (4 * channels + 2) / 1e6
@@ -155,12 +186,13 @@ def _device(extent: np.ndarray, cases: int, channels: int, machine: Machine) -> 
     held = min(math.ceil(1.2 * needed / 100) * 100, int(machine.memory_mb / 2))
     fitting = max(1, int(machine.memory_mb / 2 / max(8 * case_mb, 1)))
     epochs, steps, validate = (100, 250, 5) if machine.gpu else (20, 50, 0)
+    total = asked.get("train.epochs", epochs) * asked.get("train.steps_per_epoch", steps)
     return [
         Choice("prepare.workers", min(machine.cores, 8, fitting), f"{machine.cores} cores"),
         Choice(
             "train.epochs",
             epochs,
-            f"{epochs * steps:,} steps, for {where}; train.budget gives a time instead",
+            f"{total:,} steps, for {where}; train.budget gives a time instead",
         ),
         Choice("train.steps_per_epoch", steps, "a checkpoint after each epoch"),
         Choice(
@@ -220,15 +252,7 @@ def _patch(extent: np.ndarray, spacing: np.ndarray, most: int) -> tuple[tuple[in
     while np.prod(np.maximum(size, 4)) > most * 1.15:
         longest = int((size * spacing).argmax())
         size[longest] *= 0.95
-    levels = 1
-    step = np.ones(len(size), dtype=int)
-    while levels < 6:
-        fine = spacing * step < 2 * (spacing * step).min()
-        halved = np.where(fine & (size / step >= 8), 2, 1)
-        if (halved == 1).all():
-            break
-        step *= halved
-        levels += 1
+    levels, step = _levels(size, spacing)
     patch = np.ceil(extent / step).astype(int) * step
     if np.prod(patch) > most * 1.15:
         patch = np.maximum(step, np.round(size / step).astype(int) * step)
@@ -236,6 +260,23 @@ def _patch(extent: np.ndarray, spacing: np.ndarray, most: int) -> tuple[tuple[in
         longest = int(np.where(patch > 4 * step, patch * spacing, 0).argmax())
         patch[longest] -= step[longest]
     return tuple(int(p) for p in patch), max(levels, 2)
+
+
+def _levels(size: np.ndarray, spacing: np.ndarray, *, whole: bool = False) -> tuple[int, Any]:
+    """Levels until 4 voxels are left, and the voxels that one of the last stands for.
+
+    ``whole``: the size is a patch that stays as it is, so that only even numbers are halved.
+    """
+    levels, step = 1, np.ones(len(size), dtype=int)
+    while levels < 6:
+        fine = spacing * step < 2 * (spacing * step).min()
+        even = (size % (2 * step) == 0) | (not whole)
+        halved = np.where(fine & even & (size / step >= 8), 2, 1)
+        if (halved == 1).all():
+            break
+        step *= halved
+        levels += 1
+    return levels, step
 
 
 def _normalisation(channels: Sequence[str]) -> tuple[str, str]:

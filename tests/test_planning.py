@@ -24,9 +24,11 @@ CPU = Machine(False, 2, 24_000.0, None, "mixed_bfloat16")
 GPU = Machine(True, 16, 128_000.0, 80_000.0, "mixed_bfloat16")
 
 
-def choices(shape, spacing, *, machine=CPU, patients=10, data=None, cases=3):
+def choices(shape, spacing, *, machine=CPU, patients=10, data=None, cases=3, asked=None):
     grids = [CaseGrid(f"c{i}", shape, spacing) for i in range(cases)]
-    made = make_choices(data or dataset(), grids, machine=machine, patients=patients)
+    made = make_choices(
+        data or dataset(), grids, machine=machine, patients=patients, asked=asked or {}
+    )
     return {choice.key: choice for choice in made}
 
 
@@ -118,7 +120,7 @@ def test_a_plan_says_what_the_machine_decides():
 
 def spacing_of(*spacings):
     grids = [CaseGrid("a", (100, 100, 100), spacing) for spacing in spacings]
-    return make_choices(dataset(), grids, machine=CPU, patients=3)[0]
+    return make_choices(dataset(), grids, machine=CPU, patients=3, asked={})[0]
 
 
 def test_two_kinds_of_grids_get_the_spacing_of_the_finer():
@@ -147,10 +149,10 @@ def test_labels_with_a_direction_are_not_mirrored_along_it(labels, axes):
 
 def test_spacing_is_the_median_and_finer_where_slices_are_thick():
     same = [CaseGrid("a", (100,) * 3, (1.0, s, 1.2)) for s in (0.8, 1.0, 1.4)]
-    made = make_choices(dataset(), same, machine=CPU, patients=3)
+    made = make_choices(dataset(), same, machine=CPU, patients=3, asked={})
     assert made[0].value == (1.0, 1.0, 1.2)
     thick = [CaseGrid("a", (200, 200, 30), (1.0, 1.0, s)) for s in (3.0, 5.0, 5.0, 6.0)]
-    made = make_choices(dataset(), thick, machine=CPU, patients=3)
+    made = make_choices(dataset(), thick, machine=CPU, patients=3, asked={})
     assert made[0].value == pytest.approx((1, 1, np.percentile((3, 5, 5, 6), 10)), abs=1e-4)
     assert "finest tenth along the coarse axis" in made[0].reason
 
@@ -182,6 +184,61 @@ def test_a_single_slice_is_2_d_only_where_slices_are_taken_across_it():
     patch = across_another_axis.train.patch
     assert patch[2] == 1
     assert min(patch[:2]) >= 160
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        (
+            {"model.dimensions": 2},
+            {
+                "train.patch": (192, 192),
+                "train.batch": 20,
+                "model.features": (32, 64, 128, 256, 320, 320),
+            },
+        ),
+        ({"train.patch": [64, 48]}, {"model.dimensions": 2, "train.batch": 32}),
+        (
+            {"train.patch": [64, 64, 40]},
+            {"train.batch": 2, "model.features": (16, 32, 64, 128, 256)},
+        ),
+        ({"train.patch": [34, 34, 34]}, {"train.batch": 9, "model.features": (16, 32)}),
+        ({"model.features": [8, 16]}, {"train.patch": (56, 56, 56)}),
+    ],
+)
+def test_what_is_asked_for_stands_and_the_rest_is_chosen_for_it(asked, expected):
+    chosen = choices((192, 192, 192), (1.0, 1.0, 1.0), asked=asked)
+    for key, value in asked.items():
+        assert (chosen[key].value, chosen[key].reason) == (value, "as asked")
+    assert {key: chosen[key].value for key in expected} == expected
+    assert len(levels_of(configured(chosen))) == len(chosen["model.features"].value)
+    assert len(chosen) == 16
+
+
+def test_a_spacing_asked_for_is_planned_with_as_if_the_scans_had_it():
+    asked = choices((192,) * 3, (1.0,) * 3, asked={"prepare.spacing_mm": [2, 2, 2]})
+    stored = choices((96,) * 3, (2.0,) * 3)
+    for key in ("train.patch", "train.batch", "model.features", "train.memory_mb"):
+        assert asked[key] == stored[key]
+    assert asked["train.patch"] != choices((192,) * 3, (1.0,) * 3)["train.patch"]
+
+
+def test_more_features_than_planned_leave_room_for_a_smaller_patch():
+    small = Machine(True, 4, 16_000.0, 4_000.0, "mixed_float16")
+    planned = choices((192,) * 3, (1.0,) * 3, machine=small)["train.patch"].value
+    wide = choices((192,) * 3, (1.0,) * 3, machine=small, asked={"model.features": [64, 128]})
+    assert math.prod(wide["train.patch"].value) < 0.6 * math.prod(planned)
+
+
+def test_reasons_tell_what_was_asked_for():
+    asked = {"train.epochs": 3, "train.budget": "30min", "train.device": "gpu"}
+    chosen = choices((192,) * 3, (1.0,) * 3, asked=asked)
+    assert chosen["train.budget"].reason == "as asked; takes the place of epochs"
+    assert chosen["train.device"].reason == "as asked; planned for a CPU of 2 cores"
+    steps = choices((192,) * 3, (1.0,) * 3, asked={"train.steps_per_epoch": 7})["train.epochs"]
+    assert steps.reason.startswith("140 steps")
+    flat = choices((192,) * 3, (1.0,) * 3, asked={"train.patch": [64, 64]})["model.dimensions"]
+    assert flat.reason == "as train.patch has 2 numbers"
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def check(
 
 def plan(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Folder or CSV manifest.")],
-    overrides: DataOverrides = None,
+    overrides: Overrides = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="CONFIG", help="Write it here.")
     ] = None,
@@ -44,7 +44,8 @@ def plan(
     """Write a complete configuration from the data, each choice with its reason."""
     from segpipe.pipeline.plan import run_plan
 
-    text = run_plan(data_config(dataset, overrides or ()), output, observer(), budget)
+    asked = [*(overrides or ()), *([] if budget is None else [f'train.budget="{budget}"'])]
+    text = run_plan(dataset, asked, output, observer())
     if output is None:
         print(text, end="")
 

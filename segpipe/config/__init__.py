@@ -10,6 +10,7 @@ from segpipe.config.load import (
     load,
     override,
     parse,
+    stated,
 )
 from segpipe.config.schema import (
     AugmentConfig,
@@ -58,4 +59,5 @@ __all__ = [
     "load",
     "override",
     "parse",
+    "stated",
 ]

@@ -75,16 +75,51 @@ def data_config(root: str | Path, overrides: Sequence[str] = ()) -> DataConfig:
     ----------
     root : str or Path
     overrides : sequence of str
-        As in :func:`load`; only those of ``data`` make a difference.
+        As in :func:`load`, of the section ``data`` only.
 
     Raises
     ------
     ConfigError
     """
-    values: dict[str, Any] = {"name": "dataset", "data": {"root": str(root)}}
+    foreign = [text for text in overrides if text.partition("=")[0].split(".")[0] != "data"]
+    if foreign:
+        raise ConfigError(
+            "overrides: expected settings of the section data, such as data.ignore_label=9; "
+            f"received {', '.join(foreign)}. Leave out what does not tell how scans are read."
+        )
+    return DataConfig.model_validate(stated(root, overrides)["data"])
+
+
+def stated(root: str | Path, overrides: Sequence[str]) -> dict[str, Any]:
+    """What overrides say of a dataset that has no configuration yet.
+
+    Parameters
+    ----------
+    root : str or Path
+        Of the dataset.
+    overrides : sequence of str
+        As in :func:`load`.
+
+    Returns
+    -------
+    dict
+        Nested as in a file; ``data.root`` and what is stated, each valid by itself. Whether the
+        sections agree shows only in a complete configuration.
+
+    Raises
+    ------
+    ConfigError
+    """
+    values: dict[str, Any] = {"data": {"root": str(root)}}
     for override in overrides:
         _apply_override(values, override)
-    return parse(values, "overrides").data
+    try:
+        Config.model_validate({"name": "dataset", **values})
+    except ValidationError as error:
+        problems = [f"overrides: {_explain(one)}" for one in error.errors() if one["loc"]]
+        if problems:
+            raise ConfigError("\n".join(problems)) from error
+    return values
 
 
 def override(config: Config, overrides: Sequence[str]) -> Config:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
+from operator import getitem
 from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
 
 from segpipe.backend import auto_precision, has_gpu
 from segpipe.backend.processor import cores, gpu_memory_mb, memory_mb
-from segpipe.config import Config, DataConfig, describe, parse
+from segpipe.config import Config, DataConfig, describe, parse, stated
 from segpipe.data.layouts import open_dataset
 from segpipe.errors import ConfigError, DataError
 from segpipe.files import write_text
@@ -17,18 +23,17 @@ from segpipe.planning import Choice, Machine, make_choices
 from segpipe.prepare import measure_grids
 
 
-def run_plan(
-    data: DataConfig, output: Path | None, observer: Observer, budget: str | None = None
-) -> str:
+def run_plan(root: Path, overrides: Sequence[str], output: Path | None, observer: Observer) -> str:
     """Plan a configuration and write it, if a place is given.
 
     Parameters
     ----------
-    data : DataConfig
+    root : Path
+        Of the dataset.
+    overrides : sequence of str
+        As in ``config.load``: they stand in the plan, and what depends on them is chosen for them.
     output : Path or None
     observer : Observer
-    budget : str, optional
-        For ``train.budget``.
 
     Returns
     -------
@@ -40,28 +45,23 @@ def run_plan(
     DataError
         If there is nothing to plan from.
     ConfigError
-        If the output exists, or the budget is no length of time.
+        If the output exists, or an override is invalid or contradicts the rest of the plan.
     """
     if output is not None and output.exists():
         raise ConfigError(f"{output}: exists already. Remove it, or choose another name.")
+    values = stated(root, overrides)
+    data = DataConfig.model_validate(values["data"])
     dataset = open_dataset(data)
     if not dataset.cases:
         raise DataError(data.root, "no training case", fix="Check the folder and its layout.")
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", data.root.resolve().stem).strip("-")
     name = name[:64] or "experiment"
-    stated = data.model_dump(mode="json", exclude_unset=True)
-    first = parse(
-        {
-            "name": name,
-            "data": {**stated, "layout": dataset.layout},
-            "train": {"budget": budget},
-        }
-    )
+    first = parse({"name": name, "data": {**values["data"], "layout": dataset.layout}})
+    asked = {key: value for key, value in _leaves(values, first) if key != "data.root"}
     grids = measure_grids(dataset.cases, first)
     patients = len({case.patient for case in dataset.cases})
-    choices = make_choices(dataset, grids, machine=_machine(first.backend), patients=patients)
-    if budget is not None:
-        choices.append(Choice("train.budget", budget, "as asked; takes the place of epochs"))
+    machine = _machine(asked)
+    choices = make_choices(dataset, grids, machine=machine, patients=patients, asked=asked)
     text = render(first, choices)
     if output is not None:
         write_text(output, text)
@@ -69,9 +69,25 @@ def run_plan(
     return text
 
 
-def _machine(backend: str) -> Machine:
-    gpu = has_gpu(backend)
-    precision = auto_precision(backend, "gpu" if gpu else "cpu")
+def _leaves(values: Mapping[str, Any], model: BaseModel, path: str = "") -> Iterator[Any]:
+    """Dotted name and value of every setting among nested values."""
+    for name, value in values.items():
+        part = getattr(model, name)
+        if isinstance(part, BaseModel) and isinstance(value, dict):
+            typed = type(part).model_validate(value)
+            stated_only = typed.model_dump(mode="json", exclude_unset=True)
+            yield from _leaves(stated_only, part, f"{path}{name}.")
+        else:
+            yield f"{path}{name}", value
+
+
+def _machine(asked: Mapping[str, Any]) -> Machine:
+    """Where training will run: this machine, as far as nothing else was asked for."""
+    backend = asked.get("backend", "tensorflow")
+    gpu = asked.get("train.device") != "cpu" and has_gpu(backend)
+    precision = asked.get("train.precision", "auto")
+    if precision == "auto":
+        precision = auto_precision(backend, "gpu" if gpu else "cpu")
     return Machine(gpu, cores(), memory_mb(), gpu_memory_mb() if gpu else None, precision)
 
 
@@ -79,16 +95,15 @@ def render(config: Config, choices: list[Choice]) -> str:
     """The configuration with the choices in place, as commented YAML."""
     values = config.model_dump(mode="json")
     for choice in choices:
-        section, key = choice.key.split(".")
-        values[section][key] = choice.value
+        *sections, key = choice.key.split(".")
+        reduce(getitem, sections, values)[key] = choice.value
     planned = parse(json.loads(json.dumps(values)), "plan")
     reasons = {choice.key: choice.reason for choice in choices}
     lines = ["# Planned from the data; lines marked 'chosen' say why.", ""]
-    section = ""
+    path: list[str] = []
     for depth, name, value, meaning in describe(planned):
-        if depth == 0:
-            section = name
-        reason = reasons.get(f"{section}.{name}") if depth == 1 else None
+        path[depth:] = [name]
+        reason = reasons.get(".".join(path))
         comment = f"chosen: {' '.join(reason.split())}" if reason else meaning
         line = f"{'  ' * depth}{name}:" + (f" {value}" if value else "")
         lines.append(f"{line:<44}  # {comment}")

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from segpipe.config import (
     Config,
     OperatingPoint,
+    data_config,
     describe,
     digest,
     dump,
@@ -90,6 +91,20 @@ def test_overrides_are_yaml_by_dotted_name_and_the_last_wins(write):
 def test_overrides_that_cannot_be_read_are_named(write, override, said):
     with pytest.raises(ConfigError, match=said):
         load(write("name: x\ndata: {root: a}"), [override])
+
+
+def test_how_a_dataset_is_read_takes_settings_of_data_and_no_others():
+    read = data_config("scans", ["data.ignore_label=9", "data.labels.lesion=3"])
+    assert (str(read.root), read.ignore_label, read.labels) == ("scans", 9, {"lesion": 3})
+    foreign = ["data.ignore_label=9", "train.epochs=5", "model.deep_supervision=true", "name=x"]
+    with pytest.raises(
+        ConfigError, match=r"section data.*received train\.epochs=5, model"
+    ) as error:
+        data_config("scans", foreign)
+    assert "name=x" in str(error.value)
+    assert "data.ignore_label=9, train" not in str(error.value)
+    with pytest.raises(ConfigError, match=r"data\.ignore: unknown name"):
+        data_config("scans", ["data.ignore=9"])
 
 
 @pytest.mark.parametrize(

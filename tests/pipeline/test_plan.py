@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import yaml
 
-from segpipe.config import DataConfig, load, parse
+from segpipe.config import load, parse
 from segpipe.data.layouts import open_dataset
 from segpipe.data.splits import make_folds
 from segpipe.errors import ConfigError, DataError
@@ -73,7 +73,7 @@ def test_a_plan_is_a_configuration_whose_choices_say_why(tmp_path):
     root = make_dataset(tmp_path / "my data.v2", label="left spot")
     path = tmp_path / "plans" / "p.yaml"
     listener = Listener()
-    text = run_plan(DataConfig(root=root), path, listener)
+    text = run_plan(root, (), path, listener)
     assert path.read_text(encoding="utf-8") == text
     assert listener.lines == [f"planned 4 cases: {path}"]
     config = load(path)
@@ -92,17 +92,64 @@ def test_a_plan_is_a_configuration_whose_choices_say_why(tmp_path):
     assert any("mirror_axes" in line and "left spot" in line for line in lines)
     assert all("#" in line for line in text.splitlines() if line)
     with pytest.raises(ConfigError, match=r"p\.yaml: exists already"):
-        run_plan(DataConfig(root=root), path, listener)
-    timed = parse(yaml.safe_load(run_plan(DataConfig(root=root), None, Silent(), "1h30min")))
-    assert timed.train.budget_seconds == 5400
-    with pytest.raises(ConfigError, match=r"train\.budget.*length of time"):
-        run_plan(DataConfig(root=root), None, Silent(), "soon")
+        run_plan(root, (), path, listener)
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_what_was_asked_for_is_in_the_plan_and_marked(tmp_path):
+    root = make_dataset(tmp_path / "d")
+    asked = {
+        "name": "mine",
+        "data.ignore_label": "9",
+        "prepare.spacing_mm": "[0.5, 0.5, 0.5]",
+        "model.deep_supervision": "true",
+        "loss.region_count.weight": "0.1",
+        "train": "{budget: 1h30min, precision: float32, device: cpu}",
+    }
+    path = tmp_path / "p.yaml"
+    text = run_plan(root, [f"{key}={value}" for key, value in asked.items()], path, Silent())
+    config = load(path)
+    assert (config.name, config.data.ignore_label, config.data.root) == ("mine", 9, root)
+    assert config.prepare.spacing_mm == (0.5, 0.5, 0.5)
+    assert config.model.deep_supervision
+    assert config.loss.region_count.weight == 0.1
+    assert (config.train.budget_seconds, config.train.precision) == (5400, "float32")
+    assert config.train.patch == (24, 24, 24)  # 12 mm
+    marked = {
+        line.split(":")[0].strip() for line in text.splitlines() if "chosen: as asked" in line
+    }
+    stands = "name ignore_label spacing_mm deep_supervision weight budget precision device"
+    assert marked == set(stands.split())
+    assert sum("chosen: as asked" in line for line in text.splitlines()) == 8
+
+
+@pytest.mark.usefixtures("no_gpu")
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("train.budget=soon", r"overrides: train\.budget.*length of time"),
+        ("train.epoch=3", r"overrides: train\.epoch: unknown name.*Did you mean epochs"),
+        ("predict.mirror_axes=[R]", r"plan: .*predict\.mirror_axes: expected axes that training"),
+    ],
+)
+def test_what_is_invalid_or_contradicts_the_plan_is_refused(tmp_path, asked, said):
+    root = make_dataset(tmp_path / "d", label="left spot")  # which is not mirrored along R
+    with pytest.raises(ConfigError, match=said):
+        run_plan(root, [asked], tmp_path / "p.yaml", Silent())
+    assert not (tmp_path / "p.yaml").exists()
+
+
+def test_cpu_asked_for_is_planned_for_whatever_else_is_there(tmp_path, monkeypatch):
+    monkeypatch.setattr("segpipe.pipeline.plan.has_gpu", lambda backend: True)
+    monkeypatch.setattr("segpipe.pipeline.plan.cores", lambda: 3)
+    text = run_plan(make_dataset(tmp_path / "d"), ["train.device=cpu"], None, Silent())
+    assert "as asked; planned for a CPU of 3 cores" in text
 
 
 @pytest.mark.usefixtures("no_gpu")
 def test_long_and_foreign_folder_names_make_names(tmp_path):
     for folder, name in (("a" * 80, "a" * 64), ("Ünï", "n"), ("数据", "experiment")):
-        text = run_plan(DataConfig(root=make_dataset(tmp_path / folder, cases=2)), None, Silent())
+        text = run_plan(make_dataset(tmp_path / folder, cases=2), (), None, Silent())
         assert parse(yaml.safe_load(text)).name == name
 
 
@@ -111,7 +158,7 @@ def test_a_dataset_without_training_cases_is_refused(tmp_path):
     (root / "imagesTr").rename(root / "imagesTs")
     (root / "labelsTr" / "c0.nii.gz").unlink()
     with pytest.raises(DataError, match="no training case"):
-        run_plan(DataConfig(root=root), None, Silent())
+        run_plan(root, (), None, Silent())
 
 
 def test_reasons_stay_comments_whatever_they_hold():
