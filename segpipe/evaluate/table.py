@@ -67,6 +67,14 @@ def at_threshold(table: pd.DataFrame, threshold: float) -> pd.DataFrame:
     return table[np.isclose(table["threshold"], threshold, rtol=0, atol=1e-9)]
 
 
+def views_of_cases(table: pd.DataFrame, threshold: float) -> dict[str, dict[str, View]]:
+    """Views at one threshold by case and label; cases without components are left out."""
+    views: dict[str, dict[str, View]] = {}
+    for view in read_views(at_threshold(table, threshold)):
+        views.setdefault(view.case, {})[view.label] = view
+    return views
+
+
 def _frames(view: View) -> tuple[pd.DataFrame, pd.DataFrame]:
     pair = view.overlaps
     sides = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from segpipe.config import OperatingPoint
 from segpipe.data.layouts import Case
 from segpipe.data.nifti import file_sha256
 from segpipe.errors import ConfigError, SegpipeError
-from segpipe.files import write_text
+from segpipe.journal import Journal, read_journal
 from segpipe.pipeline.models import Loaded
 from segpipe.pipeline.provenance import now
 
@@ -20,7 +19,9 @@ _DOCUMENT = "predict.json"
 
 
 class PredictDocument:
-    """``predict.json``, written anew after every case, so that a kill loses one case at most.
+    """``predict.json``, which keeps every case as it comes, so that a kill loses one at most.
+
+    Between calls of :meth:`write` what is new may lie in the journal beside it.
 
     Parameters
     ----------
@@ -56,6 +57,7 @@ class PredictDocument:
             },
         }
         self.cases: dict[str, dict[str, Any]] = {}
+        self.journal = Journal(self.path, self.head)
 
     def keep_earlier(self, *, overwrite: bool, redone: Collection[str] = ()) -> None:
         """Take over the cases of a document that is there already.
@@ -104,7 +106,7 @@ class PredictDocument:
 
     def _earlier(self) -> dict[str, Any]:
         try:
-            earlier = json.loads(self.path.read_text(encoding="utf-8"))
+            earlier = read_journal(self.path)
             self._same(earlier)
             if not all(entry["case"] and entry["status"] for entry in earlier["cases"]):
                 raise KeyError("case")
@@ -121,12 +123,12 @@ class PredictDocument:
 
     def forget(self, *cases: str) -> None:
         """Take cases out of the document, then remove their files: never the other way round."""
-        gone = [self.cases.pop(case) for case in cases if case in self.cases]
+        gone = {case: self.cases.pop(case) for case in cases if case in self.cases}
         if not gone:
             return
-        self.write()
+        self.journal.change(self.cases, *gone)
         folder = self.path.parent.resolve()
-        for entry in gone:
+        for entry in gone.values():
             for name in (entry.get("files") or {}).values():
                 path = folder / (name or "")
                 if name and path.resolve().is_relative_to(folder):
@@ -165,9 +167,10 @@ class PredictDocument:
         return True
 
     def add(self, entry: dict[str, Any]) -> None:
-        """Add or replace a case, with when and by what it was made, and write the file."""
-        self.cases[entry["case"]] = {**entry, **self.made, "created": now()}
-        self.write()
+        """Add or replace a case, with when and by what it was made, and keep it."""
+        case = entry["case"]
+        self.cases[case] = {**entry, **self.made, "created": now()}
+        self.journal.change(self.cases, case)
 
     def fail(self, case: Case, error: SegpipeError, seconds: float) -> None:
         """Add a case that could not be predicted."""
@@ -176,6 +179,5 @@ class PredictDocument:
         self.add({**entry, "flags": [], "seconds": round(seconds, 2), "error": str(error)})
 
     def write(self) -> None:
-        """Write the file."""
-        document = {**self.head, "cases": [self.cases[case] for case in sorted(self.cases)]}
-        write_text(self.path, json.dumps(document, indent=1, ensure_ascii=False))
+        """Write the file whole."""
+        self.journal.write(self.cases)

@@ -22,7 +22,7 @@ from segpipe.evaluate.decision import decide
 from segpipe.evaluate.operating_point import Choice
 from segpipe.evaluate.score import LabelScore, score_labels, tabulate
 from segpipe.evaluate.summary import failed_row
-from segpipe.evaluate.table import THRESHOLDS, at_threshold, component_table, read_views
+from segpipe.evaluate.table import THRESHOLDS, component_table, views_of_cases
 from segpipe.lesions.view import View
 from segpipe.observer import Observer
 from segpipe.pipeline.evaluation import (
@@ -185,12 +185,14 @@ def score_cases(
     """Score, paint and write what was predicted, at an operating point."""
     cases, failed = predicted.cases, predicted.failed
     document = PredictDocument(folder, loaded, choice.operating_point, config.evaluate.connectivity)
+    views = views_of_cases(predicted.table, choice.operating_point.threshold)
     scores: list[LabelScore] = []
     for done, case in enumerate(cases, start=1):
         if case.id in failed:
             document.fail(case, failed[case.id], 0.0)
         else:
-            scores += _score_one(case, dataset, config, choice, predicted, document)
+            own = views.get(case.id, {})
+            scores += _score_one(case, dataset, config, choice, predicted.store, own, document)
         observer.progress(done, len(cases), f"scoring {case.id}")
     document.write()
     rows = [score.row for score in scores]
@@ -241,9 +243,8 @@ def _predict_and_tabulate(
 
 
 def _score_one(
-    case, dataset, config, choice: Choice, predicted: Predicted, document
+    case, dataset, config, choice: Choice, store: Path, views: Mapping[str, View], document
 ) -> list[LabelScore]:
-    store = predicted.store
     grid = read_grid(case.channels[0].path, max_voxels=config.data.max_voxels)
     reference = grid.with_array(np.load(store / f"{case.id}.reference.npy"))
     probabilities = grid.with_array(np.load(store / f"{case.id}.npy"))
@@ -270,8 +271,6 @@ def _score_one(
         seconds=facts["seconds"],
     )
     document.add(entry)
-    own = predicted.table[predicted.table["case"] == case.id]
-    views = read_views(at_threshold(own, choice.operating_point.threshold))
     scores = score_labels(
         case.id,
         reference,
@@ -280,7 +279,7 @@ def _score_one(
         score_settings(config, choice.operating_point),
         regions=regions or None,
         flags=tuple(facts["flags"]),
-        views={view.label: view for view in views},
+        views=views,
     )
     painted = np.zeros(grid.shape, np.uint8)
     for score in scores:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from segpipe.errors import DataError
+from segpipe.journal import read_journal
 
 CASE_ID = r"^[A-Za-z0-9_-]{1,64}$"
 
@@ -132,7 +132,7 @@ def read_document(path: Path) -> PredictDocument:
         If the file is missing, is no JSON, or lacks what a report needs.
     """
     try:
-        return PredictDocument.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        return PredictDocument.model_validate(read_journal(path))
     except OSError as error:
         raise DataError(
             path,

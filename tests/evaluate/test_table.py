@@ -16,7 +16,14 @@ from segpipe.evaluate.operating_point import (
 from segpipe.evaluate.paired import Point, found_lesions, lesion_groups, pair_lesions
 from segpipe.evaluate.score import score_case, score_labels, tabulate
 from segpipe.evaluate.settings import ScoreSettings
-from segpipe.evaluate.table import COLUMNS, THRESHOLDS, at_threshold, component_table, read_views
+from segpipe.evaluate.table import (
+    COLUMNS,
+    THRESHOLDS,
+    at_threshold,
+    component_table,
+    read_views,
+    views_of_cases,
+)
 from segpipe.report.chance import Chance, chance_of_false_positive
 from segpipe.report.validation import Validation
 from segpipe.volume import Volume
@@ -257,3 +264,15 @@ def test_chance_counts_every_region_once(cohort):
         table[table["case"] == "free"], point, config) if b["components"]]  # fmt: skip
     assert (free["low_mm3"], free["high_mm3"]) == (0, 30)
     assert (free["low_probability"], free["high_probability"], free["chance"]) == (0.6, 0.7, 1)
+
+
+def test_views_of_all_cases_are_those_of_each(cohort):
+    cases, table = cohort
+    views = views_of_cases(table, 0.6)
+    assert list(views) == list(cases)
+    for case, own in views.items():
+        (alone,) = read_views(at_threshold(table[table["case"] == case], 0.6))
+        assert list(own) == ["lesion"] == [alone.label]
+        assert component_table([own["lesion"]]).equals(component_table([alone]))
+    assert "free" not in views_of_cases(table, 0.65)  # its only component is at 0.62
+    assert views_of_cases(table, 0.123) == {}

@@ -13,12 +13,14 @@ from segpipe.backend import Device
 from segpipe.config import EvaluateConfig, OperatingPoint, parse
 from segpipe.data.layouts import Case, ChannelFile
 from segpipe.errors import ConfigError, DataError
+from segpipe.journal import read_journal
 from segpipe.model.bundle import Bundle
 from segpipe.pipeline.models import Loaded, _adjusted
 from segpipe.pipeline.points import bundled_choice, operating_point, used_in_words
 from segpipe.pipeline.predict import PredictRequest, _protect
 from segpipe.pipeline.predict_document import PredictDocument
 from segpipe.pipeline.regions import region_digests, scan_regions
+from segpipe.report.document import read_document
 from segpipe.volume import Volume
 
 CONFIG = parse(
@@ -66,15 +68,16 @@ def scan(folder, case, content=b"s"):
 def entry(folder, case, status="predicted"):
     (folder / f"{case}.nii.gz").write_bytes(b"m")
     files = {"mask": f"{case}.nii.gz", "components": f"{case}.nii.gz", "probability": None}
-    channels = [{"sha256": hashlib.sha256(b"s").hexdigest()}]
+    channels = [{"path": f"{case}_scan.nii", "sha256": hashlib.sha256(b"s").hexdigest()}]
     return {"case": case, "status": status, "files": files, "channels": channels}
 
 
-def test_the_document_is_whole_after_every_case_and_sorted(tmp_path):
+def test_every_case_is_kept_as_it_comes_and_the_document_is_sorted(tmp_path):
     made = document(tmp_path)
     for count, case in enumerate(("b", "a"), start=1):
         made.add(entry(tmp_path, case))
-        assert len(json.loads((tmp_path / "predict.json").read_text())["cases"]) == count
+        assert len(read_journal(tmp_path / "predict.json")["cases"]) == count
+    made.write()
     written = json.loads((tmp_path / "predict.json").read_text())
     assert [c["case"] for c in written["cases"]] == ["a", "b"]
     assert written["schema"] == 1
@@ -91,6 +94,20 @@ def test_the_document_is_whole_after_every_case_and_sorted(tmp_path):
         "overlap": 0.5,
         "mirror_axes": [],
     }
+
+
+def test_a_kill_loses_no_case_that_was_finished_and_leaves_none_that_is_gone(tmp_path):
+    made = document(tmp_path)
+    for case in ("a", "b", "c"):
+        made.add(entry(tmp_path, case))
+    made.forget("a", "b")
+    assert not (tmp_path / "a.nii.gz").exists()
+    made.add(entry(tmp_path, "d"))
+    again = document(tmp_path)  # made.write() never came
+    again.keep_earlier(overwrite=False)
+    assert list(again.cases) == ["c", "d"]
+    assert [again.skip(scan(tmp_path, case)) for case in "abcd"] == [False, False, True, True]
+    assert [case.case for case in read_document(tmp_path / "predict.json").cases] == ["c", "d"]
 
 
 def test_cases_that_are_done_are_skipped_and_others_are_not(tmp_path):
