@@ -137,11 +137,11 @@ $(PEERS_INSTALLED): benchmarks/accuracy/requirements.txt | $(INSTALLED)
 	@touch $@
 
 # What the losses and the training step need: neither TensorFlow nor the package's other parts.
-$(JAX_INSTALLED): requirements.lock pyproject.toml
+$(JAX_INSTALLED): requirements.lock requirements-jax.lock pyproject.toml
 	$(NEED_PYTHON)
 	[ -x $(JAX_VENV)/bin/python ] || $(PYTHON) -m venv $(JAX_VENV)
 	@echo "Installing JAX and Keras into $(JAX_VENV): 0.7 GB."
 	$(JAX_VENV)/bin/python -m pip install --disable-pip-version-check --no-compile -q \
-	  -c requirements.lock jax keras numpy scipy connected-components-3d pydantic pyyaml \
-	  pytest hypothesis
+	  -c requirements.lock -r requirements-jax.lock keras numpy scipy connected-components-3d pydantic \
+	  pyyaml pytest hypothesis
 	@touch $@
