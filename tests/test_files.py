@@ -1,11 +1,13 @@
 import hashlib
+import multiprocessing
 import os
+import socket
 import tempfile
 from pathlib import Path
 
 import pytest
 
-from segpipe.files import file_sha256, replacing, write_bytes, write_text
+from segpipe.files import file_sha256, replacing, temporary_folder, write_bytes, write_text
 
 
 def names(folder):
@@ -71,6 +73,44 @@ def test_what_a_kill_leaves_is_hidden_beside_the_old_file(tmp_path, monkeypatch)
     assert seen[0].read_bytes() == b"new"
     assert seen[0].name.startswith(".")
     assert not list(tmp_path.glob("*.npz"))[1:]
+
+
+def left_by_dead_processes(folder):
+    """What a process that was killed, one that lives, and one of another machine left."""
+    process = multiprocessing.get_context("spawn").Process()
+    process.start()
+    process.join()
+    host = socket.gethostname()
+    kept = {f".new-{host}-{os.getppid()}-x", f".new-other-{process.pid}-x"}
+    for name in kept:
+        (folder / name).write_text("")
+    (folder / f".new-{host}-{process.pid}-half").write_text("")
+    (folder / f".new-{host}-{process.pid}-whole").mkdir()
+    (folder / f".new-{host}-{process.pid}-whole" / "a").write_text("")
+    return kept
+
+
+def test_what_killed_processes_left_goes_with_the_next_file_or_folder(tmp_path):
+    for kind in ("file", "folder"):
+        home = tmp_path / kind
+        home.mkdir()
+        kept = left_by_dead_processes(home)
+        if kind == "file":
+            write_bytes(home / "a", b"new")
+            assert set(names(home)) == {*kept, "a"}
+            continue
+        with temporary_folder(home) as folder:
+            assert set(names(home)) == {*kept, folder.name}
+            assert folder.name.startswith(".")
+        assert set(names(home)) == kept
+
+
+def test_a_temporary_folder_may_become_another(tmp_path):
+    with temporary_folder(tmp_path / "new") as folder:
+        (folder / "a").write_text("x")
+        folder.rename(tmp_path / "new" / "kept")
+    assert names(tmp_path / "new") == ["kept"]
+    assert (tmp_path / "new" / "kept" / "a").read_text() == "x"
 
 
 def test_a_folder_that_cannot_be_written_raises_and_harms_nothing(tmp_path, monkeypatch):

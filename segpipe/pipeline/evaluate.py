@@ -15,6 +15,7 @@ from segpipe.data.layouts import open_dataset
 from segpipe.data.splits import dataset_digest
 from segpipe.evaluate.operating_point import Choice
 from segpipe.evaluate.outcome import Outcome, compare_outcomes, outcomes
+from segpipe.files import temporary_folder
 from segpipe.observer import Observer, Together
 from segpipe.pipeline.cohort import publish_evaluation
 from segpipe.pipeline.evaluation import Evaluation, pool
@@ -31,7 +32,6 @@ from segpipe.pipeline.scoring import (
     choose_point,
     evaluate_cases,
     predict_cases,
-    probability_store,
     score_cases,
 )
 from segpipe.pipeline.tracked import track_evaluation
@@ -152,7 +152,7 @@ def _cross_validate(parts: Sequence[Part], task: Task) -> Evaluation:
     goes into the bundles, with the pooled figures.
     """
     config, several = task.config, "not certified: the predictions come from the models of folds"
-    with probability_store(task.folder) as store:
+    with temporary_folder(config.output / config.name) as store:
         predicted, models = [], []
         for part in parts:
             models.append(task.load(part))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +21,7 @@ from segpipe.evaluate.operating_point import Choice
 from segpipe.evaluate.score import LabelScore, score_labels, tabulate
 from segpipe.evaluate.summary import failed_row
 from segpipe.evaluate.table import THRESHOLDS, component_table, views_of_cases
+from segpipe.files import temporary_folder
 from segpipe.lesions.view import View
 from segpipe.observer import Observer
 from segpipe.pipeline.evaluation import (
@@ -101,19 +100,11 @@ def evaluate_cases(
     SegpipeError
         The first failure, with ``predict.strict``.
     """
-    with probability_store(folder) as store:
+    with temporary_folder(config.output / config.name) as store:
         point = given.operating_point if given else config.predict.operating_point
         predicted = predict_cases(cases, dataset, config, loaded, store, observer, point=point)
         choice = given or choose_point(predicted.table, predicted.patients, config)
         return score_cases(predicted, choice, dataset, config, loaded, folder, observer)
-
-
-@contextlib.contextmanager
-def probability_store(folder: Path) -> Iterator[Path]:
-    """A folder for probabilities that vanishes when the block ends."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".probabilities-") as temporary:
-        yield Path(temporary)
 
 
 def choose_point(

@@ -12,14 +12,11 @@ import hashlib
 import json
 import os
 import shutil
-import socket
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-import psutil
-
 from segpipe.errors import DataError
+from segpipe.files import temporary_folder
 
 _INDEX = "files.json"
 
@@ -69,14 +66,9 @@ def put(root: Path, key: str, files: Mapping[str, bytes]) -> Path:
     """
     root = Path(root)
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(root)
-        temporary = Path(tempfile.mkdtemp(dir=root, prefix=_prefix(os.getpid())))
-        try:
+        with temporary_folder(root) as temporary:
             _write_files(temporary, files)
             return _install(temporary, entry_folder(root, key))
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
         raise DataError(
             root,
@@ -115,19 +107,6 @@ def _install(temporary: Path, folder: Path) -> Path:
             continue  # another process was faster
         shutil.rmtree(aside, ignore_errors=True)
     raise OSError(f"{folder}: could not be replaced")
-
-
-def _prefix(process: int) -> str:
-    return f".new-{socket.gethostname()}-{process}-"
-
-
-def _remove_leftovers(root: Path) -> None:
-    """Remove temporary folders of this machine's processes that were killed."""
-    host = f".new-{socket.gethostname()}-"
-    for folder in root.glob(f"{host}*"):
-        process = folder.name.removeprefix(host).split("-")[0]
-        if process.isdigit() and not psutil.pid_exists(int(process)):
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _sha256(content: bytes) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from segpipe.backend import Device
 from segpipe.backend.callbacks import choose_labelling
 from segpipe.batches import PatchSampler
 from segpipe.config import Config
+from segpipe.files import temporary_folder
 from segpipe.losses.compound import CompoundLoss
 from segpipe.model.arrays import assign_arrays, network_arrays
 from segpipe.observer import Observer
@@ -175,9 +175,8 @@ def _plan(fitting: Fitting, budget: Budget, validate: Validate | None) -> None:
         share = validate.sample(trainer.network)
         validation = (clock() - started) / share
     started = clock()
-    fitting.folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=fitting.folder) as thrown_away:
-        save_state(trainer, Path(thrown_away), 0, Progress(), None, budget)
+    with temporary_folder(fitting.folder) as thrown_away:
+        save_state(trainer, thrown_away, 0, Progress(), None, budget)
     checkpoint = clock() - started
     assign_training(trainer, before, "measured training")
     budget.plan(Costs(step, checkpoint, validation))

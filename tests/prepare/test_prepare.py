@@ -1,6 +1,5 @@
 """Plans, prepared images and the cache."""
 
-import multiprocessing
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
@@ -260,18 +259,6 @@ def test_a_damaged_entry_is_made_again(tmp_path, name, harm):
     assert open_case(loaded.case, {}, plan(), cache) is not None
     expected = {case.folder.parent.name, case.regions_folder.parent.name}
     assert {p.name for p in cache.iterdir()} == expected
-
-
-def test_what_a_killed_process_left_is_removed(tmp_path):
-    process = multiprocessing.get_context("spawn").Process()
-    process.start()
-    process.join()
-    left = tmp_path / f"{store._prefix(process.pid)}x"
-    left.mkdir()
-    (left / "half").write_bytes(b"1")
-    folder = store.put(tmp_path, "ab12", {"a": b"1"})
-    assert not left.exists()
-    assert (folder / "a").read_bytes() == b"1"
 
 
 def test_the_second_of_two_writers_discards_its_own(tmp_path):

@@ -5,6 +5,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -79,7 +80,12 @@ def test_interrupted_and_resumed_is_the_same(tiny_config, uninterrupted):
     config = load(tiny_config)
     with pytest.raises(KeyboardInterrupt):
         run_train(config, 0, None, _StopAfter(2))
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    left = config.output / config.name / f".new-{socket.gethostname()}-{dead.pid}-probabilities"
+    left.mkdir()
     assert train(config, resume="last") == uninterrupted
+    assert not left.exists()  # whichever evaluation was killed, the next one tidies up
 
 
 def test_the_best_weights_survive_an_interruption(tiny_config, tmp_path):
