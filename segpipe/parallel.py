@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -26,6 +29,17 @@ def _attempt(function: Callable[[Any], Any], item: Any) -> Outcome:
         return Outcome(item, value=function(item))
     except SegpipeError as error:
         return Outcome(item, error=error)
+
+
+def _end_with(parent: int) -> None:
+    """Let this worker end when its parent does: of a kill it hears nothing, and waits for work."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def map_cases(
@@ -65,7 +79,8 @@ def map_cases(
         for item in items:
             yield _attempt(function, item)
         return
-    jobs = joblib.Parallel(n_jobs=min(workers, len(items)), return_as="generator")
+    with joblib.parallel_config("loky", initializer=_end_with, initargs=(os.getpid(),)):
+        jobs = joblib.Parallel(n_jobs=min(workers, len(items)), return_as="generator")
     try:
         yield from jobs(joblib.delayed(_attempt)(function, item) for item in items)
     except BrokenProcessPool as error:

@@ -1,7 +1,9 @@
 import pickle
+import subprocess
 import sys
 import types
 
+import psutil
 import pytest
 
 from segpipe.errors import ConfigError, DataError, GeometryError, ModelError, SegpipeError
@@ -84,6 +86,39 @@ def test_processes_give_the_same_outcomes_in_the_same_order():
 
     with pytest.raises(KeyError):
         list(map_cases(bug, range(2), workers=2))
+
+
+def test_a_worker_that_dies_is_an_error_in_one_line():
+    def die(number):
+        import os
+        import signal
+
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.raises(DataError) as raised:
+        list(map_cases(die, range(2), workers=2))
+    told = fields(raised.value)
+    assert told[:2] == ("worker process", "died, perhaps for lack of memory")
+    assert told[4] == "Set prepare.workers=1, or free memory."
+    assert "\n" not in told[5]
+    assert [o.value for o in map_cases(abs, range(2), workers=2)] == [0, 1]  # and then others work
+
+
+def test_workers_end_with_the_process_that_they_work_for():
+    code = """
+import os, time
+from segpipe.parallel import map_cases
+def work(number):
+    print(os.getpid(), flush=True)
+    time.sleep(60)
+list(map_cases(work, range(2), workers=2))
+"""
+    killed = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    workers = [psutil.Process(int(killed.stdout.readline())) for _ in range(2)]
+    killed.kill()
+    killed.wait()
+    killed.stdout.close()
+    assert not psutil.wait_procs(workers, timeout=30)[1]
 
 
 def test_one_case_needs_no_process():
