@@ -21,7 +21,7 @@ JUDGES_INSTALLED := $(JUDGES)/.installed
 PEERS := .venv-peers
 PEERS_INSTALLED := $(PEERS)/.installed
 
-.PHONY: help setup samples train evaluate report ui test test-jax lint imports bench \
+.PHONY: help setup samples train evaluate report ui test test-jax faults lint imports bench \
   bench-accuracy oracle study ablation gallery clean
 
 help: ## list the targets
@@ -49,7 +49,10 @@ ui: setup ## MLflow in the browser, on this machine only
 	$(BIN)/segpipe ui $(ARGS)
 
 test: setup imports ## all tests that need no browser
-	$(BIN)/pytest -n 2 --dist worksteal -m "not browser" $(ARGS)
+	$(BIN)/pytest -n 2 --dist worksteal -m "not browser and not faults" $(ARGS)
+
+faults: setup ## kill train and prepare at 20 random moments: a quarter of an hour
+	$(BIN)/pytest -m faults tests $(ARGS)
 
 test-jax: $(JAX_INSTALLED) ## the losses and the training step on JAX, in an environment of its own
 	SEGPIPE_TEST_BACKEND=jax $(JAX_VENV)/bin/python -m pytest -m jax $(JAX_TESTS) $(ARGS)

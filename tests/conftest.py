@@ -1,11 +1,18 @@
 """Fixtures for everybody; the backend is chosen before anything imports Keras."""
 
 import os
+import random
+import signal
+import subprocess
+import sys
+import time
 
+import psutil
 import pytest
 import yaml
 
 from segpipe.backend import select
+from segpipe.files import file_sha256
 
 select(os.environ.get("SEGPIPE_TEST_BACKEND", "tensorflow"), device="cpu", precision="float32")
 
@@ -57,3 +64,57 @@ def tiny_config(tiny_values, tmp_path):
     path = tmp_path / "tiny.yaml"
     path.write_text(yaml.safe_dump({**tiny_values, "output": str(tmp_path / "runs")}))
     return path
+
+
+MOMENTS = [
+    pytest.param((k + random.Random(k).random()) / 11, marks=[pytest.mark.faults] * (k != 5))
+    for k in range(11)
+]
+"""Shares of the time that a command takes; one of them is for every day."""
+
+
+def pytest_generate_tests(metafunc):
+    """``moment``: when to kill a command."""
+    if "moment" in metafunc.fixturenames:
+        metafunc.parametrize("moment", MOMENTS)
+
+
+@pytest.fixture(scope="session")
+def kill_after():
+    """``kill -9`` of a command some seconds after it has loaded; returns those that it had."""
+
+    def _kill_after(seconds, modules, *arguments):
+        code = f"import {modules}; print(flush=True); from segpipe.cli import main; main()"
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        process.stdout.readline()
+        started, workers = time.monotonic(), []
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            workers = psutil.Process(process.pid).children(recursive=True)
+            process.kill()
+        assert process.wait() in (0, -signal.SIGKILL)
+        process.stdout.close()
+        lasted = time.monotonic() - started
+        assert not psutil.wait_procs(workers, timeout=30)[1]
+        return lasted
+
+    return _kill_after
+
+
+@pytest.fixture
+def tree():
+    """Files and folders by their names, hidden ones too: digests, or '' where bits may differ."""
+
+    def _tree(root):
+        same = (".nii.gz", ".npz", ".csv", ".parquet", ".b2nd", ".svg", "split.json")
+        return {
+            str(path.relative_to(root)): file_sha256(path) if path.name.endswith(same) else ""
+            for path in root.rglob("*")
+        }
+
+    return _tree

@@ -1,10 +1,8 @@
 """Same seed, same bits: whatever the number of workers, interrupted or not."""
 
 import json
-import os
 import random
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -36,14 +34,20 @@ def train(config, resume=None):
 
 
 @pytest.fixture(scope="module")
-def whole(tiny_values, tmp_path_factory):
-    """A training that was never interrupted, with no loading threads."""
+def timed(tiny_values, tmp_path_factory):
+    """A training that was never interrupted, with no loading threads, and how long it took."""
     config = parse({**tiny_values, "output": str(tmp_path_factory.mktemp("whole"))})
     config = config.model_copy(
         update={"train": config.train.model_copy(update={"workers": 0})}, deep=True
     )
+    started = time.monotonic()
     train(config)
-    return config
+    return config, time.monotonic() - started
+
+
+@pytest.fixture(scope="module")
+def whole(timed):
+    return timed[0]
 
 
 @pytest.fixture
@@ -98,19 +102,13 @@ def test_the_best_weights_survive_an_interruption(tiny_config, tmp_path):
     )
 
 
-def command(config, *arguments):
-    code = "from segpipe.cli import main; main()"
-    return [sys.executable, "-c", code, "train", str(config), *arguments]
-
-
-@pytest.mark.parametrize("seed", [0, 1])
-def test_killed_at_a_random_moment_and_resumed_is_the_same(
-    tiny_config, tmp_path, uninterrupted, seed
-):
+def test_killed_after_a_checkpoint_and_resumed_is_the_same(tiny_config, tmp_path, uninterrupted):
     arguments = [f"output={tmp_path / 'killed'}", "train.workers=4"]
-    config = load(tiny_config, arguments)
+    code = "from segpipe.cli import main; main()"
     process = subprocess.Popen(
-        command(tiny_config, *arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [sys.executable, "-c", code, "train", str(tiny_config), *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     checkpoints = tmp_path / "killed" / "tiny"
     deadline = time.monotonic() + 240
@@ -118,10 +116,24 @@ def test_killed_at_a_random_moment_and_resumed_is_the_same(
         assert time.monotonic() < deadline
         assert process.poll() is None
         time.sleep(0.02)
-    time.sleep(random.Random(seed).uniform(0, 0.4))
-    os.kill(process.pid, signal.SIGKILL)
+    time.sleep(random.Random(0).uniform(0, 0.4))
+    process.kill()
     process.wait()
-    assert train(config, resume="last") == uninterrupted
+    assert train(load(tiny_config, arguments), resume="last") == uninterrupted
+
+
+def test_killed_at_any_moment_and_resumed_is_the_same(
+    tiny_config, tmp_path, timed, moment, kill_after, tree
+):
+    whole, seconds = timed
+    arguments = [f"output={tmp_path / 'killed'}", "train.workers=4"]
+    modules = "segpipe.pipeline.train, keras"
+    kill_after(moment * seconds, modules, "train", str(tiny_config), *arguments)
+    config = load(tiny_config, arguments)
+    train(config, resume="last" if all_runs(config) else None)
+    for folder in (lambda c: c.output / "cache", lambda c: all_runs(c)[0].fold(0)):
+        assert tree(folder(config)) == tree(folder(whole))
+    assert not list(config.output.rglob(".*"))
 
 
 def test_resuming_with_other_settings_is_refused(tiny_config, whole):
