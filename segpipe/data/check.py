@@ -74,6 +74,8 @@ def check_dataset(dataset: Dataset, config: DataConfig, workers: int = 1) -> lis
 def _check_case(
     case: Case, *, labels: dict[str, int], config: DataConfig, expected: dict[str, str]
 ) -> _Checked:
+    if case.faults:
+        return _Checked(tuple(Finding.from_error(case.id, fault) for fault in case.faults), ())
     findings: list[Finding] = []
     digests: list[tuple[str, int, str]] = []
     grid: Volume | None = None

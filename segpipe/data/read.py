@@ -46,6 +46,7 @@ def read_case(case: Case, dataset_labels: Mapping[str, int], config: DataConfig)
     GeometryError
         If the files do not lie on one grid, whatever the order of their axes.
     """
+    case.require_files()
     reader = CaseReader(case, config)
     image, flags = reader.channel(case.channels[0])
     array = np.empty((*image.shape, len(case.channels)), dtype=np.float32, order="F")

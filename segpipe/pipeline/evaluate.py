@@ -23,7 +23,7 @@ from segpipe.pipeline.fold import store_validation
 from segpipe.pipeline.models import Loaded, bundle_folder
 from segpipe.pipeline.parts import Part, Task, find_parts
 from segpipe.pipeline.points import bundled_choice, choice_in_words
-from segpipe.pipeline.prepare import tell_failures
+from segpipe.pipeline.prepare import tell_failures, tell_findings
 from segpipe.pipeline.runs import RunFolder
 from segpipe.pipeline.score_output import score_table
 from segpipe.pipeline.scored_runs import read_scored_run
@@ -77,6 +77,7 @@ def run_evaluate(
     """
     against = None if baseline is None else read_scored_run(baseline, config.output)
     dataset = open_dataset(config.data)
+    tell_findings(dataset.findings, observer)
     digest = dataset_digest(dataset)
     parts = find_parts(config, dataset, bundles, fold, split, run)
     if split == "test" and (known := patients_in_both(dataset)):

@@ -87,25 +87,31 @@ def run_predict(request: PredictRequest, observer: Observer) -> bool:
         request.largest_only,
     )
     observer.message(f"operating point: {used_in_words(point, loaded)}")
-    cases = find_scans(request.scans, bundle.plan.channels)
+    cases, refused = find_scans(request.scans, bundle.plan.channels)
+    if refused and loaded.settings.predict.strict:
+        raise refused[0].to_error()
     document = PredictDocument(request.output, loaded, point, bundle.counting["connectivity"])
     document.keep_earlier(overwrite=request.overwrite, redone={case.id for case in cases})
     _protect(cases, document, request)
     failed: dict[str, SegpipeError] = {}
     for done, case in enumerate(cases, start=1):
-        files = None
-        if request.regions is not None:
-            files = region_digests(case.id, bundle, request.regions)
-        if request.overwrite or not document.skip(case, request.extra_files, files):
-            document.forget(case.id)
-            error = _predict_one(case, loaded, point, request, document, files or {})
-            if error is not None:
-                failed[case.id] = error
+        started = time.perf_counter()
+        try:
+            _predict_unless_done(case, loaded, point, request, document)
+        except SegpipeError as error:
+            if loaded.settings.predict.strict:
+                raise
+            failed[case.id] = error
+            if case.id not in document.cases:
+                document.fail(case, error, time.perf_counter() - started)
         observer.progress(done, len(cases), case.id)
     document.write()
     tell_failures(failed, observer)
-    observer.message(f"{len(cases) - len(failed)} of {len(cases)} cases in {request.output}")
-    return bool(failed)
+    for finding in refused:
+        observer.message(f"failed: {finding.to_error()}")
+    total = len(cases) + len(refused)
+    observer.message(f"{len(cases) - len(failed)} of {total} cases in {request.output}")
+    return bool(failed or refused)
 
 
 def _protect(cases: list[Case], document: PredictDocument, request: PredictRequest) -> None:
@@ -125,44 +131,52 @@ def _protect(cases: list[Case], document: PredictDocument, request: PredictReque
             )
 
 
-def _predict_one(
-    case, loaded, point, request, document, region_files: dict[str, str]
-) -> SegpipeError | None:
+def _predict_unless_done(case, loaded, point, request, document) -> None:
+    """Predict a case that is not done yet.
+
+    Raises
+    ------
+    SegpipeError
+        If it cannot be predicted: the document no longer has it. If the scan that was predicted
+        is gone, or another one is there: document and files stay as they are.
+    """
+    files = None
+    if request.regions is not None:
+        files = region_digests(case.id, loaded.bundle, request.regions)
+    if request.overwrite or not document.skip(case, request.extra_files, files):
+        document.forget(case.id)
+        _predict_one(case, loaded, point, request, document, files or {})
+
+
+def _predict_one(case, loaded, point, request, document, region_files: dict[str, str]) -> None:
     started = time.perf_counter()
     bundle = loaded.bundle
-    try:
-        scan = read_case(case, bundle.plan.labels, loaded.settings.data)
-        spread = Spread(point.threshold) if request.uncertainty else None
-        prepared = prepare_volume(scan.image, bundle.plan)
-        probabilities = predict_scan(scan.image, loaded.models, spread, prepared)
-        found = scan_regions(case.id, scan.image, bundle, request.regions, loaded.priors)
-        segmented = segment(
-            probabilities,
-            bundle.plan.labels,
-            point,
-            connectivity=bundle.counting["connectivity"],
-            regions=found.arrays,
-            midline_x_mm=midline_x_mm(scan.image),
-        )
-        uncertainty = None if spread is None else spread.uncertainty(probabilities.array)
-        if uncertainty is not None:
-            segmented = with_agreement(segmented, bundle.plan.labels, uncertainty)
-        entry = write_case(
-            request.output,
-            case,
-            probabilities,
-            segmented,
-            with_probabilities=request.probabilities,
-            uncertainty=uncertainty,
-            region_names=tuple(found.maps),
-            registration=found.registration,
-            flags=(*scan.flags, *unusual(scan.image, prepared, bundle), *found.flags),
-            seconds=time.perf_counter() - started,
-        )
-    except SegpipeError as error:
-        if loaded.settings.predict.strict:
-            raise
-        document.fail(case, error, time.perf_counter() - started)
-        return error
+    scan = read_case(case, bundle.plan.labels, loaded.settings.data)
+    spread = Spread(point.threshold) if request.uncertainty else None
+    prepared = prepare_volume(scan.image, bundle.plan)
+    probabilities = predict_scan(scan.image, loaded.models, spread, prepared)
+    found = scan_regions(case.id, scan.image, bundle, request.regions, loaded.priors)
+    segmented = segment(
+        probabilities,
+        bundle.plan.labels,
+        point,
+        connectivity=bundle.counting["connectivity"],
+        regions=found.arrays,
+        midline_x_mm=midline_x_mm(scan.image),
+    )
+    uncertainty = None if spread is None else spread.uncertainty(probabilities.array)
+    if uncertainty is not None:
+        segmented = with_agreement(segmented, bundle.plan.labels, uncertainty)
+    entry = write_case(
+        request.output,
+        case,
+        probabilities,
+        segmented,
+        with_probabilities=request.probabilities,
+        uncertainty=uncertainty,
+        region_names=tuple(found.maps),
+        registration=found.registration,
+        flags=(*scan.flags, *unusual(scan.image, prepared, bundle), *found.flags),
+        seconds=time.perf_counter() - started,
+    )
     document.add({**entry, "region_files": region_files})
-    return None

@@ -146,6 +146,8 @@ class PredictDocument:
         ------
         ConfigError
             If another scan was predicted under this id.
+        DataError
+            If its files cannot be used.
         """
         entry = self.cases.get(case.id)
         if entry is None or entry["status"] == "failed":
@@ -157,6 +159,7 @@ class PredictDocument:
             return False
         if regions is not None and regions != entry.get("region_files", {}):
             return False
+        case.require_files()
         known = [channel["sha256"] for channel in entry["channels"]]
         if known != [file_sha256(channel.path) for channel in case.channels]:
             raise ConfigError(

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from segpipe.config import Config
-from segpipe.data.layouts import Case, Dataset, open_dataset
+from segpipe.data.layouts import Case, Dataset, Finding, open_dataset
 from segpipe.data.read import read_case
 from segpipe.data.splits import Fold, make_folds
 from segpipe.errors import ConfigError, SegpipeError
@@ -41,6 +41,7 @@ def run_prepare(config: Config, observer: Observer) -> bool:
         Whether a case failed.
     """
     dataset = open_dataset(config.data)
+    tell_findings(dataset.findings, observer)
     failed: dict[str, SegpipeError] = {}
     done: list[PreparePlan] = []
     first: dict[str, PreparedCase] = {}
@@ -148,6 +149,12 @@ def tell_failures(failed: dict[str, SegpipeError], observer: Observer) -> None:
     """One line per failed case."""
     for case, error in failed.items():
         observer.message(f"failed: {case}: {error}")
+
+
+def tell_findings(findings: Sequence[Finding], observer: Observer) -> None:
+    """One line per finding of a layout: what it is about is left out, or used as it is."""
+    for finding in findings:
+        observer.message(f"warning: {finding.to_error()}")
 
 
 def tell_regions(prepared: Prepared, observer: Observer) -> None:

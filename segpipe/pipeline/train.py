@@ -20,7 +20,7 @@ from segpipe.observer import Observer, Together
 from segpipe.pipeline.evaluation import Evaluation
 from segpipe.pipeline.fold import train_fold
 from segpipe.pipeline.folds import conclude_folds
-from segpipe.pipeline.prepare import chosen_fold
+from segpipe.pipeline.prepare import chosen_fold, tell_findings
 from segpipe.pipeline.provenance import now, source
 from segpipe.pipeline.runs import RunFolder, expect_same_configuration, find_run
 from segpipe.pipeline.tracked import FOLD_LINKS, Origin, settings_of
@@ -78,6 +78,7 @@ def run_train(
     )
     observer.message(f"device: {device.describe()}")
     dataset = open_dataset(config.data)
+    tell_findings(dataset.findings, observer)
     if not dataset.cases:
         raise DataError(dataset.root, "no training case", fix="Check data.root and data.layout.")
     folds = make_folds(dataset.cases, config.split)

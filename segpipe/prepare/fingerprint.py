@@ -139,6 +139,7 @@ def evenly_spaced(count: int, limit: int) -> np.ndarray:
 
 
 def _measure_grid(case: Case, config: DataConfig) -> CaseGrid:
+    case.require_files()
     volume = read_grid(case.channels[0].path, max_voxels=config.max_voxels)
     transform = grid_transform(volume.shape, volume.affine)
     return CaseGrid(case.id, transform.target_shape, transform.spacing_mm)

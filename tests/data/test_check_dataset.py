@@ -109,6 +109,20 @@ def test_training_cases_without_reference_and_strays_are_found(root, save, scan)
     ]
 
 
+def test_one_case_whose_files_cannot_be_used_does_not_hide_the_others(root, save, scan, mask):
+    save(root / "imagesTr/a b_0000.nii.gz", scan(50))
+    save(root / "imagesTr/b_0001.nii", scan(3))
+    (root / "labelsTr/c.nii.gz").unlink()
+    (root / "labelsTr/c.nii.gz").symlink_to(root.parent / "elsewhere.nii.gz")
+    (root / "labelsTr/d.nii.gz").write_bytes(b"")
+    assert found(root) == [
+        ("", "a b_0000.nii.gz", "a case id that cannot be used"),
+        ("b", "b_0001.nii.gz", "the same image twice"),
+        ("c", "c.nii.gz", "a path that leaves the dataset"),
+        ("d", "d.nii.gz", "not a NIfTI image"),
+    ]
+
+
 def test_settings_count(root, save, mask):
     save(root / "labelsTr/a.nii.gz", mask * 9)
     assert len(found(root)) == 1

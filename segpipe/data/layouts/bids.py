@@ -13,6 +13,7 @@ from segpipe.data.layouts.case import (
     Case,
     ChannelFile,
     Dataset,
+    Finding,
     check_case_id,
     images_in,
     list_folder,
@@ -28,6 +29,7 @@ _ANATOMY = re.compile(r"desc-brain|brain-?mask|label-brain|skull|desc-(aseg|apar
 
 _SUBJECT = re.compile(r"^sub-[^_]+_(ses-[^_]+_)?")
 _MISSING = ("", "n/a", "N/A")
+_Faults = dict[Path, DataError]
 
 
 def is_bids(root: Path) -> bool:
@@ -42,20 +44,24 @@ def open_bids(root: Path, config: DataConfig) -> Dataset:
     ``data.channels``, which may carry entities (``acq-3D_FLAIR``). Labels are ``lesion: 1``
     unless ``data.labels`` says otherwise.
 
+    A session with two images or two masks for one purpose cannot be used; one whose name is no
+    case id is a finding.
+
     Raises
     ------
     DataError
-        If there are no images, or a session has two images or two masks for one purpose.
+        If there are no images.
     """
-    sessions = _sessions(root)
-    images = {
-        case: {s: p for s, p in images_in(folder / "anat", root).items() if not _is_mask(s)}
-        for case, folder in sessions.items()
-    }
+    sessions, findings = _sessions(root)
+    images, faults = {}, {}
+    for case, folder in sessions.items():
+        found, known = images_in(folder / "anat", root)
+        images[case] = {s: p for s, p in found.items() if not _is_mask(s)}
+        faults[case] = known
     channels = config.channels or tuple(
         sorted({stem.rpartition("_")[2] for files in images.values() for stem in files})
     )
-    if not channels:
+    if not channels and (sessions or not findings):
         raise DataError(
             root,
             "no images",
@@ -63,15 +69,17 @@ def open_bids(root: Path, config: DataConfig) -> Dataset:
             fix="Point data.root at the folder that holds the sub-… folders.",
         )
     people = _participants(root)
-    references = _references(root, sessions)
+    references = _references(root, sessions, faults)
     cases = []
     for case, folder in sessions.items():
         patient, _, session = case.partition("_")
         attributes = dict(people.get(patient, {}))
         if session:
             attributes["session"] = session
-        files = tuple(_channel(case, folder, images[case], name) for name in channels)
-        cases.append(Case(case, patient, files, references.get(case), attributes))
+        files = tuple(_channel(case, folder, images[case], name, faults[case]) for name in channels)
+        paths = (*(file.path for file in files), references.get(case))
+        wrong = tuple(faults[case][path] for path in paths if path in faults[case])
+        cases.append(Case(case, patient, files, references.get(case), attributes, wrong))
     return Dataset(
         name=root.name,
         root=root,
@@ -79,12 +87,13 @@ def open_bids(root: Path, config: DataConfig) -> Dataset:
         channels=tuple(channels),
         labels=choose_labels({"lesion": 1}, config, root),
         cases=tuple(cases),
+        findings=findings,
     )
 
 
-def _sessions(root: Path) -> dict[str, Path]:
-    """Case id to folder: one per session with anatomical images."""
-    found = {}
+def _sessions(root: Path) -> tuple[dict[str, Path], tuple[Finding, ...]]:
+    """Case id to folder, one per session with anatomical images; and those that are no id."""
+    found, findings = {}, []
     for subject in list_folder(root):
         if not (subject.is_dir() and subject.name.startswith("sub-")):
             continue
@@ -92,8 +101,11 @@ def _sessions(root: Path) -> dict[str, Path]:
         for folder in inner or [subject]:
             case = subject.name if folder is subject else f"{subject.name}_{folder.name}"
             if (folder / "anat").is_dir():
-                found[check_case_id(case, folder)] = folder
-    return found
+                try:
+                    found[check_case_id(case, folder)] = folder
+                except DataError as error:
+                    findings.append(Finding.from_error("", error))
+    return found, tuple(findings)
 
 
 def _is_mask(stem: str) -> bool:
@@ -105,27 +117,33 @@ def _named(stem: str, pattern: str) -> bool:
     return fnmatch.fnmatchcase("_" + _SUBJECT.sub("", stem), pattern)
 
 
-def _channel(case: str, folder: Path, images: dict[str, Path], name: str) -> ChannelFile:
+def _channel(
+    case: str, folder: Path, images: dict[str, Path], name: str, faults: _Faults
+) -> ChannelFile:
+    """The image of a channel; where there are several, the first, and that is its fault."""
     matching = [path for stem, path in images.items() if stem.endswith("_" + name)]
     if len(matching) > 1:
-        raise _ambiguous(folder, f"several {name} images", matching)
+        faults[matching[0]] = _ambiguous(folder, f"several {name} images", matching)
     expected = folder / "anat" / f"{case}_{name}.nii.gz"
     return ChannelFile(matching[0] if matching else expected)
 
 
-def _references(root: Path, sessions: Mapping[str, Path]) -> dict[str, Path]:
+def _references(
+    root: Path, sessions: Mapping[str, Path], faults: Mapping[str, _Faults]
+) -> dict[str, Path]:
     """Masks of the sessions that have one, all by the same kind of name.
 
     Taken session by session, a brain mask would stand in where a session has no lesion file.
+    Where a session has several, the first is named, and that is its fault.
     """
-    places = {case: _mask_places(root, folder) for case, folder in sessions.items()}
+    places = {case: _mask_places(root, folder, faults[case]) for case, folder in sessions.items()}
     for pattern in _MASKS:
         found = {}
         for case, (derived, beside) in places.items():
             for stems in (derived, beside):
                 masks = [path for stem, path in stems if _named(stem, pattern)]
                 if len(masks) > 1:
-                    raise _ambiguous(sessions[case], "several masks", masks)
+                    faults[case][masks[0]] = _ambiguous(sessions[case], "several masks", masks)
                 if masks:
                     found[case] = masks[0]
                     break
@@ -134,21 +152,18 @@ def _references(root: Path, sessions: Mapping[str, Path]) -> dict[str, Path]:
     return {}
 
 
-def _mask_places(root: Path, folder: Path) -> tuple[list[tuple[str, Path]], ...]:
+def _mask_places(root: Path, folder: Path, faults: _Faults) -> tuple[list[tuple[str, Path]], ...]:
     """Names and files among a session's derivatives, and beside its images; none of anatomy."""
     session = folder.relative_to(root)
     derivatives = root / "derivatives"
     pipelines = list_folder(derivatives) if derivatives.is_dir() else []
-    return tuple(
-        [
-            (stem, path)
-            for place in places
-            for inner in (place, place / "anat")
-            for stem, path in images_in(inner, root).items()
-            if not _ANATOMY.search(stem)
-        ]
-        for places in ([p / session for p in pipelines], [folder])
-    )
+    found: tuple[list[tuple[str, Path]], ...] = ([], [])
+    for stems, places in zip(found, ([p / session for p in pipelines], [folder]), strict=True):
+        for inner in (inner for place in places for inner in (place, place / "anat")):
+            images, known = images_in(inner, root)
+            stems += [(s, path) for s, path in images.items() if not _ANATOMY.search(s)]
+            faults |= known
+    return found
 
 
 def _participants(root: Path) -> dict[str, dict[str, str]]:

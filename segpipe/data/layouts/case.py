@@ -47,6 +47,8 @@ class Case:
         The expert's mask; None if the dataset has none for this case.
     attributes : mapping of str to str
         Whatever else the dataset says of the case or patient.
+    faults : tuple of DataError
+        Why its files cannot be used, known before any is read.
     """
 
     id: str
@@ -54,6 +56,12 @@ class Case:
     channels: tuple[ChannelFile, ...]
     reference: Path | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
+    faults: tuple[DataError, ...] = ()
+
+    def require_files(self) -> None:
+        """Raise the first of the faults, if there is one: before any file of the case is read."""
+        for fault in self.faults:
+            raise fault
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,11 @@ class Finding:
         """What an error says, about a case."""
         return cls(case, error.where, error.problem, error.expected, error.received, error.fix)
 
+    def to_error(self) -> DataError:
+        """Inverse of :meth:`from_error`."""
+        said = {"expected": self.expected, "received": self.received, "fix": self.fix}
+        return DataError(self.file, self.problem, **said)
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -99,7 +112,8 @@ class Dataset:
     cases, test_cases : tuple of Case
         For training, and held out by the dataset itself; in order of their ids.
     findings : tuple of Finding
-        What does not fit the layout and belongs to no case.
+        What does not fit the layout and belongs to no case, or to none that an id can be made
+        for: it is left out.
     """
 
     name: str
@@ -204,30 +218,46 @@ def image_stem(name: str) -> str | None:
     return None
 
 
-def images_in(folder: Path, root: Path) -> dict[str, Path]:
-    """NIfTI files of a folder by their name without its ending, in order; {} without the folder.
+def images_in(folder: Path, root: Path) -> tuple[dict[str, Path], dict[Path, DataError]]:
+    """NIfTI files of a folder by their name without its ending, in order; none without the folder.
+
+    Returns
+    -------
+    images : dict of str to Path
+    faults : dict of Path to DataError
+        Why some of them cannot be used: two files that differ only in their ending, of which the
+        first stands for both, or a link that leaves ``root``.
 
     Raises
     ------
     DataError
-        If two files differ only in their ending, a link leaves ``root``, or the folder
-        cannot be read.
+        If the folder cannot be read.
     """
-    found: dict[str, Path] = {}
+    images: dict[str, Path] = {}
+    faults: dict[Path, DataError] = {}
     for path in list_folder(folder) if folder.is_dir() else ():
         stem = image_stem(path.name)
         if stem is None:
             continue
-        if stem in found:
-            raise DataError(
-                path,
-                "the same image twice",
-                expected="either .nii or .nii.gz",
-                received=f"{found[stem].name} and {path.name}",
-                fix="Remove one of them.",
-            )
-        found[stem] = check_inside(root, path, path)
-    return found
+        first = images.setdefault(stem, path)
+        try:
+            check_inside(root, path, path)
+        except DataError as error:
+            faults[first] = error
+        if first != path:
+            faults.setdefault(first, same_image_twice(first, path))
+    return images, faults
+
+
+def same_image_twice(first: Path, second: Path) -> DataError:
+    """The fault of two files that differ only in their ending."""
+    return DataError(
+        second,
+        "the same image twice",
+        expected="either .nii or .nii.gz",
+        received=f"{first.name} and {second.name}",
+        fix="Remove one of them.",
+    )
 
 
 def list_folder(folder: Path) -> list[Path]:

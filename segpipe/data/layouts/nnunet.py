@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,24 +43,26 @@ def open_nnunet(root: Path, config: DataConfig) -> Dataset:
     """Open a dataset in nnU-Net's raw layout.
 
     A case lacks nothing here: a missing channel, or reference of a training case, is named where
-    it should be, and reading the case says that the file is not there.
+    it should be, and reading the case says that the file is not there. A file whose name is no
+    case is a finding.
 
     Raises
     ------
     DataError
-        If dataset.json is unusable or a file name is no case.
+        If dataset.json is unusable.
     """
     manifest = root / "dataset.json"
     document = read_json(manifest) if manifest.exists() else {}
     ending = _file_ending(document, manifest)
-    stored = {part: _by_case(root, f"images{part}") for part in ("Tr", "Ts")}
-    count = max((i + 1 for cases in stored.values() for c in cases.values() for i in c), default=1)
+    stored = {part: _Part.read(root, part) for part in ("Tr", "Ts")}
+    count = max((i + 1 for part in stored.values() for _, i in part.channels), default=1)
     declared = declared_channels(document, manifest, config) or tuple(
         f"channel{i}" for i in range(count)
     )
     channels = choose_channels(declared, config, manifest)
     labels = choose_labels(document.get("labels"), config, manifest)
-    findings = _strays(root, stored, len(declared))
+    findings = [finding for part in stored.values() for finding in part.findings]
+    findings += [f for part in stored.values() for f in _undeclared(part, len(declared))]
     parts = {
         part: _cases(root, part, stored[part], [i for _, i in channels], ending)
         for part in ("Tr", "Ts")
@@ -107,32 +110,64 @@ def _miscount(document: dict[str, Any], manifest: Path, count: int) -> list[Find
     ]
 
 
-def _by_case(root: Path, folder: str) -> dict[str, dict[int, Path]]:
-    cases: dict[str, dict[int, Path]] = {}
-    for stem, path in images_in(root / folder, root).items():
-        match = CHANNEL_NAME.fullmatch(stem)
-        if match:
-            case = check_case_id(match["case"], path)
-            cases.setdefault(case, {})[int(match["channel"])] = path
-    return cases
+@dataclass(frozen=True)
+class _Part:
+    """Images and references of the training or the test part, and what is wrong with them.
+
+    Parameters
+    ----------
+    channels : dict of (str, int) to Path
+        By case id and position.
+    references : dict of str to Path
+        By case id.
+    faults : dict of Path to DataError
+    findings : list of Finding
+        Files whose names are of no case.
+    """
+
+    channels: dict[tuple[str, int], Path]
+    references: dict[str, Path]
+    faults: dict[Path, DataError]
+    findings: list[Finding]
+
+    @classmethod
+    def read(cls, root: Path, part: str) -> _Part:
+        images, faults = images_in(root / f"images{part}", root)
+        masks, mask_faults = images_in(root / f"labels{part}", root)
+        found = cls({}, {}, faults | mask_faults, [])
+        for stem, path in images.items():
+            match = CHANNEL_NAME.fullmatch(stem)
+            if match is None:
+                found.findings.append(_nameless(path))
+            elif found._is_case(match["case"], path):
+                found.channels[match["case"], int(match["channel"])] = path
+        for name, path in masks.items():
+            if found._is_case(name, path):
+                found.references[name] = path
+        return found
+
+    def _is_case(self, name: str, path: Path) -> bool:
+        try:
+            check_case_id(name, path)
+        except DataError as error:
+            self.findings.append(Finding.from_error("", error))
+            return False
+        return True
 
 
-def _strays(root: Path, stored: dict[str, dict[str, dict[int, Path]]], count: int) -> list[Finding]:
-    """Images that are no channel of any case."""
-    findings = [
-        Finding(
-            "",
-            str(path),
-            "an image whose name tells no channel",
-            expected="CASE_0000.nii.gz",
-            received=path.name,
-            fix="Rename it, or move it out of the folder.",
-        )
-        for part in stored
-        for stem, path in images_in(root / f"images{part}", root).items()
-        if not CHANNEL_NAME.fullmatch(stem)
-    ]
-    findings += [
+def _nameless(path: Path) -> Finding:
+    return Finding(
+        "",
+        str(path),
+        "an image whose name tells no channel",
+        expected="CASE_0000.nii.gz",
+        received=path.name,
+        fix="Rename it, or move it out of the folder.",
+    )
+
+
+def _undeclared(part: _Part, count: int) -> list[Finding]:
+    return [
         Finding(
             case,
             str(path),
@@ -141,28 +176,24 @@ def _strays(root: Path, stored: dict[str, dict[str, dict[int, Path]]], count: in
             received=path.name,
             fix="Declare the channel in dataset.json, or remove the file.",
         )
-        for cases in stored.values()
-        for case, files in cases.items()
-        for i, path in files.items()
+        for (case, i), path in part.channels.items()
         if i >= count
     ]
-    return findings
 
 
 def _cases(
-    root: Path, part: str, stored: dict[str, dict[int, Path]], indices: list[int], ending: str
+    root: Path, part: str, stored: _Part, indices: list[int], ending: str
 ) -> tuple[Case, ...]:
-    references = images_in(root / f"labels{part}", root)
-    for name, path in references.items():
-        check_case_id(name, path)
     cases = []
-    for case in sorted({*stored, *references}):
-        files = stored.get(case, {})
-        channels = tuple(
-            ChannelFile(files.get(i, root / f"images{part}" / f"{case}_{i:04d}{ending}"))
+    for case in sorted({case for case, _ in stored.channels} | set(stored.references)):
+        paths = [
+            stored.channels.get((case, i), root / f"images{part}" / f"{case}_{i:04d}{ending}")
             for i in indices
-        )
-        wanted = references and part == "Tr"
+        ]
+        wanted = stored.references and part == "Tr"
         expected = root / f"labels{part}" / f"{case}{ending}" if wanted else None
-        cases.append(Case(case, case, channels, references.get(case, expected)))
+        reference = stored.references.get(case, expected)
+        faults = tuple(stored.faults[p] for p in (*paths, reference) if p in stored.faults)
+        channels = tuple(map(ChannelFile, paths))
+        cases.append(Case(case, case, channels, reference, faults=faults))
     return tuple(cases)

@@ -50,6 +50,8 @@ def open_dataset(config: DataConfig) -> Dataset:
             test_cases=tuple(_with_patient(case, pattern, root) for case in dataset.test_cases),
         )
     if not dataset.cases and not dataset.test_cases:
+        for finding in dataset.findings:
+            raise finding.to_error()
         raise _no_dataset(root, "at least one case")
     check_unique((case.id for case in (*dataset.cases, *dataset.test_cases)), root)
     return dataset

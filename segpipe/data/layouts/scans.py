@@ -10,10 +10,12 @@ from segpipe.config import DataConfig
 from segpipe.data.layouts.case import (
     Case,
     ChannelFile,
+    Finding,
     check_case_id,
     check_unique,
     image_stem,
     list_folder,
+    same_image_twice,
 )
 from segpipe.data.layouts.nnunet import CHANNEL_NAME
 from segpipe.data.layouts.opening import open_dataset
@@ -22,8 +24,10 @@ from segpipe.errors import DataError
 MOST_CHANNELS = 32  # CASE_0100 is a case's number, not its hundredth channel
 
 
-def find_scans(paths: Sequence[Path], channels: Sequence[str]) -> list[Case]:
+def find_scans(paths: Sequence[Path], channels: Sequence[str]) -> tuple[list[Case], list[Finding]]:
     """Group image files into cases without references.
+
+    A case with other channels than needed, or with one of them twice, is there with its fault.
 
     Parameters
     ----------
@@ -37,33 +41,38 @@ def find_scans(paths: Sequence[Path], channels: Sequence[str]) -> list[Case]:
 
     Returns
     -------
-    list of Case
+    cases : list of Case
         In order of their ids.
+    refused : list of Finding
+        Images whose names are no case ids.
 
     Raises
     ------
     DataError
-        If nothing is found, a case has other channels than needed, or an id occurs twice.
+        If nothing that has an id is found, or an id occurs twice.
     """
     files: list[Path] = []
     cases: list[Case] = []
+    refused: list[Finding] = []
     for path in map(Path, paths):
         if path.is_dir():
             images = [p for p in list_folder(path) if image_stem(p.name)]
             files += images
             if not images:
-                cases += _of_dataset(path, channels)
+                cases += _of_dataset(path, channels, refused)
         elif path.suffix == ".csv" and path.is_file():
-            cases += _of_dataset(path, channels)
+            cases += _of_dataset(path, channels, refused)
         elif path.is_file() and image_stem(path.name):
             files.append(path)
         else:
             raise _nothing(path, "not a scan" if path.exists() else "no such file or folder")
-    cases += _grouped(files, len(channels))
+    cases += _grouped(files, len(channels), refused)
     if not cases:
+        for finding in refused:
+            raise finding.to_error()
         raise _nothing(Path("scans"), "no scans are named")
     check_unique((case.id for case in cases), "scans")
-    return sorted(cases, key=lambda case: case.id)
+    return sorted(cases, key=lambda case: case.id), refused
 
 
 def _nothing(path: Path, problem: str) -> DataError:
@@ -75,47 +84,55 @@ def _nothing(path: Path, problem: str) -> DataError:
     )
 
 
-def _of_dataset(path: Path, channels: Sequence[str]) -> list[Case]:
-    """All cases of a dataset; its labels do not matter here."""
+def _of_dataset(path: Path, channels: Sequence[str], refused: list[Finding]) -> list[Case]:
+    """All cases of a dataset; its labels do not matter here. Images of none are added."""
     named = DataConfig(root=path, labels={"lesion": 1}, channels=tuple(channels))
     dataset = open_dataset(named)
+    refused += [f for f in dataset.findings if not f.case and image_stem(Path(f.file).name)]
     return [replace(case, reference=None) for case in (*dataset.cases, *dataset.test_cases)]
 
 
-def _grouped(files: Sequence[Path], channels: int) -> list[Case]:
-    groups: dict[tuple[Path, str], dict[int, Path]] = {}
-    cases = []
+def _grouped(files: Sequence[Path], channels: int, refused: list[Finding]) -> list[Case]:
+    """Cases of files that are named alike but for the channel; those of no case are added."""
+    groups: dict[tuple[Path, str, bool], list[tuple[int, Path]]] = {}
     for path in dict.fromkeys(files):
         stem = image_stem(path.name) or ""
         match = CHANNEL_NAME.fullmatch(stem)
-        if match and int(match["channel"]) < MOST_CHANNELS:
-            group = groups.setdefault((path.parent, match["case"]), {})
-            if int(match["channel"]) in group:
-                raise _wrong_channels(path, f"{path.name} beside the same image, compressed")
-            group[int(match["channel"])] = path
+        numbered = match is not None and int(match["channel"]) < MOST_CHANNELS
+        name, index = (match["case"], int(match["channel"])) if match and numbered else (stem, 0)
+        groups.setdefault((path.parent, name, numbered), []).append((index, path))
+    cases = []
+    for (folder, name, numbered), group in groups.items():
+        try:
+            case = check_case_id(name, folder if numbered else group[0][1])
+        except DataError as error:
+            refused.append(Finding.from_error("", error))
+            continue
+        if numbered:
+            found = tuple(ChannelFile(path) for _, path in sorted(group))
         else:
-            case = check_case_id(stem, path)
             indices = range(channels) if channels > 1 else [None]
-            cases.append(Case(case, case, tuple(ChannelFile(path, i) for i in indices)))
-    for (folder, name), group in groups.items():
-        case = check_case_id(name, folder)
-        missing = [f"{name}_{i:04d}" for i in range(channels) if i not in group]
-        extra = [group[i].name for i in sorted(group) if i >= channels]
-        if missing or extra:
-            parts = [f"missing: {', '.join(missing)}"] if missing else []
-            parts += [f"too many: {', '.join(extra)}"] if extra else []
-            raise _wrong_channels(folder / name, "; ".join(parts), channels)
-        ordered = tuple(ChannelFile(group[i]) for i in range(channels))
-        cases.append(Case(case, case, ordered))
+            found = tuple(ChannelFile(group[0][1], i) for i in indices)
+        faults = _faults(folder / name, sorted(group), channels if numbered else 1)
+        cases.append(Case(case, case, found, faults=faults))
     return cases
 
 
-def _wrong_channels(where: Path, received: str, channels: int | None = None) -> DataError:
-    last = f"_0000 to _{channels - 1:04d}" if channels else "one file per channel"
-    return DataError(
+def _faults(where: Path, group: Sequence[tuple[int, Path]], channels: int) -> tuple[DataError, ...]:
+    """What is wrong with the files of a case, by their channels: missing, too many, or twice."""
+    stored = dict(reversed(group))
+    twice = tuple(same_image_twice(stored[i], path) for i, path in group if path != stored[i])
+    missing = [f"{where.name}_{i:04d}" for i in range(channels) if i not in stored]
+    extra = [path.name for i, path in stored.items() if i >= channels]
+    if not missing and not extra:
+        return twice
+    parts = [f"missing: {', '.join(missing)}"] if missing else []
+    parts += [f"too many: {', '.join(sorted(extra))}"] if extra else []
+    wrong = DataError(
         where,
         "wrong number of channels",
-        expected=f"{last} for the case",
-        received=received,
+        expected=f"_0000 to _{channels - 1:04d} for the case",
+        received="; ".join(parts),
         fix="Add the missing files, or move those away that do not belong to the case.",
     )
+    return (*twice, wrong)

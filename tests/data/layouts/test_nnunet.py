@@ -3,9 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from segpipe.config import DataConfig
+from segpipe.config import DataConfig, parse
 from segpipe.data.layouts import ChannelFile, open_dataset
+from segpipe.data.read import read_case
 from segpipe.errors import ConfigError, DataError
+from segpipe.prepare.fingerprint import measure_grids
 
 DOCUMENT = {
     "name": "two channels",
@@ -179,25 +181,57 @@ def test_dataset_json_that_is_no_object(root, text):
 @pytest.mark.parametrize("name", ["a b", "ä", "x" * 65, "a.b"])
 def test_case_ids_that_cannot_be_used(root, save, scan, name):
     save(root / f"imagesTr/{name}_0000.nii.gz", scan())
-    with pytest.raises(DataError, match="a case id that cannot be used"):
-        open_dataset(DataConfig(root=root))
+    save(root / f"labelsTs/{name}.nii.gz", scan())
+    dataset = open_dataset(DataConfig(root=root))
+    assert [case.id for case in (*dataset.cases, *dataset.test_cases)] == ["a_1", "a_2", "b"]
+    assert [(f.problem, Path(f.file).parent.name) for f in dataset.findings] == [
+        ("a case id that cannot be used", "imagesTr"),
+        ("a case id that cannot be used", "labelsTs"),
+    ]
 
 
-def test_ids_and_files_that_occur_twice(root, save, scan):
+def test_where_no_case_has_a_usable_name_that_is_the_error(tmp_path, save, scan):
+    save(tmp_path / "imagesTr/a b_0000.nii.gz", scan())
+    with pytest.raises(DataError, match=r"a b_0000.nii.gz: a case id that cannot be used"):
+        open_dataset(DataConfig(root=tmp_path, labels={"lesion": 1}))
+
+
+def faults(root):
+    dataset = open_dataset(DataConfig(root=root))
+    cases = (*dataset.cases, *dataset.test_cases)
+    return {case.id: [fault.problem for fault in case.faults] for case in cases}
+
+
+def test_ids_that_occur_twice(root, save, scan):
     save(root / "imagesTs/a_1_0000.nii.gz", scan())
     with pytest.raises(DataError, match="two cases with one id"):
         open_dataset(DataConfig(root=root))
+
+
+def test_files_that_occur_twice_are_a_fault_of_their_case(root, save, scan, mask):
     save(root / "imagesTr/a_1_0000.nii", scan())
-    with pytest.raises(DataError, match="the same image twice"):
-        open_dataset(DataConfig(root=root))
+    save(root / "labelsTr/a_1.nii", mask)
+    assert faults(root) == {"a_1": ["the same image twice"] * 2, "a_2": [], "b": []}
 
 
 @pytest.mark.parametrize("place", ["imagesTr/z_0000.nii.gz", "labelsTr/z.nii.gz"])
-def test_links_out_of_the_dataset_are_refused(root, tmp_path_factory, save, scan, place):
+def test_a_link_out_of_the_dataset_fails_its_case_and_is_never_read(
+    root, tmp_path_factory, save, scan, place
+):
     outside = save(tmp_path_factory.mktemp("outside") / "a.nii.gz", scan())
     (root / place).symlink_to(outside)
+    assert faults(root) == {
+        "a_1": [],
+        "a_2": [],
+        "z": ["a path that leaves the dataset"],
+        "b": [],
+    }
+    dataset = open_dataset(DataConfig(root=root))
     with pytest.raises(DataError, match="leaves the dataset"):
-        open_dataset(DataConfig(root=root))
+        read_case(dataset.cases[2], dataset.labels, DataConfig(root=root))
+    only = parse({"name": "x", "data": {"root": str(root)}})
+    with pytest.raises(DataError, match="leaves the dataset"):
+        measure_grids(dataset.cases[2:], only)
 
 
 def test_links_inside_the_dataset_and_to_the_dataset_are_fine(root, tmp_path_factory):

@@ -1,0 +1,150 @@
+"""One case that cannot be used stops no other: prepare and predict finish, and say so."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from segpipe.backend import Device
+from segpipe.config import OperatingPoint, parse
+from segpipe.data.nifti import file_sha256, write_volume
+from segpipe.errors import DataError
+from segpipe.observer import Silent
+from segpipe.pipeline import predict
+from segpipe.pipeline.models import Loaded
+from segpipe.pipeline.predict import PredictRequest, run_predict
+from segpipe.pipeline.prepare import run_prepare
+from segpipe.volume import Volume
+
+
+class Listener(Silent):
+    def __init__(self):
+        self.said = []
+
+    def message(self, text):
+        self.said.append(text)
+
+    def told(self, start):
+        return [line for line in self.said if line.startswith(start)]
+
+
+def save(path, seed=0):
+    voxels = np.random.default_rng(seed).random((6, 6, 6), np.float32) + 1
+    write_volume(path, Volume(voxels, np.eye(4)))
+
+
+def save_mask(path):
+    write_volume(path, Volume(np.ones((6, 6, 6), np.uint8), np.eye(4)))
+
+
+def test_prepare_finishes_the_others(tmp_path):
+    data = tmp_path / "data"
+    for seed, case in enumerate(("a", "b", "c")):
+        save(data / f"imagesTr/{case}_0000.nii.gz", seed)
+        save_mask(data / f"labelsTr/{case}.nii.gz")
+    save(data / "imagesTr/my scan_0000.nii.gz")
+    (data / "imagesTr/c_0000.nii.gz").rename(tmp_path / "elsewhere.nii.gz")
+    (data / "imagesTr/c_0000.nii.gz").symlink_to(tmp_path / "elsewhere.nii.gz")
+    values = {"name": "x", "data": {"root": str(data), "labels": {"lesion": 1}}}
+    values |= {"output": str(tmp_path / "runs"), "split": {"folds": 1}, "prepare": {"workers": 1}}
+    listener = Listener()
+    assert run_prepare(parse(values), listener) is True
+    (warning,) = listener.told("warning: ")
+    assert "my scan_0000.nii.gz: a case id that cannot be used" in warning
+    (failure,) = listener.told("failed: ")
+    assert failure.startswith("failed: c: ")
+    assert "a path that leaves the dataset" in failure
+    assert listener.told("prepared 2 cases")
+    assert len(list((tmp_path / "runs/cache").glob("*/*/image.b2nd"))) == 2
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    """Scans of two channels, and a bundle that finds nothing; ``predict()`` returns messages."""
+    config = parse({"name": "x", "data": {"root": "d"}})
+    bundle = SimpleNamespace(
+        name="x",
+        config=config,
+        config_digest="cd",
+        weights_sha256="ab",
+        source_revision=None,
+        created="2026",
+        plan=SimpleNamespace(channels=("A", "B"), labels={"lesion": 1}),
+        operating_point=OperatingPoint(),
+        validation={},
+        counting={"connectivity": 26},
+        spacing_range_mm=((1.0, 1.0, 1.0), (1.0, 1.0, 1.0)),
+    )
+    model = SimpleNamespace(bundle=bundle, overlap=0.5, mirror_axes=())
+    device = Device("tensorflow", "cpu", "Abacus", "float32", True, False)
+
+    def find_nothing(case, loaded, point, request, document, region_files):
+        predict.read_case(case, bundle.plan.labels, config.data)
+        channels = [{"sha256": file_sha256(channel.path)} for channel in case.channels]
+        save_mask(request.output / f"{case.id}.nii.gz")
+        entry = {"case": case.id, "status": "predicted", "channels": channels}
+        document.add({**entry, "files": {"mask": f"{case.id}.nii.gz"}})
+
+    monkeypatch.setattr(predict, "_predict_one", find_nothing)
+    scans, output = tmp_path / "scans", tmp_path / "out"
+    for case in ("a", "b", "c", "d"):
+        for channel in (0, 1):
+            save(scans / f"{case}_{channel:04d}.nii.gz", channel)
+
+    def run(strict=False, overwrite=False):
+        settings = config.model_copy(
+            update={"predict": config.predict.model_copy(update={"strict": strict})}
+        )
+        loaded = Loaded((Path("b"),), (bundle,), (model,), device, "keras", settings)
+        monkeypatch.setattr(predict, "load_models", lambda *_, **__: loaded)
+        listener = Listener()
+        failed = run_predict(
+            PredictRequest(("b",), (scans,), output, overwrite=overwrite), listener
+        )
+        written = json.loads((output / "predict.json").read_text())["cases"]
+        return failed, listener, {entry["case"]: entry["status"] for entry in written}
+
+    return SimpleNamespace(scans=scans, output=output, run=run)
+
+
+def test_predict_finishes_the_others(world):
+    (world.scans / "b_0001.nii.gz").unlink()
+    save(world.scans / "c_0000.nii", 5)
+    save(world.scans / "my scan.nii.gz")
+    failed, listener, statuses = world.run()
+    assert failed
+    assert statuses == {"a": "predicted", "b": "failed", "c": "failed", "d": "predicted"}
+    told = listener.told("failed: ")
+    assert len(told) == 3
+    assert "b: wrong number of channels" in told[0]
+    assert "c_0000.nii.gz: the same image twice" in told[1]
+    assert "my scan.nii.gz: a case id that cannot be used" in told[2]
+    assert listener.told("2 of 5 cases")
+    with pytest.raises(DataError, match="a case id that cannot be used"):
+        world.run(strict=True)
+
+
+def test_a_scan_that_changed_since_keeps_its_mask_and_the_others_go_on(world):
+    assert not world.run()[0]
+    mask = (world.output / "b.nii.gz").read_bytes()
+    save(world.scans / "b_0000.nii.gz", 7)
+    (world.scans / "c_0001.nii.gz").unlink()
+    (world.output / "d.nii.gz").unlink()
+    failed, listener, statuses = world.run()
+    assert failed
+    assert statuses == {"a": "skipped", "b": "predicted", "c": "predicted", "d": "predicted"}
+    told = listener.told("failed: ")
+    assert "another scan was predicted as b. Give --overwrite" in told[0]
+    assert "c: wrong number of channels" in told[1]
+    assert len(told) == 2
+    assert (world.output / "b.nii.gz").read_bytes() == mask
+    assert (world.output / "d.nii.gz").exists()
+    assert world.run(overwrite=True)[2] == {
+        "a": "predicted",
+        "b": "predicted",
+        "c": "failed",
+        "d": "predicted",
+    }
+    assert not (world.output / "c.nii.gz").exists()
