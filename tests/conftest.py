@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -111,10 +112,11 @@ def tree():
     """Files and folders by their names, hidden ones too: digests, or '' where bits may differ."""
 
     def _tree(root):
-        same = (".nii.gz", ".npz", ".csv", ".parquet", ".b2nd", ".svg", "split.json")
-        return {
-            str(path.relative_to(root)): file_sha256(path) if path.name.endswith(same) else ""
-            for path in root.rglob("*")
-        }
+        same = (".nii.gz", "weights.npz", ".csv", ".parquet", ".b2nd", ".svg", "split.json")
+        found = {}
+        for path in root.rglob("*"):
+            name = re.sub(r"epoch-(\d+)-\w+", r"epoch-\1", str(path.relative_to(root)))
+            found[name] = file_sha256(path) if path.name.endswith(same) else ""
+        return found
 
     return _tree
