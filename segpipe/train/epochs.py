@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from segpipe.backend import Device, is_out_of_memory
 from segpipe.batches import PatchBatches, PatchSampler
@@ -45,6 +46,9 @@ class Fitting:
 class _Watch(keras.callbacks.Callback):
     """Shows progress, stops at the first loss that is not a number, and when it is told to.
 
+    The loss of a step is that of the weights before it; so after the last step, the weights are
+    looked at themselves.
+
     Parameters
     ----------
     batches : PatchBatches
@@ -73,22 +77,33 @@ class _Watch(keras.callbacks.Callback):
         self.stop = stop
 
     def on_train_batch_end(self, batch: int, logs=None) -> None:
-        """Look at the running loss."""
-        if batch % self.every and batch + 1 < len(self.batches):
+        """Look at the running loss, and after the last step at the weights."""
+        last = batch + 1 >= len(self.batches)
+        if batch % self.every and not last:
             return
         loss = float(logs["loss"])
         if not math.isfinite(loss):
-            first = max(0, batch - self.every + 1)
-            numbers = [n for b in range(first, batch + 1) for n in self.batches.numbers(b)]
-            cases = sorted({self.sampler.cases[self.sampler.case_index(n)].id for n in numbers})
-            raise ModelError(
-                f"training: expected a finite loss; received {loss} at step {batch} of the epoch, "
-                f"with patches from {', '.join(cases)}. Look at these cases, lower "
-                "train.learning_rate, or train in float32; the last good checkpoint is kept."
-            )
+            raise self._diverged(batch, "a finite loss", str(loss))
         self.report(batch + 1, loss)
-        if self.stop(batch + 1):
+        stopped = self.stop(batch + 1)
+        if (last or stopped) and not _finite(self.model.network.variables):
+            raise self._diverged(batch, "finite weights", "others")
+        if stopped:
             self.model.stop_training = True
+
+    def _diverged(self, batch: int, expected: str, received: str) -> ModelError:
+        first = max(0, batch - self.every + 1)
+        numbers = [n for b in range(first, batch + 1) for n in self.batches.numbers(b)]
+        cases = sorted({self.sampler.cases[self.sampler.case_index(n)].id for n in numbers})
+        return ModelError(
+            f"training: expected {expected}; received {received} at step {batch} of the epoch, "
+            f"with patches from {', '.join(cases)}. Look at these cases, lower "
+            "train.learning_rate, or train in float32; the last good checkpoint is kept."
+        )
+
+
+def _finite(variables: Sequence[keras.Variable]) -> bool:
+    return all(np.isfinite(np.asarray(variable)).all() for variable in variables)
 
 
 def run_epoch(fitting: Fitting, epoch: int) -> dict[str, float]:

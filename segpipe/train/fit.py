@@ -84,8 +84,8 @@ def fit(
     Raises
     ------
     ModelError
-        If the loss is no longer a number, the device's memory does not suffice, or the budget
-        holds no step.
+        If the loss or a weight is no longer a number, the device's memory does not suffice, or
+        the budget holds no step.
     """
     settings = config.train
     budget = None

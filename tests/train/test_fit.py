@@ -8,6 +8,7 @@ import pytest
 
 from segpipe.backend import select
 from segpipe.config import parse
+from segpipe.errors import ModelError
 from segpipe.model.arrays import network_arrays
 from segpipe.model.unet import build_unet
 from segpipe.observer import Silent
@@ -22,7 +23,7 @@ class Clock(Silent):
         self.now = 0.0
         self.step = step
         self.stop_after = stop_after
-        self.lines, self.told, self.rates = [], {}, []
+        self.lines, self.told, self.rates, self.network = [], {}, [], None
 
     def __call__(self):
         return self.now
@@ -86,9 +87,12 @@ def train(folder, clock, *, validate=None, resume=False, **settings):
         }
     )
     keras.utils.set_random_seed(0)
-    network = build_unet(config.model, (8, 8, 8), (1, 1, 1), 1, 1)
+    clock.network = network = build_unet(config.model, (8, 8, 8), (1, 1, 1), 1, 1)
     sampler = SimpleNamespace(
-        draw=clock.draw, spacing_mm=(1, 1, 1), cases=[SimpleNamespace(id="c")], case_index=int
+        draw=clock.draw,
+        spacing_mm=(1, 1, 1),
+        cases=[SimpleNamespace(id="c")],
+        case_index=lambda _: 0,
     )
     device = select(device="cpu", precision="float32")
     progress = fit(
@@ -203,3 +207,26 @@ def test_averaged_weights_are_validated_and_kept_and_disturb_no_step(tmp_path):
         **options,
     )
     np.testing.assert_array_equal(best, weights)  # the last is the best of these
+
+
+def test_weights_that_the_last_step_of_an_epoch_spoils_are_never_saved(tmp_path):
+    clock = Clock()
+
+    def spoil(done):
+        if done == 10:  # the loss of this step was that of the weights before it
+            last = clock.network.variables[-1]
+            last.assign(np.full(last.shape, np.inf))
+        return 1.0
+
+    clock.step = spoil
+    with pytest.raises(ModelError, match="finite weights; received others at step 4 of the epoch"):
+        train(tmp_path, clock)
+    assert load_checkpoint(tmp_path / "checkpoints", Silent()).epoch == 1
+
+
+def test_a_single_step_that_diverges_names_its_cases(tmp_path):
+    settings = {"epochs": 1, "steps_per_epoch": 1, "warmup": 0}
+    settings |= {"learning_rate": 3e38, "weight_decay": 10.0}  # their product is infinite
+    with pytest.raises(ModelError, match=r"finite weights.* with patches from c\. Look at"):
+        train(tmp_path, Clock(), **settings)
+    assert load_checkpoint(tmp_path / "checkpoints", Silent()) is None
