@@ -1,10 +1,14 @@
 import io
+import sys
+import types
 
 import pytest
 from rich.console import Console
 
-from segpipe.cli import console
+from segpipe import cli
+from segpipe.cli import console, shared, training
 from segpipe.cli.console import ConsoleObserver
+from segpipe.errors import DataError
 
 
 @pytest.fixture
@@ -63,3 +67,29 @@ def test_figures_and_files_are_not_for_the_terminal(tmp_path):
     shown.metrics({"dice": 0.5}, 3)
     shown.artifact(tmp_path)
     assert stream.getvalue() == ""
+
+
+@pytest.mark.parametrize(
+    ("ends_with", "code"), [(DataError("a.nii", "gone"), 2), (KeyboardInterrupt(), 130)]
+)
+def test_the_cursor_is_back_before_an_error_is_told(monkeypatch, ends_with, code):
+    def run_prepare(config, observer):
+        observer.progress(1, 3, "preparing")
+        raise ends_with
+
+    stream = io.StringIO()
+    pipeline = types.SimpleNamespace(run_prepare=run_prepare)
+    monkeypatch.setitem(sys.modules, "segpipe.pipeline.prepare", pipeline)
+    monkeypatch.setattr(training, "load", lambda *_: None)
+    monkeypatch.setattr(shared, "Console", lambda **_: Console(file=stream, force_terminal=True))
+    monkeypatch.setattr(sys, "argv", ["segpipe", "prepare", "x.yaml"])
+    monkeypatch.setattr(sys, "stderr", stream)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == code
+    hidden, shown = "\x1b[?25l", "\x1b[?25h"
+    before, _, after = stream.getvalue().rpartition(shown)
+    assert hidden in before
+    assert hidden not in after
+    if code == 2:
+        assert after.rstrip().endswith("segpipe: a.nii: gone")

@@ -7,6 +7,7 @@ import sys
 import traceback
 
 from segpipe.cli.app import app
+from segpipe.cli.shared import close_bars
 from segpipe.errors import SegpipeError
 
 
@@ -15,7 +16,10 @@ def main() -> None:
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     try:
-        app(args=arguments, prog_name="segpipe")
+        try:
+            app(args=arguments, prog_name="segpipe")
+        finally:
+            close_bars()
     except SegpipeError as error:
         if debug:
             traceback.print_exc()

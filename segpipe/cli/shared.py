@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +27,9 @@ BundleOption = Annotated[
 ]
 
 
+_BARS = ExitStack()
+
+
 def output_console() -> Console:
     """Standard output; into a file or pipe as wide as tables are, not as a terminal of 80."""
     console = Console()
@@ -33,8 +37,15 @@ def output_console() -> Console:
 
 
 def observer() -> ConsoleObserver:
-    """Messages and progress on standard error."""
-    return ConsoleObserver(Console(stderr=True))
+    """Messages and progress on standard error, until :func:`close_bars`."""
+    made = ConsoleObserver(Console(stderr=True))
+    _BARS.callback(made.close)
+    return made
+
+
+def close_bars() -> None:
+    """Give the terminal its cursor back, however the command ended."""
+    _BARS.close()
 
 
 def fold_number(text: str | None, config: Config) -> int | None:
