@@ -19,6 +19,7 @@ import pytest
 from segpipe.config import parse
 from segpipe.errors import ConfigError, DataError, ModelError
 from segpipe.observer import Together
+from segpipe.pipeline.tracked import settings_of
 from segpipe.tracking import (
     Identifiers,
     Run,
@@ -644,3 +645,10 @@ def test_ui_serves_runs_and_reports_and_ends_at_ctrl_c(store):
         assert (server.returncode, rest) == (0, "")
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def test_what_may_change_is_no_parameter_of_a_run_as_mlflow_lets_none_change():
+    settings = settings_of(parse({"name": "x", "data": {"root": "d"}}))
+    assert {"prepare.crop", "train.batch"} <= set(settings)
+    free = ("output", "scheduler", "prepare.workers", "train.workers", "train.memory_mb")
+    assert not set(free) & set(settings)

@@ -14,6 +14,16 @@ from segpipe.errors import ConfigError, ModelError
 from segpipe.files import write_text
 
 _RECORD = "run.json"
+CHANGES_NO_FIGURE = (
+    "output",
+    "scheduler",
+    "tracking.",
+    "card.",
+    "prepare.workers",
+    "train.workers",
+    "train.memory_mb",
+)
+"""How settings begin that may differ between a run and its resumption."""
 
 
 @dataclass(frozen=True)
@@ -123,14 +133,14 @@ def expect_same_configuration(config: Config, run: RunFolder) -> None:
     """
     path = run.path / "config.yaml"
     before = parse(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
-    unimportant = {"output": config.output, "tracking": config.tracking, "card": config.card}
-    before = before.model_copy(update=unimportant)
-    loading = {"workers": config.train.workers, "memory_mb": config.train.memory_mb}
-    before = before.model_copy(update={"train": before.train.model_copy(update=loading)})
-    if before == config:
-        return
     old, new = _flat(before.model_dump(mode="json")), _flat(config.model_dump(mode="json"))
-    changed = [f"{key}: {old[key]} became {new[key]}" for key in old if old[key] != new.get(key)]
+    changed = [
+        f"{key}: {old.get(key)} became {new.get(key)}"
+        for key in {**old, **new}
+        if old.get(key) != new.get(key) and not key.startswith(CHANGES_NO_FIGURE)
+    ]
+    if not changed:
+        return
     raise ConfigError(
         f"--resume {run.id}: expected the configuration that the run began with; received "
         f"changes ({'; '.join(changed)}). Undo them, or begin a new run."

@@ -11,6 +11,7 @@ from typing import Any
 from segpipe.config import Config, digest, dump
 from segpipe.data.layouts import Dataset
 from segpipe.pipeline.provenance import Source, environment, source
+from segpipe.pipeline.runs import CHANGES_NO_FIGURE
 
 EVALUATION_LINKS = {
     "cohort report": "cohort.html",
@@ -21,7 +22,6 @@ EVALUATION_LINKS = {
 FOLD_LINKS = {**EVALUATION_LINKS, "pictures by epoch": "images"}
 
 _SHORT = 12
-_UNIMPORTANT = ("output", "tracking.", "card.", "train.workers", "train.memory_mb")
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def settings_of(config: Config) -> dict[str, Any]:
     """The configuration as parameters, less what changes no figure."""
     from segpipe.tracking import flatten
 
-    return {k: v for k, v in flatten(config).items() if not k.startswith(_UNIMPORTANT)}
+    return {k: v for k, v in flatten(config).items() if not k.startswith(CHANGES_NO_FIGURE)}
 
 
 def code_in_words(code: Source) -> str:

@@ -1,10 +1,18 @@
 """Runs on disk, and how a user names them."""
 
+import re
+
 import pytest
 
-from segpipe.config import parse
-from segpipe.errors import ModelError
-from segpipe.pipeline.runs import RunFolder, all_runs, find_run, finished_bundle
+from segpipe.config import dump, override, parse
+from segpipe.errors import ConfigError, ModelError
+from segpipe.pipeline.runs import (
+    RunFolder,
+    all_runs,
+    expect_same_configuration,
+    find_run,
+    finished_bundle,
+)
 
 
 @pytest.fixture
@@ -84,3 +92,30 @@ def test_the_bundle_of_a_fold_is_that_of_the_newest_finished_run(config):
     assert finished_bundle(config, 1).parts[-3:] == ("old", "fold-1", "bundle")
     with pytest.raises(ModelError, match=r"fold 2: expected a trained bundle.*--fold 2"):
         finished_bundle(config, 2)
+
+
+@pytest.mark.parametrize(
+    ("setting", "why"),
+    [
+        ("output=elsewhere", None),
+        ("scheduler=tcp://h:1", None),
+        ("prepare.workers=1", None),
+        ("train.workers=0", None),
+        ("train.memory_mb=7", None),
+        ("tracking.overlays=0", None),
+        ("card.ethics=none", None),
+        ("prepare.crop=false", "prepare.crop: True became False"),
+        ("train.batch=7", "train.batch: 4 became 7"),
+        ("data.labels={core: 3}", "data.labels.core: None became 3"),
+    ],
+)
+def test_a_run_is_resumed_only_where_its_figures_stay_the_same(config, setting, why):
+    run = make(config, "r", "1")
+    (run.path / "config.yaml").write_text(dump(config))
+    other = override(config, [setting])
+    assert other != config
+    if why is None:
+        expect_same_configuration(other, run)
+        return
+    with pytest.raises(ConfigError, match=re.escape(why)):
+        expect_same_configuration(other, run)
