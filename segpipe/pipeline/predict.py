@@ -144,8 +144,11 @@ def _predict_unless_done(case, loaded, point, request, document) -> None:
     if request.regions is not None:
         files = region_digests(case.id, loaded.bundle, request.regions)
     if request.overwrite or not document.skip(case, request.extra_files, files):
-        document.forget(case.id)
-        _predict_one(case, loaded, point, request, document, files or {})
+        try:
+            _predict_one(case, loaded, point, request, document, files or {})
+        except SegpipeError:
+            document.forget(case.id)  # no old mask stands in for a case that fails
+            raise
 
 
 def _predict_one(case, loaded, point, request, document, region_files: dict[str, str]) -> None:
@@ -167,6 +170,7 @@ def _predict_one(case, loaded, point, request, document, region_files: dict[str,
     uncertainty = None if spread is None else spread.uncertainty(probabilities.array)
     if uncertainty is not None:
         segmented = with_agreement(segmented, bundle.plan.labels, uncertainty)
+    document.forget(case.id)  # only now, so that a kill before leaves what was there
     entry = write_case(
         request.output,
         case,

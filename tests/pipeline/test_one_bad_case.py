@@ -80,14 +80,19 @@ def world(tmp_path, monkeypatch):
     model = SimpleNamespace(bundle=bundle, overlap=0.5, mirror_axes=())
     device = Device("tensorflow", "cpu", "Abacus", "float32", True, False)
 
-    def find_nothing(case, loaded, point, request, document, region_files):
-        predict.read_case(case, bundle.plan.labels, config.data)
+    def write_nothing(folder, case, *_, **__):
+        assert not (folder / f"{case.id}.nii.gz").exists()
         channels = [{"sha256": file_sha256(channel.path)} for channel in case.channels]
-        save_mask(request.output / f"{case.id}.nii.gz")
+        save_mask(folder / f"{case.id}.nii.gz")
         entry = {"case": case.id, "status": "predicted", "channels": channels}
-        document.add({**entry, "files": {"mask": f"{case.id}.nii.gz"}})
+        return {**entry, "files": {"mask": f"{case.id}.nii.gz"}}
 
-    monkeypatch.setattr(predict, "_predict_one", find_nothing)
+    found = SimpleNamespace(arrays={}, maps={}, registration=None, flags=())
+    monkeypatch.setattr(predict, "write_case", write_nothing)
+    monkeypatch.setattr(predict, "scan_regions", lambda *_: found)
+    monkeypatch.setattr(predict, "unusual", lambda *_: ())
+    for part in ("prepare_volume", "predict_scan", "segment", "midline_x_mm"):
+        monkeypatch.setattr(predict, part, lambda *_, **__: None)
     scans, output = tmp_path / "scans", tmp_path / "out"
     for case in ("a", "b", "c", "d"):
         for channel in (0, 1):
@@ -148,3 +153,22 @@ def test_a_scan_that_changed_since_keeps_its_mask_and_the_others_go_on(world):
         "d": "predicted",
     }
     assert not (world.output / "c.nii.gz").exists()
+
+
+def test_overwriting_takes_an_old_mask_away_only_for_a_new_one_or_a_failure(world, monkeypatch):
+    assert not world.run()[0]
+    mask = (world.output / "a.nii.gz").read_bytes()
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(predict, "predict_scan", stop)
+        with pytest.raises(KeyboardInterrupt):
+            world.run(overwrite=True)
+    assert (world.output / "a.nii.gz").read_bytes() == mask
+    written = json.loads((world.output / "predict.json").read_text())["cases"]
+    assert [entry["case"] for entry in written] == ["a", "b", "c", "d"]
+    (world.scans / "a_0000.nii.gz").write_bytes(b"")
+    assert world.run(overwrite=True)[2]["a"] == "failed"
+    assert not (world.output / "a.nii.gz").exists()
