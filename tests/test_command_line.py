@@ -175,6 +175,7 @@ def test_check_plan_prepare_and_config(tiny_samples, tiny_config, tmp_path):
         (("predict", "--bundle", "nowhere", ".", "-o", "x"), ("nowhere", "bundle")),
         (("predict", "--bundle", "x", ".", "-o", "x", "--engine", "abacus"), ("abacus", "keras")),
         (("samples", "/proc/none/x", "--cases", "2"), ("/proc/none",)),
+        (("samples", "x", "--cases", "0"), ("cases", "at least 1", "received 0")),
         (("score", "nowhere", "nowhere2"), ("nowhere",)),
         (("score", ".", ".", "--rule", "most"), ("rule", "most")),
         (("report", "nowhere"), ("nowhere", "predict.json")),

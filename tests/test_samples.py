@@ -10,6 +10,7 @@ import pytest
 
 from segpipe.anatomy import mni152_dice
 from segpipe.data.nifti import file_sha256, read_image, read_labels
+from segpipe.errors import ConfigError
 from segpipe.samples import make_sample, make_samples, plan_cases
 from segpipe.samples.readme import README
 
@@ -118,10 +119,12 @@ def test_fluid_is_dark_and_tissues_are_ordered_as_on_mr():
     assert np.median(t1[ventricles]) < np.median(t1[cortex]) < 0.9 * np.median(t1[wm])
 
 
-@pytest.mark.parametrize(("cases", "spacing"), [(0, 4), (2, 0.5), (2, 7)])
-def test_impossible_requests_are_refused(cases, spacing, tmp_path):
-    with pytest.raises(ValueError, match="expected"):
-        make_samples(tmp_path, cases=cases, spacing_mm=spacing)
+@pytest.mark.parametrize(
+    ("cases", "seed", "spacing"), [(0, 0, 4), (2, -1, 4), (2, 0, 0.5), (2, 0, 7)]
+)
+def test_impossible_requests_are_refused(cases, seed, spacing, tmp_path):
+    with pytest.raises(ConfigError, match="expected"):
+        make_samples(tmp_path, cases=cases, seed=seed, spacing_mm=spacing)
     assert not list(tmp_path.iterdir())
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -524,6 +526,36 @@ def test_output_that_cannot_be_written(tmp_path):
     (tmp_path / "runs").write_text("a file")
     with pytest.raises(ConfigError, match="expected a folder to write to"):
         Store(tmp_path / "runs")
+
+
+def with_changes(database: Path, change: str) -> None:
+    content = database.read_bytes()
+    if change == "other schema":
+        with sqlite3.connect(database) as connection:
+            connection.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")
+        connection.close()
+    elif change == "damaged page":
+        database.write_bytes(content[:4096] + bytes(8192) + content[12288:])
+    else:
+        database.write_bytes(b"text" if change == "no database" else content[:9000])
+
+
+@pytest.mark.parametrize(
+    ("change", "received"),
+    [
+        ("no database", "file is not a database"),
+        ("cut", "malformed"),
+        ("damaged page", "damaged pages"),
+        ("other schema", "Detected out-of-date database schema .found version ffffffffffff"),
+    ],
+)
+def test_a_database_that_mlflow_cannot_use_is_named_in_one_line(store, tmp_path, change, received):
+    shutil.copy(store.database, tmp_path)
+    with_changes(tmp_path / "mlflow.db", change)
+    with pytest.raises(ModelError, match=f"{received}.*Restore a copy") as told:
+        resolve("models:/x@champion", tmp_path)
+    assert str(told.value).startswith(f"{tmp_path / 'mlflow.db'}: expected an intact database")
+    assert "\n" not in str(told.value)
 
 
 def test_system_metrics_are_sampled(store):

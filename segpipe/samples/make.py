@@ -10,6 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from segpipe.data.nifti import write_volume
+from segpipe.errors import ConfigError
 from segpipe.samples.atlas import load_atlas
 from segpipe.samples.blobs import Painter, add_distractors, add_lesions
 from segpipe.samples.brain import Brain, make_brain
@@ -144,13 +145,15 @@ def make_samples(
 
     Raises
     ------
-    ValueError
-        If ``cases`` is below 1 or ``spacing_mm`` not within 1 to 6.
+    ConfigError
+        If ``cases`` is below 1, ``seed`` below 0 or ``spacing_mm`` not within 1 to 6.
     """
     if cases < 1:
-        raise ValueError(f"cases: expected at least 1; received {cases}")
+        raise ConfigError(f"cases: expected at least 1; received {cases}. Ask for one or more.")
+    if seed < 0:
+        raise ConfigError(f"seed: expected at least 0; received {seed}. Give a seed without sign.")
     if not 1 <= spacing_mm <= 6:
-        raise ValueError(f"spacing_mm: expected 1 to 6; received {spacing_mm}")
+        raise ConfigError(f"spacing_mm: expected 1 to 6; received {spacing_mm}")
     folder = Path(folder)
     plan = plan_cases(cases)
     for name in ("imagesTr", "labelsTr", "imagesTs", "labelsTs", "anatomy"):

@@ -6,7 +6,7 @@ import re
 import sqlite3
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,11 +17,13 @@ from segpipe.tracking.run import Run
 from segpipe.tracking.view import describe_experiment
 
 with quiet():
+    import mlflow
     from mlflow import MlflowClient
     from mlflow.entities import Experiment
     from mlflow.entities import Run as MlflowRun
     from mlflow.exceptions import MlflowException
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+    from sqlalchemy.exc import SQLAlchemyError
 
 _LOCK_SECONDS = 120
 
@@ -47,6 +49,8 @@ class Store:
     ------
     ConfigError
         The folder cannot be written.
+    ModelError
+        The database is damaged, or of an MLflow with another schema.
     """
 
     def __init__(self, output: Path) -> None:
@@ -63,7 +67,20 @@ class Store:
                 "Set output to another folder, or tracking.enabled=false."
             ) from error
         with self.lock(), quiet():
-            self.client = MlflowClient(self.uri, self.uri)
+            self.client = self._open()
+
+    def _open(self) -> MlflowClient:
+        try:
+            if self.database.is_file():
+                _check_intact(self.database)
+            return MlflowClient(self.uri, self.uri)
+        except (sqlite3.Error, SQLAlchemyError, MlflowException) as error:
+            received, _, _ = str(error).splitlines()[0].partition(". ")
+            raise ModelError(
+                f"{self.database}: expected an intact database of MLflow {mlflow.__version__}; "
+                f"received: {received}. Restore a copy of a damaged one, upgrade an older one "
+                f"(mlflow db upgrade {self.uri}), or set output to another folder."
+            ) from error
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -290,6 +307,14 @@ def existing_store(output: Path) -> Store:
             "Train first, or set output to the folder that holds the runs."
         )
     return Store(output)
+
+
+def _check_intact(database: Path) -> None:
+    """Raise :class:`sqlite3.Error` where pages are damaged: MLflow would notice at some query."""
+    with closing(sqlite3.connect(database, timeout=_LOCK_SECONDS)) as connection:
+        (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if found != "ok":
+        raise sqlite3.DatabaseError(f"damaged pages: {' '.join(found.split())}")
 
 
 def _listed(title: str, runs: Iterable[FoundRun]) -> str:
