@@ -11,8 +11,9 @@ from segpipe.anatomy.placement import Placement, as_it_lies, map_on_scan
 from segpipe.anatomy.shaping import shape_map
 from segpipe.anatomy.template import mni152_map
 from segpipe.config import AnatomyConfig, RegionConfig
-from segpipe.data.nifti import align, read_labels, read_probability
-from segpipe.errors import DataError, GeometryError
+from segpipe.data.nifti import read_flagged_labels, read_probability
+from segpipe.data.read import on_grid
+from segpipe.errors import DataError
 from segpipe.volume import GRID_TOLERANCE_MM, Volume
 
 SHIPPED = ("gm", "wm", "csf", "brain")
@@ -58,7 +59,7 @@ def region_maps(
     maps : dict of str to Volume
         (X, Y, Z) float32 in [0, 1], in the order of the configuration.
     flags : tuple of str
-        Regions that the case goes on without, and why.
+        Regions that the case goes on without, and why; what is unusual about their files.
 
     Raises
     ------
@@ -124,14 +125,16 @@ def _shaped(region: RegionConfig, values: np.ndarray, scan: Volume) -> np.ndarra
 def _from_case(
     region: RegionConfig, path: Path, scan: Volume, tolerance_mm: float
 ) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    """Values of a mask or of labels on the scan's grid, or None with the reason."""
+    """Values of a mask or of labels on the scan's grid with flags, or None with the reason."""
     if not path.is_file():
         return _absent(path, region, "a NIfTI file")
     if region.source == "labels":
-        labels = _on_grid(read_labels(path), scan, path, tolerance_mm)
-        return np.isin(labels, region.ids).astype(np.float32), ()
+        labels, notes = read_flagged_labels(path)
+        labels, turned = on_grid(labels, scan, path, tolerance_mm)
+        return np.isin(labels.array, region.ids).astype(np.float32), (*notes, *turned)
     mask, notes = read_probability(path)
-    return _on_grid(mask, scan, path, tolerance_mm), notes
+    mask, turned = on_grid(mask, scan, path, tolerance_mm)
+    return mask.array, (*notes, *turned)
 
 
 def _from_template(
@@ -173,10 +176,3 @@ def _absent(path: Path, region: RegionConfig, expected: str) -> tuple[None, tupl
         expected=expected,
         fix=f"Add it, correct the file of region {region.name}, or set its optional to true.",
     )
-
-
-def _on_grid(volume: Volume, scan: Volume, path: Path, tolerance_mm: float) -> np.ndarray:
-    try:
-        return align(volume, scan, tolerance_mm).array
-    except GeometryError as error:
-        raise GeometryError(f"{path}: {error}") from error

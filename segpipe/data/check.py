@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 import nibabel as nib
@@ -18,21 +19,46 @@ from segpipe.errors import DataError, GeometryError
 from segpipe.parallel import map_cases
 from segpipe.volume import Volume
 
-__all__ = ["Finding", "check_dataset"]
+__all__ = ["CheckedDataset", "Finding", "Note", "check_dataset"]
 
 _Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True)
+class Note:
+    """Something unusual about a case that segpipe copes with, such as another storage order."""
+
+    case: str
+    note: str
+
+
+@dataclass(frozen=True)
+class CheckedDataset:
+    """What a dataset showed; both in the order of the cases.
+
+    Parameters
+    ----------
+    findings : list of Finding
+        Empty if the dataset is clean.
+    notes : list of Note
+        The flags that the cases will carry.
+    """
+
+    findings: list[Finding]
+    notes: list[Note]
+
+
+@dataclass(frozen=True)
 class _Checked:
-    """What one case showed: findings, and a digest of each readable channel's content."""
+    """What one case showed, and a digest of each readable channel's content."""
 
     findings: tuple[Finding, ...]
+    flags: tuple[str, ...]
     digests: tuple[tuple[str, int, str], ...]
 
 
-def check_dataset(dataset: Dataset, config: DataConfig, workers: int = 1) -> list[Finding]:
-    """Read every case and list what is wrong, with the fix.
+def check_dataset(dataset: Dataset, config: DataConfig, workers: int = 1) -> CheckedDataset:
+    """Read every case and list what is wrong, with the fix, and what is unusual.
 
     Checked are readability, geometry, labels, finite voxels, missing channels, references
     without images and the reverse, constant images, images that occur twice, and patients in the
@@ -49,8 +75,7 @@ def check_dataset(dataset: Dataset, config: DataConfig, workers: int = 1) -> lis
 
     Returns
     -------
-    list of Finding
-        In the order of the cases; empty if the dataset is clean.
+    CheckedDataset
     """
     cases = (*dataset.cases, *dataset.test_cases)
     expected = dict.fromkeys((case.id for case in dataset.cases), "training")
@@ -60,15 +85,17 @@ def check_dataset(dataset: Dataset, config: DataConfig, workers: int = 1) -> lis
     findings = list(dataset.findings)
     tests = {case.id: case for case in dataset.test_cases}
     findings += [_in_both_parts(tests[test], train) for test, train in patients_in_both(dataset)]
+    notes: list[Note] = []
     owners: dict[str, tuple[str, int, str]] = {}
     for outcome in map_cases(check, cases, workers=workers):
         checked: _Checked = outcome.value
         findings += checked.findings
+        notes += [Note(outcome.item.id, flag) for flag in checked.flags]
         for file, position, digest in checked.digests:
             case, first, owner_file = owners.setdefault(digest, (outcome.item.id, position, file))
             if (case, first) != (outcome.item.id, position):
                 findings.append(_duplicate(outcome.item.id, file, case, owner_file))
-    return findings
+    return CheckedDataset(findings, notes)
 
 
 def _check_case(
@@ -77,6 +104,7 @@ def _check_case(
     if case.faults:
         return _Checked(tuple(Finding.from_error(case.id, fault) for fault in case.faults), ())
     findings: list[Finding] = []
+    flags: tuple[str, ...] = ()
     digests: list[tuple[str, int, str]] = []
     grid: Volume | None = None
     reader = CaseReader(case, config)
@@ -90,16 +118,21 @@ def _check_case(
             findings.append(_other_grid(case.id, file, error))
         return None
 
+    def fit(volume: Volume, like: Volume, path: Path) -> tuple[str, ...]:
+        aligned = attempt(str(path), partial(on_grid, volume, like, path, config.grid_tolerance_mm))
+        return () if aligned is None else aligned[1]
+
     for position, channel in enumerate(case.channels):
         path = channel.path
         read = attempt(str(path), partial(reader.channel, channel))
         if read is None:
             continue
-        volume = read[0]
+        volume, found = read
+        flags += found
         if grid is None:
             grid = volume
         else:
-            attempt(str(path), partial(on_grid, volume, grid, path, config))
+            flags += fit(volume, grid, path)
         if float(volume.array.min()) == float(volume.array.max()):
             findings.append(_constant(case.id, str(path), float(volume.array.min())))
         else:
@@ -107,12 +140,13 @@ def _check_case(
             digests.append((place, position, _content_digest(volume)))
     if case.reference is not None:
         path = case.reference
-        reference = attempt(str(path), partial(read_reference, path, labels, config))
-        if reference is not None and grid is not None:
-            attempt(str(path), partial(on_grid, reference, grid, path, config))
+        stored = attempt(str(path), partial(read_reference, path, labels, config))
+        if stored is not None:
+            reference, found = stored
+            flags += found if grid is None else found + fit(reference, grid, path)
     elif case.id in expected:
         findings.append(_no_reference(case, expected[case.id]))
-    return _Checked(tuple(dict.fromkeys(findings)), tuple(digests))
+    return _Checked(tuple(dict.fromkeys(findings)), tuple(dict.fromkeys(flags)), tuple(digests))
 
 
 def patients_in_both(dataset: Dataset) -> list[tuple[str, str]]:

@@ -19,6 +19,7 @@ __all__ = [
     "MAX_VOXELS",
     "align",
     "file_sha256",
+    "read_flagged_labels",
     "read_grid",
     "read_image",
     "read_labels",
@@ -86,7 +87,21 @@ def read_image(
 
 
 def read_labels(path: str | Path, *, max_voxels: int = MAX_VOXELS) -> Volume:
+    """The map alone; values and errors as :func:`read_flagged_labels` has them."""
+    return read_flagged_labels(path, max_voxels=max_voxels)[0]
+
+
+def read_flagged_labels(
+    path: str | Path, *, max_voxels: int = MAX_VOXELS
+) -> tuple[Volume, tuple[str, ...]]:
     """Read a 3-D map of whole numbers, in the smallest of uint8, uint16 and int32.
+
+    Returns
+    -------
+    volume : Volume
+        (X, Y, Z).
+    flags : tuple of str
+        What is unusual about the file.
 
     Raises
     ------
@@ -113,7 +128,7 @@ def read_labels(path: str | Path, *, max_voxels: int = MAX_VOXELS) -> Volume:
     if low < limits.min or high > limits.max:
         raise _not_labels(path, f"whole numbers that fit int32, received {low} to {high}")
     fitting = (t for t in (np.uint8, np.uint16, np.int32) if _fits(low, high, np.iinfo(t)))
-    return Volume(array.astype(next(fitting)), header.affine, header.form_codes)
+    return Volume(array.astype(next(fitting)), header.affine, header.form_codes), header.flags
 
 
 def read_probability(

@@ -10,9 +10,9 @@ import numpy as np
 
 from segpipe.config import DataConfig
 from segpipe.data.layouts import Case, ChannelFile
-from segpipe.data.nifti import align, read_image, read_labels
+from segpipe.data.nifti import align, read_flagged_labels, read_image
 from segpipe.errors import DataError, GeometryError
-from segpipe.volume import Volume
+from segpipe.volume import GRID_TOLERANCE_MM, Volume
 
 
 @dataclass(frozen=True)
@@ -53,14 +53,14 @@ def read_case(case: Case, dataset_labels: Mapping[str, int], config: DataConfig)
     array[..., 0] = image.array
     for position, channel in enumerate(case.channels[1:], start=1):
         volume, found = reader.channel(channel)
-        volume, turned = on_grid(volume, image, channel.path, config)
+        volume, turned = on_grid(volume, image, channel.path, config.grid_tolerance_mm)
         array[..., position] = volume.array
         flags += found + turned
     reference = None
     if case.reference is not None:
-        reference = read_reference(case.reference, dataset_labels, config)
-        reference, turned = on_grid(reference, image, case.reference, config)
-        flags += turned
+        reference, found = read_reference(case.reference, dataset_labels, config)
+        reference, turned = on_grid(reference, image, case.reference, config.grid_tolerance_mm)
+        flags += found + turned
     return LoadedCase(case, image.with_array(array), reference, tuple(dict.fromkeys(flags)))
 
 
@@ -107,15 +107,17 @@ class CaseReader:
         return volume.with_array(array), flags
 
 
-def read_reference(path: Path, labels: Mapping[str, int], config: DataConfig) -> Volume:
-    """A reference whose values are all declared.
+def read_reference(
+    path: Path, labels: Mapping[str, int], config: DataConfig
+) -> tuple[Volume, tuple[str, ...]]:
+    """A reference whose values are all declared, with flags that name its file.
 
     Raises
     ------
     DataError
         If the file is unusable or holds other values.
     """
-    reference = read_labels(path, max_voxels=config.max_voxels)
+    reference, flags = read_flagged_labels(path, max_voxels=config.max_voxels)
     allowed = {0, *labels.values()}
     if config.ignore_label is not None:
         allowed.add(config.ignore_label)
@@ -131,13 +133,13 @@ def read_reference(path: Path, labels: Mapping[str, int], config: DataConfig) ->
             received=shown,
             fix="Correct the mask, declare the label, or set data.ignore_label.",
         )
-    return reference
+    return reference, tuple(f"{path.name}: {flag}" for flag in flags)
 
 
 def on_grid(
-    volume: Volume, like: Volume, path: Path, config: DataConfig
+    volume: Volume, like: Volume, path: Path, tolerance_mm: float = GRID_TOLERANCE_MM
 ) -> tuple[Volume, tuple[str, ...]]:
-    """Align a volume and flag a change of storage order.
+    """Align the volume of a file and flag a change of storage order.
 
     Raises
     ------
@@ -145,7 +147,7 @@ def on_grid(
         If it lies on another grid; the message names the file and both grids.
     """
     try:
-        aligned = align(volume, like, config.grid_tolerance_mm)
+        aligned = align(volume, like, tolerance_mm)
     except GeometryError as error:
         raise GeometryError(f"{path}: {error}") from error
     if volume.axcodes == like.axcodes:

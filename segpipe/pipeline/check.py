@@ -17,7 +17,7 @@ from segpipe.observer import Observer
 
 
 def run_check(config: DataConfig, json: Path | None, console: Console, observer: Observer) -> bool:
-    """Check a dataset and print what is wrong.
+    """Check a dataset and print what is wrong, and as notes what is unusual.
 
     Returns
     -------
@@ -27,11 +27,14 @@ def run_check(config: DataConfig, json: Path | None, console: Console, observer:
     dataset = open_dataset(config)
     total = len(dataset.cases) + len(dataset.test_cases)
     observer.message(f"{dataset.name}: {total} cases, {dataset.layout} layout")
-    findings = check_dataset(dataset, config, workers=2)
+    checked = check_dataset(dataset, config, workers=2)
+    findings = checked.findings
     if json is not None:
-        document = {"dataset": dataset.name, "cases": total}
-        document |= {"findings": [asdict(finding) for finding in findings]}
+        document = {"dataset": dataset.name, "cases": total, **asdict(checked)}
         write_text(json, json_format.dumps(document, indent=1, ensure_ascii=False))
+    for note in checked.notes:
+        line = f"note {note.case}: {note.note}"
+        console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
     if not findings:
         console.print(f"{total} cases, no findings")
         return False

@@ -29,7 +29,7 @@ class CaseRegions:
     maps : dict of str to Volume
         (X, Y, Z) float32 in [0, 1].
     flags : tuple of str
-        Regions that the case goes on without, and why.
+        Regions that the case goes on without, and why; what is unusual about their files.
     registration : dict or None
         Where template space lies in it, in figures and words; None where no region needs it.
     """

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from segpipe.data.nifti import align, read_labels, read_probability
+from segpipe.data.nifti import read_flagged_labels, read_probability
+from segpipe.data.read import on_grid
 from segpipe.errors import DataError
 from segpipe.evaluate.score import score_labels, tabulate
 from segpipe.evaluate.settings import LabelValues, ScoreSettings
@@ -75,9 +76,9 @@ def score_pair(job: Job, pair: Pair) -> PairScore:
         raise pair.problem
     assert pair.reference is not None
     assert pair.prediction is not None
-    reference = read_labels(pair.reference)
+    reference, odd = read_flagged_labels(pair.reference)
     prediction, flags = read_prediction(pair.prediction, strict=job.settings.strict)
-    prediction = align(prediction, reference)
+    prediction, turned = on_grid(prediction, reference, pair.prediction)
     unclear = prediction.array.dtype.kind != "f" and _could_be_probability(prediction.array, job)
     if unclear and job.soft:
         prediction = prediction.with_array(prediction.array.astype(np.float32))
@@ -105,7 +106,7 @@ def score_pair(job: Job, pair: Pair) -> PairScore:
         job.settings,
         regions=regions,
         only=job.only,
-        flags=[*flags, *noticed],
+        flags=[*(f"reference: {flag}" for flag in odd), *flags, *turned, *noticed],
         views={view.label: view for view in views if view.threshold == job.settings.threshold},
     )
     rows = [(score.row, score.detail) for score in scores]
@@ -130,7 +131,7 @@ def read_prediction(path: Path, *, strict: bool) -> tuple[Volume, tuple[str, ...
         If it is neither; with ``strict`` also if a probability is NaN.
     """
     try:
-        return read_labels(path), ()
+        return read_flagged_labels(path)
     except DataError:
         return read_probability(path, strict=strict)
 
@@ -171,5 +172,11 @@ def _read_regions(
     files = job.regions.get(case, {})
     if not files:
         return None, ["no region maps for this case"]
-    maps = {name: align(read_probability(path)[0], reference).array for name, path in files.items()}
-    return maps, []
+    maps: dict[str, np.ndarray] = {}
+    noticed: list[str] = []
+    for name, path in files.items():
+        region, flags = read_probability(path)
+        region, turned = on_grid(region, reference, path)
+        maps[name] = region.array
+        noticed += [f"region {name}: {flag}" for flag in (*flags, *turned)]
+    return maps, noticed

@@ -41,10 +41,14 @@ def test_mask_stored_flipped_and_permuted_is_turned_back(scan, tmp_path):
     flipped[:3, 3] += AFFINE[:3, 0] * 5
     turned = np.ascontiguousarray(mask.transpose(2, 1, 0)[:, :, ::-1])
     write_volume(tmp_path / "a.nii.gz", Volume(turned, flipped))
-    maps, _ = region_maps(
-        "a", scan, config({"name": "m", "source": "mask", "file": "{case}.nii.gz"}), tmp_path
+    regions = config(
+        {"name": "m", "source": "mask", "file": "{case}.nii.gz"},
+        {"name": "l", "source": "labels", "file": "{case}.nii.gz", "ids": (1,)},
     )
+    maps, flags = region_maps("a", scan, regions, tmp_path)
     assert np.array_equal(maps["m"].array, mask)
+    assert np.array_equal(maps["l"].array, mask)
+    assert flags == tuple(f"region {name}: a.nii.gz: stored SAL, read as RAS" for name in "ml")
 
 
 def test_labels_join_their_ids(scan, tmp_path):

@@ -1,3 +1,4 @@
+import io
 import json
 import shutil
 from pathlib import Path
@@ -5,10 +6,15 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from rich.console import Console
 
 from segpipe.config import DataConfig
 from segpipe.data.check import check_dataset
 from segpipe.data.layouts import open_dataset
+from segpipe.observer import Silent
+from segpipe.pipeline.check import run_check
+
+LAS_2MM = np.array([[-2.0, 0, 0, 10], [0, 2, 0, -20], [0, 0, 3, 5], [0, 0, 0, 1]])
 
 
 @pytest.fixture
@@ -26,19 +32,52 @@ def root(tmp_path, save, scan, mask):
 
 def findings(root, **settings):
     config = DataConfig(root=root, **settings)
-    return check_dataset(open_dataset(config), config)
+    return check_dataset(open_dataset(config), config).findings
 
 
 def found(root, **settings):
     return [(f.case, Path(f.file).name, f.problem) for f in findings(root, **settings)]
 
 
+def turn(path, orientation=((1, 1), (0, -1), (2, 1))):
+    nib.load(path).as_reoriented(np.array(orientation)).to_filename(path)
+
+
 def test_a_clean_dataset_has_no_findings_though_a_reference_is_empty(root):
-    turned = nib.load(root / "imagesTr/a_0001.nii.gz").as_reoriented(
-        np.array([[1, 1], [0, -1], [2, 1]])
-    )
-    turned.to_filename(root / "imagesTr/a_0001.nii.gz")
+    turn(root / "imagesTr/a_0001.nii.gz")
     assert findings(root) == []
+
+
+def test_what_is_unusual_is_a_note_and_no_finding(root, save, scan, mask):
+    turn(root / "imagesTr/a_0001.nii.gz")
+    turn(root / "labelsTr/a.nii.gz")
+    for name, array in (("imagesTr/b_0001", scan(3)), ("labelsTr/b", mask)):
+        image = nib.Nifti1Image(array, LAS_2MM)
+        image.set_qform(LAS_2MM + np.eye(4, k=3) * 7, code=1)
+        image.to_filename(root / f"{name}.nii.gz")
+    save(root / "imagesTr/c_0000.nii.gz", np.where(scan(4) > 1, np.nan, scan(4)))
+    config = DataConfig(root=root, repair_nan=True)
+    checked = check_dataset(open_dataset(config), config)
+    assert checked.findings == []
+    repaired = np.count_nonzero(scan(4) > 1)
+    assert [(note.case, note.note) for note in checked.notes] == [
+        ("a", "a_0001.nii.gz: stored PLS, read as LAS"),
+        ("a", "a.nii.gz: stored PLS, read as LAS"),
+        ("b", "b_0001.nii.gz: qform and sform differ by 7 mm: sform is used"),
+        ("b", "b.nii.gz: qform and sform differ by 7 mm: sform is used"),
+        ("c", f"c_0000.nii.gz: {repaired} voxels that were not finite replaced by 0"),
+    ]
+
+
+def test_notes_are_printed_and_written_and_are_no_failure(root):
+    turn(root / "imagesTr/a_0001.nii.gz")
+    printed = io.StringIO()
+    config = DataConfig(root=root)
+    target = root.parent / "check.json"
+    assert run_check(config, target, Console(file=printed, width=40), Silent()) is False
+    note = "a_0001.nii.gz: stored PLS, read as LAS"
+    assert printed.getvalue() == f"note a: {note}\n5 cases, no findings\n"
+    assert json.loads(target.read_text())["notes"] == [{"case": "a", "note": note}]
 
 
 def test_every_problem_of_every_case_is_listed(root, save, scan, mask):

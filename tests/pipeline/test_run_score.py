@@ -129,17 +129,29 @@ def test_probabilities_are_recognised_and_nan_is_flagged_or_fails(folders):
     assert failed["status"] == "failed"
 
 
-def test_prediction_on_a_flipped_grid_is_turned_and_another_grid_fails(folders):
-    references, predictions, _ = folders
+def test_prediction_on_a_flipped_grid_is_turned_and_flagged_and_another_grid_fails(folders):
+    references, predictions, regions = folders
     save(references / "a.nii.gz", [1, 1, 0, 0])
     flipped = np.diag([-1.0, 1, 1, 1])
     flipped[0, 3] = 3
     save(predictions / "a.nii.gz", [0, 0, 1, 1], flipped)
+    save(regions / "a_near.nii.gz", [0, 0, 0, 1], flipped)
     save(references / "b.nii.gz", [1, 1, 0, 0])
     save(predictions / "b.nii.gz", [1, 1, 0, 0], np.diag([2.0, 1, 1, 1]))
-    rows = by_case(run_score(references, predictions, SETTINGS))
+    odd = nib.Nifti1Image(np.ones((4, 1, 1), np.uint8), None)
+    odd.header.set_sform(None, 0)
+    odd.header.set_qform(None, 0)
+    for folder in (references, predictions):
+        odd.to_filename(folder / "c.nii.gz")
+    rows = by_case(run_score(references, predictions, SETTINGS, regions=regions))
     assert rows["a", "lesion"]["dice"] == 1.0
-    assert "not on the same grid" in rows["b", "lesion"]["error"]
+    assert rows["a", "lesion"]["flags"] == [
+        "a.nii.gz: stored LAS, read as RAS",
+        "region near: a_near.nii.gz: stored LAS, read as RAS",
+    ]
+    assert f"{predictions / 'b.nii.gz'}: not on the same grid" in rows["b", "lesion"]["error"]
+    assumed = "neither qform nor sform: orientation is assumed to be LAS"
+    assert rows["c", "lesion"]["flags"][:2] == [f"reference: {assumed}", assumed]
 
 
 def test_regions_are_found_by_name_in_both_layouts(folders):
