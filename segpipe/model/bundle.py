@@ -49,6 +49,20 @@ class DatasetFacts(Section):
         return digest_values([digest, scan])[:16]
 
 
+class FittingFacts(Section):
+    """How long the network was fitted.
+
+    ``steps`` are fewer than ``planned`` where validation no longer improved. ``seconds`` and
+    ``shortened``, whether more steps were planned at first, are of a training with a budget; None
+    of others.
+    """
+
+    steps: int
+    planned: int
+    seconds: float | None = None
+    shortened: bool | None = None
+
+
 class Member(Section):
     """A network of an ensemble, and the SHA-256 of its two files."""
 
@@ -64,7 +78,8 @@ class Bundle(Section):
 
     An ensemble has ``members``; its ``weights_sha256`` are theirs, joined by ``+``, and its
     ``config`` and ``plan`` are those of the first. ``intensity_range`` has a range per channel;
-    bundles from before it was recorded have none. ``mirror_axes`` is the test-time mirroring that
+    bundles from before it was recorded have none, and no ``fitting``, as ensembles whose members
+    differ in it. ``mirror_axes`` is the test-time mirroring that
     the operating point was chosen with; None: that of the configuration.
     """
 
@@ -85,6 +100,7 @@ class Bundle(Section):
     dataset: DatasetFacts
     spacing_range_mm: tuple[tuple[float, float, float], tuple[float, float, float]]
     intensity_range: tuple[ProfileRange, ...] = ()
+    fitting: FittingFacts | None = None
     validation: dict[str, Any] | None = None
     weights_sha256: str
     priors_sha256: dict[str, str] = Field({})

@@ -147,6 +147,7 @@ def _describe(bundles: Sequence[Bundle], digests: Sequence[str], created: str) -
         dataset=_facts(bundles),
         spacing_range_mm=(tuple(spans[:, 0].min(axis=0)), tuple(spans[:, 1].max(axis=0))),
         intensity_range=_intensities(bundles),
+        fitting=first.fitting if len({bundle.fitting for bundle in bundles}) == 1 else None,
         validation=validation,
         weights_sha256="+".join(bundle.weights_sha256 for bundle in bundles),
         mirror_axes=first.mirrored,

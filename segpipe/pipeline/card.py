@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from segpipe.config import Config
+from segpipe.config import Config, TrainConfig
 from segpipe.files import write_text
-from segpipe.model.bundle import Bundle, load_bundle
+from segpipe.model.bundle import Bundle, FittingFacts, load_bundle
 from segpipe.pipeline.tracked import anatomy_in_words
 from segpipe.report.card import CardFacts, model_card
 from segpipe.report.wording import point_in_words, sentence
@@ -59,7 +59,7 @@ def card_facts(bundle: Bundle) -> CardFacts:
         name=bundle.name,
         written=bundle.config.card,
         model=model_facts(bundle),
-        training=_training(bundle.config),
+        training=_training(bundle),
         data=dataset_facts(bundle),
         preparation=_preparation(bundle),
         partitions=_partitions(bundle),
@@ -91,7 +91,8 @@ def model_facts(bundle: Bundle) -> list[tuple[str, str]]:
     ]
 
 
-def _training(config: Config) -> list[tuple[str, str]]:
+def _training(bundle: Bundle) -> list[tuple[str, str]]:
+    config = bundle.config
     train, loss = config.train, config.loss
     penalties = {
         "false-positive voxels": loss.voxel_count.weight,
@@ -104,11 +105,25 @@ def _training(config: Config) -> list[tuple[str, str]]:
         ("Penalties, λ", ", ".join(f"{n} {w:g}" for n, w in penalties.items())),
         ("Anatomy, weight of a false positive", anatomy_in_words(config)),
         ("Optimiser", f"{train.optimizer}, {train.learning_rate:g}, {train.schedule}"),
-        ("Steps", f"{train.epochs} × {train.steps_per_epoch}, {train.batch} patches each"),
+        ("Steps", f"{_steps(train, bundle.fitting)}, {train.batch} patches each"),
         ("Patch", " × ".join(str(p) for p in train.patch)),
         ("Augmentation", "on" if config.augment.enabled else "off"),
         ("Selection of the final model", f"the {train.keep} weights"),
     ]
+
+
+def _steps(train: TrainConfig, fitting: FittingFacts | None) -> str:
+    """The steps taken, or, where they were not recorded, what the settings say of them."""
+    if fitting is None:
+        if train.budget is not None:
+            return f"as many as {train.budget} held"
+        return f"{'at most ' if train.patience else ''}{train.total_steps}"
+    if fitting.steps < fitting.planned:
+        return f"{fitting.steps} of {fitting.planned}, as validation no longer improved"
+    if train.budget is not None:
+        fewer = ", fewer than planned at first" if fitting.shortened else ""
+        return f"{fitting.steps}, as many as {train.budget} held{fewer}"
+    return str(fitting.steps)
 
 
 def dataset_facts(bundle: Bundle) -> list[tuple[str, str]]:

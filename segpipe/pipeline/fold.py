@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from segpipe.files import write_text
 from segpipe.model.bundle import (
     Bundle,
     DatasetFacts,
+    FittingFacts,
     assign_arrays,
     build_network,
     load_bundle,
@@ -67,7 +68,7 @@ def train_fold(
     observer: Observer,
     *,
     resume: bool,
-) -> tuple[Evaluation | None, dict[str, SegpipeError], dict[str, Any]]:
+) -> tuple[Evaluation | None, dict[str, SegpipeError], FittingFacts]:
     """Train a fold and write its bundle, scores and report.
 
     Returns
@@ -76,8 +77,7 @@ def train_fold(
         On the validation cases; None where the fold has none.
     failed : dict of str to SegpipeError
         Cases that could not be used.
-    fitting : dict of str to JSON-able
-        Steps taken; of a training with a budget also seconds and whether it was shortened.
+    fitting : FittingFacts
     """
     plan = plan_for(dataset, fold, config)
     wanted = {*fold.train, *fold.validation}
@@ -99,7 +99,9 @@ def train_fold(
     network, fitting = _train(
         config, plan, digest_of_data, training, prepared, fold, device, folder, observer, resume
     )
-    bundle = _save(config, plan, digest_of_data, dataset, training, fold, network, folder, priors)
+    bundle = _save(
+        config, plan, digest_of_data, dataset, training, fold, network, fitting, folder, priors
+    )
     observer.message(f"bundle in {folder / 'bundle'}")
     failed = dict(prepared.failed)
     evaluation = None
@@ -205,10 +207,11 @@ def _train(
         observer=observer,
         resume=resume,
     )
-    fitting: dict[str, Any] = {"steps": progress.steps}
-    if progress.seconds is not None:
-        fitting |= {"seconds": round(progress.seconds, 1), "shortened": progress.shortened}
-    return network, fitting
+    facts = FittingFacts(steps=progress.steps, planned=progress.planned)
+    if progress.seconds is None:
+        return network, facts
+    clocked = {"seconds": round(progress.seconds, 1), "shortened": progress.shortened}
+    return network, facts.model_copy(update=clocked)
 
 
 def _initialise(
@@ -236,7 +239,9 @@ def _initialise(
     assign_arrays(network, network_arrays(load_network(folder, bundle)), f"train.init={folder}")
 
 
-def _save(config, plan, digest_of_data, dataset, training, fold, network, folder, priors) -> Bundle:
+def _save(
+    config, plan, digest_of_data, dataset, training, fold, network, fitting, folder, priors
+) -> Bundle:
     code = source()
     spacing = np.array([_own_spacing(case) for case in training])
     bundle = Bundle(
@@ -262,6 +267,7 @@ def _save(config, plan, digest_of_data, dataset, training, fold, network, folder
             ProfileRange.of([case.profile[c] for case in training])
             for c in range(len(plan.channels))
         ),
+        fitting=fitting,
         weights_sha256=save_weights(folder / "bundle", network),
         priors_sha256=save_priors(folder / "bundle", priors),
     )

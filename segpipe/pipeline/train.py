@@ -127,7 +127,7 @@ def _train_and_track(
             "run_id": fold_run,
             "figures": figures,
             "failed": sorted(failed),
-            "fitting": fitting,
+            "fitting": fitting.model_dump(exclude_none=True),
         }
         _note(run, fold, {"status": "scored", **entry})
         tracking.finish(fold, run, fold_run, evaluation, observer)

@@ -130,7 +130,7 @@ def fit(
     trainer.take_averages()
     if settings.keep == "best" and best is not None:
         assign_arrays(network, best, "best weights")
-    progress.steps = fitting.done
+    progress.steps, progress.planned = fitting.done, fitting.total
     progress.seconds = None if budget is None else budget.elapsed
     return progress
 

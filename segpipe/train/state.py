@@ -24,8 +24,9 @@ Arrays = dict[str, np.ndarray]
 class Progress:
     """What early stopping and the choice of the best weights remember between epochs.
 
-    ``steps`` are those of the whole training as planned by now, ``shortened`` whether they were
-    more at first, and ``seconds`` what the fitting took so far, of a training with a budget.
+    ``steps`` are those of the whole training, ``planned`` those that are planned by now,
+    ``shortened`` whether they were more at first, and ``seconds`` what the fitting took so far, of
+    a training with a budget.
     """
 
     best: float = -math.inf
@@ -33,6 +34,7 @@ class Progress:
     validations_since_best: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
     steps: int = 0
+    planned: int = 0
     shortened: bool = False
     seconds: float | None = None
 

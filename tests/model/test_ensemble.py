@@ -11,6 +11,7 @@ from segpipe.files import file_sha256
 from segpipe.model.bundle import (
     Bundle,
     DatasetFacts,
+    FittingFacts,
     load_bundle,
     load_network,
     save_bundle,
@@ -110,6 +111,16 @@ def test_the_description_spans_all_members(made):
     assert [(m.name, m.fold, m.seed) for m in bundle.members] == [
         (f"x-fold{k}", k, 0) for k in range(3)
     ]
+
+
+def test_the_length_of_the_training_is_told_where_all_members_share_it(tmp_path):
+    same, also, shorter = (FittingFacts(steps=n, planned=9) for n in (9, 9, 6))
+    members = [
+        write(tmp_path / str(k), k, fold=k, fitting=facts)
+        for k, facts in enumerate((same, also, shorter))
+    ]
+    assert save_ensemble(tmp_path / "two", members[:2], NOW).fitting == same
+    assert save_ensemble(tmp_path / "three", members, NOW).fitting is None
 
 
 def test_members_that_share_point_and_figures_hand_them_on_as_theirs(made):

@@ -12,7 +12,7 @@ from segpipe.data.layouts import open_dataset
 from segpipe.data.nifti import read_image
 from segpipe.data.splits import make_folds
 from segpipe.errors import ConfigError, ModelError
-from segpipe.model.bundle import load_bundle
+from segpipe.model.bundle import FittingFacts, load_bundle
 from segpipe.observer import Silent
 from segpipe.pipeline.evaluate import run_evaluate
 from segpipe.pipeline.predict import PredictRequest, run_predict
@@ -48,6 +48,17 @@ def test_every_case_is_scored_once_by_the_model_that_held_it_out(evaluated):
         assert {row["case"] for row in part["rows"]} == set(fold.validation)
     owners = {case.id: case.patient for case in dataset.cases}
     assert pooled["patients"] == owners
+
+
+def test_bundles_and_cards_tell_the_steps_that_were_taken(evaluated):
+    config, _ = evaluated
+    (run,) = all_runs(config)
+    for k in range(2):
+        assert load_bundle(run.bundle(k)).fitting == FittingFacts(steps=8, planned=8)
+        card = (run.bundle(k) / "model-card.html").read_text()
+        assert "8, 2 patches each" in card.replace("\N{NO-BREAK SPACE}", " ")
+        assert run.record()["folds"][str(k)]["fitting"] == {"steps": 8, "planned": 8}
+    assert load_bundle(run.path / "ensemble").fitting == FittingFacts(steps=8, planned=8)
 
 
 def test_each_fold_is_scored_at_the_point_that_the_others_chose(evaluated):

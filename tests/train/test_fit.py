@@ -188,7 +188,7 @@ def test_early_stopping_ends_a_training_with_a_budget(tmp_path):
     _, progress = train(
         tmp_path, clock, budget="100s", validate_every=1, patience=2, validate=validate
     )
-    assert progress.steps == 3 * 5
+    assert (progress.steps, progress.planned > 15) == (15, True)
 
 
 def test_averaged_weights_are_validated_and_kept_and_disturb_no_step(tmp_path):
