@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-from segpipe.config.fields import Name, NonNegative, Probability, Section
+from segpipe.config.fields import Name, NonNegative, Probability, Section, disagreement
 
 
 class RegionConfig(Section):
@@ -21,11 +21,14 @@ class RegionConfig(Section):
     )
     file: str | None = Field(
         None,
+        validate_default=True,
         description="mask and labels: file per case, {case} stands for the case id, relative to "
         "the dataset; template: gm, wm, csf, brain of MNI152, or a NIfTI file; frequency: folder "
         "of lesion masks in MNI152 space; null: the references of the fold's training patients",
     )
-    ids: tuple[int, ...] = Field((), description="labels: values that make up the region")
+    ids: tuple[int, ...] = Field(
+        (), description="labels: values that make up the region", validate_default=True
+    )
     threshold: Probability | None = Field(
         None, description="template, frequency: cut the map into a mask here; null: stays soft"
     )
@@ -41,13 +44,20 @@ class RegionConfig(Section):
         False, description="a case without the file goes on without the region and is flagged"
     )
 
-    @model_validator(mode="after")
-    def _source_has_its_arguments(self) -> RegionConfig:
-        if self.source not in ("frequency", "complement") and self.file is None:
-            raise ValueError(f"source {self.source} needs 'file'")
-        if self.source == "labels" and not self.ids:
-            raise ValueError("source labels needs 'ids'")
-        return self
+    @field_validator("file")
+    @classmethod
+    def _source_has_a_file(cls, file: str | None, info: ValidationInfo) -> str | None:
+        source = info.data.get("source", "complement")
+        if source not in ("frequency", "complement") and file is None:
+            raise ValueError(f"expected a file, as source {source} needs 'file'")
+        return file
+
+    @field_validator("ids")
+    @classmethod
+    def _labels_have_ids(cls, ids: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        if info.data.get("source") == "labels" and not ids:
+            raise ValueError("expected label values, as source labels needs 'ids'")
+        return ids
 
 
 class RegistrationConfig(Section):
@@ -76,9 +86,11 @@ class AnatomyConfig(Section):
         RegistrationConfig(), description="of the template, for template and frequency"
     )
 
-    @model_validator(mode="after")
-    def _names_are_unique(self) -> AnatomyConfig:
-        names = [region.name for region in self.regions]
-        if len(set(names)) != len(names):
-            raise ValueError(f"region names must differ; received {names}")
-        return self
+    @field_validator("regions")
+    @classmethod
+    def _names_are_unique(cls, regions: tuple[RegionConfig, ...]) -> tuple[RegionConfig, ...]:
+        names = [region.name for region in regions]
+        for position, name in enumerate(names):
+            if name in names[:position]:
+                raise disagreement(f"{position}.name", "region names must differ", name)
+        return regions

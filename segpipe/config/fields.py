@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from segpipe.config.durations import known_duration
 from segpipe.config.rules import parse_rule
@@ -35,3 +36,17 @@ class Section(BaseModel):
     """A part of the configuration: frozen, and unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def disagreement(path: str, expected: str, received: object) -> PydanticCustomError:
+    """What a validator raises that looks into the section at a field that another one refutes.
+
+    Parameters
+    ----------
+    path : str
+        From the field that is validated to the one at fault.
+    expected, received
+        What this one would have to be, and what it is.
+    """
+    told = {"path": path, "expected": expected, "received": received}
+    return PydanticCustomError("disagreement", "{expected}", told)

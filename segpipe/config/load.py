@@ -54,18 +54,24 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(f"{path}: expected YAML; received {_one_line(error)}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected a mapping; received {type(values).__name__}")
-    for override in overrides:
-        _apply_override(values, override)
-    return parse(values, str(path))
+    return _parse(values, overrides, str(path))
 
 
 def parse(values: dict[str, Any], where: str = "configuration") -> Config:
     """Validate a nested mapping; raises :class:`ConfigError` as :func:`load` does."""
+    return _parse(values, (), where)
+
+
+def _parse(values: dict[str, Any], overrides: Sequence[str], where: str) -> Config:
+    problems = _apply(values, overrides)
     try:
-        return Config.model_validate(values)
+        config = Config.model_validate(values)
     except ValidationError as error:
-        problems = [f"{where}: {_explain(problem)}" for problem in error.errors()]
+        problems += [f"{where}: {_explain(problem)}" for problem in error.errors()]
         raise ConfigError("\n".join(problems)) from error
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return config
 
 
 def data_config(root: str | Path, overrides: Sequence[str] = ()) -> DataConfig:
@@ -111,14 +117,17 @@ def stated(root: str | Path, overrides: Sequence[str]) -> dict[str, Any]:
     ConfigError
     """
     values: dict[str, Any] = {"data": {"root": str(root)}}
-    for override in overrides:
-        _apply_override(values, override)
+    problems = _apply(values, overrides)
     try:
         Config.model_validate({"name": "dataset", **values})
     except ValidationError as error:
-        problems = [f"overrides: {_explain(one)}" for one in error.errors() if one["loc"]]
-        if problems:
-            raise ConfigError("\n".join(problems)) from error
+        problems += [
+            f"overrides: {_explain(one)}"
+            for one in error.errors()
+            if one["type"] != "disagreement" or len(one["loc"]) > 1  # between two sections
+        ]
+    if problems:
+        raise ConfigError("\n".join(problems))
     return values
 
 
@@ -126,10 +135,7 @@ def override(config: Config, overrides: Sequence[str]) -> Config:
     """A configuration with other values; ``overrides`` and errors as in :func:`load`."""
     if not overrides:
         return config
-    values = config.model_dump(mode="json")
-    for text in overrides:
-        _apply_override(values, text)
-    return parse(values, "overrides")
+    return _parse(config.model_dump(mode="json"), overrides, "overrides")
 
 
 def dump(config: Config) -> str:
@@ -180,6 +186,17 @@ def _one_line(error: object) -> str:
     return " ".join(str(error).split())
 
 
+def _apply(values: dict[str, Any], overrides: Sequence[str]) -> list[str]:
+    """Write overrides into nested values; the problems of those that cannot be."""
+    problems = []
+    for text in overrides:
+        try:
+            _apply_override(values, text)
+        except ConfigError as error:
+            problems.append(str(error))
+    return problems
+
+
 def _apply_override(values: dict[str, Any], override: str) -> None:
     key, found, text = override.partition("=")
     if not found or not key:
@@ -203,9 +220,11 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
 
 
 def _explain(problem: Any) -> str:
-    location = list(problem["loc"])
+    location, received = list(problem["loc"]), problem["input"]
+    if problem["type"] == "disagreement":
+        location.append(problem["ctx"]["path"])
+        received = problem["ctx"]["received"]
     dotted = ".".join(str(part) for part in location) or "(file)"
-    received = _short(problem["input"])
     if problem["type"] == "extra_forbidden":
         known = _known_names(location[:-1])
         near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
@@ -214,7 +233,7 @@ def _explain(problem: Any) -> str:
     if problem["type"] == "missing":
         return f"{dotted}: missing; expected a value; received nothing. Add it."
     expected = problem["msg"].removeprefix("Value error, ")
-    return f"{dotted}: {expected[0].lower()}{expected[1:]}; received {received}"
+    return f"{dotted}: {expected[0].lower()}{expected[1:]}; received {_short(received)}"
 
 
 def _short(value: Any) -> str:

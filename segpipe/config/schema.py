@@ -5,10 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from segpipe.config.anatomy import AnatomyConfig
-from segpipe.config.fields import Axis, Name, NonNegative, Positive, Probability, Section
+from segpipe.config.fields import (
+    Axis,
+    Name,
+    NonNegative,
+    Positive,
+    Probability,
+    Section,
+    disagreement,
+)
 from segpipe.config.scoring import EvaluateConfig, PredictConfig
 from segpipe.config.tracking import CardConfig, TrackingConfig
 from segpipe.config.training import LossConfig, ModelConfig, TrainConfig
@@ -99,11 +107,12 @@ class AugmentConfig(Section):
         """Axes along which the network sees mirrored patches in training."""
         return self.mirror_axes if self.enabled else ()
 
-    @model_validator(mode="after")
-    def _range_is_in_order(self) -> AugmentConfig:
-        if self.scale_range[0] > self.scale_range[1]:
-            raise ValueError(f"scale_range: expected low, high; received {self.scale_range}")
-        return self
+    @field_validator("scale_range")
+    @classmethod
+    def _range_is_in_order(cls, scale_range: tuple[float, float]) -> tuple[float, float]:
+        if scale_range[0] > scale_range[1]:
+            raise ValueError("expected low, high")
+        return scale_range
 
 
 class Config(Section):
@@ -126,34 +135,29 @@ class Config(Section):
     augment: AugmentConfig = Field(AugmentConfig(), description="augmentation")
     model: ModelConfig = Field(ModelConfig(), description="network")
     loss: LossConfig = Field(LossConfig(), description="training loss")
-    train: TrainConfig = Field(TrainConfig(), description="training")
+    train: TrainConfig = Field(TrainConfig(), description="training", validate_default=True)
     predict: PredictConfig = Field(PredictConfig(), description="inference")
     evaluate: EvaluateConfig = Field(EvaluateConfig(), description="counting")
     tracking: TrackingConfig = Field(TrackingConfig(), description="MLflow")
     card: CardConfig = Field(CardConfig(), description="sentences of the model card")
 
-    @model_validator(mode="after")
-    def _sections_agree(self) -> Config:
-        dims, patch, features = self.model.dimensions, self.train.patch, self.model.features
-        if len(patch) != dims:
-            raise ValueError(f"train.patch: expected {dims} numbers as model.dimensions says")
-        strides = self.model.strides
-        if strides is not None and (
-            len(strides) != len(features) - 1 or any(len(s) != dims for s in strides)
-        ):
-            raise ValueError(
-                f"model.strides: expected {len(features) - 1} entries of {dims} numbers, one per "
-                "level after the first"
+    @field_validator("train")
+    @classmethod
+    def _patch_has_the_dimensions(cls, train: TrainConfig, info: ValidationInfo) -> TrainConfig:
+        model = info.data.get("model")
+        if model is not None and len(train.patch) != model.dimensions:
+            expected = f"expected {model.dimensions} numbers as model.dimensions says"
+            raise disagreement("patch", expected, train.patch)
+        return train
+
+    @field_validator("predict")
+    @classmethod
+    def _mirrored_as_trained(cls, predict: PredictConfig, info: ValidationInfo) -> PredictConfig:
+        augment = info.data.get("augment")
+        if augment is not None and not {*predict.mirror_axes} <= {*augment.seen_mirrored}:
+            expected = (
+                "expected axes that training mirrors along, "
+                f"{list(augment.seen_mirrored)} of augment.mirror_axes"
             )
-        unseen = [a for a in self.predict.mirror_axes if a not in self.augment.seen_mirrored]
-        if unseen:
-            raise ValueError(
-                "predict.mirror_axes: expected axes that training mirrors along, "
-                f"{list(self.augment.seen_mirrored)} of augment.mirror_axes; received "
-                f"{unseen} too"
-            )
-        if self.loss.ramp_end < self.loss.ramp_start:
-            raise ValueError("loss.ramp_end: expected a value not below loss.ramp_start")
-        if self.loss.bce == 0 and self.loss.dice == 0:
-            raise ValueError("loss: expected bce or dice above 0; nothing else finds lesions")
-        return self
+            raise disagreement("mirror_axes", expected, list(predict.mirror_axes))
+        return predict

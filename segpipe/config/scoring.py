@@ -6,7 +6,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from segpipe.config.fields import Axis, NonNegative, Positive, Probability, Rule, Section
+from segpipe.config.fields import (
+    Axis,
+    NonNegative,
+    Positive,
+    Probability,
+    Rule,
+    Section,
+    disagreement,
+)
 from segpipe.config.rules import fill_from_rule
 
 
@@ -67,7 +75,8 @@ class CertifyConfig(Section):
     def _alpha_is_below_the_bound(self) -> CertifyConfig:
         bound = self.cap if self.risk == "false_positive_regions" else 1.0
         if self.alpha >= bound:
-            raise ValueError(f"alpha: expected below {bound:g}, the largest risk there is")
+            expected = f"expected below {bound:g}, the largest risk there is"
+            raise disagreement("alpha", expected, self.alpha)
         return self
 
 

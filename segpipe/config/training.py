@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from segpipe.config.durations import parse_duration
 from segpipe.config.fields import (
@@ -40,6 +40,20 @@ class ModelConfig(Section):
         "leaky_relu", description="activation"
     )
     deep_supervision: bool = Field(False, description="losses at every decoder level")
+
+    @field_validator("strides")
+    @classmethod
+    def _strides_for_every_level(
+        cls, strides: tuple[tuple[int, ...], ...] | None, info: ValidationInfo
+    ) -> tuple[tuple[int, ...], ...] | None:
+        if strides is None or not {"dimensions", "features"} <= info.data.keys():
+            return strides
+        levels, dims = len(info.data["features"]) - 1, info.data["dimensions"]
+        if len(strides) != levels or any(len(stride) != dims for stride in strides):
+            raise ValueError(
+                f"expected {levels} entries of {dims} numbers, one per level after the first"
+            )
+        return strides
 
 
 class VoxelCountConfig(Section):
@@ -103,7 +117,9 @@ class LossConfig(Section):
         0.15, description="share of the steps before which the penalties are 0"
     )
     ramp_end: Probability = Field(
-        0.4, description="share of the steps from which they have their full weight"
+        0.4,
+        description="share of the steps from which they have their full weight",
+        validate_default=True,
     )
     threshold_start: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.7,
@@ -118,6 +134,20 @@ class LossConfig(Section):
         description="where regions are labelled, with equal results; auto: host beside a CPU, "
         "graph on a GPU",
     )
+
+    @field_validator("dice")
+    @classmethod
+    def _something_finds_lesions(cls, dice: float, info: ValidationInfo) -> float:
+        if dice == 0 and info.data.get("bce") == 0:
+            raise ValueError("expected above 0, or loss.bce above 0: nothing else finds lesions")
+        return dice
+
+    @field_validator("ramp_end")
+    @classmethod
+    def _ramp_rises(cls, ramp_end: float, info: ValidationInfo) -> float:
+        if ramp_end < info.data.get("ramp_start", 0.0):
+            raise ValueError("expected a value not below loss.ramp_start")
+        return ramp_end
 
     @property
     def missed_weight(self) -> float:
@@ -196,8 +226,9 @@ class TrainConfig(Section):
         """The budget in seconds; None where it is off."""
         return None if self.budget is None else parse_duration(self.budget)
 
-    @model_validator(mode="after")
-    def _one_length(self) -> TrainConfig:
-        if self.steps is not None and self.budget is not None:
-            raise ValueError("budget: expected null beside steps, which says the length already")
-        return self
+    @field_validator("budget")
+    @classmethod
+    def _one_length(cls, budget: str | None, info: ValidationInfo) -> str | None:
+        if budget is not None and info.data.get("steps") is not None:
+            raise ValueError("expected null beside steps, which says the length already")
+        return budget

@@ -154,6 +154,7 @@ def test_every_problem_is_reported_at_once_with_place_expected_received_and_help
         "train.batch",
         "evaluate.connectivity",
         "anatomy.regions.0.fil",
+        "anatomy.regions.0.file",
         "data.zzz",
     }
     assert found["train.epochs"].endswith("input should be greater than 0; received 0")
@@ -163,6 +164,46 @@ def test_every_problem_is_reported_at_once_with_place_expected_received_and_help
     assert found["train.learning_rat"].endswith("Did you mean learning_rate?")
     assert found["anatomy.regions.0.fil"].endswith("Did you mean file?")
     assert "Known: root, layout, channels" in found["data.zzz"]
+
+
+def test_settings_that_disagree_are_reported_at_once_and_beside_other_problems():
+    assert problems(
+        {
+            "name": "a b",
+            "data": {"root": "a"},
+            "model": {"dimensions": 2, "features": [4, 8, 16], "strides": [[2, 2]]},
+            "loss": {"bce": 0, "dice": 0, "ramp_start": 0.5, "ramp_end": 0.4},
+            "train": {"steps": 5, "budget": "1h"},
+            "augment": {"mirror_axes": ["R"]},
+            "predict": {"mirror_axes": ["A", "R"]},
+            "evaluate": {"certify": {"alpha": 2}},
+        }
+    ) == [
+        "here: name: string should match pattern '^[A-Za-z0-9_-]{1,64}$'; received a b",
+        "here: model.strides: expected 2 entries of 2 numbers, one per level after the first; "
+        "received [[2, 2]]",
+        "here: loss.dice: expected above 0, or loss.bce above 0: nothing else finds lesions; "
+        "received 0",
+        "here: loss.ramp_end: expected a value not below loss.ramp_start; received 0.4",
+        "here: train.budget: expected null beside steps, which says the length already; "
+        "received 1h",
+        "here: predict.mirror_axes: expected axes that training mirrors along, ['R'] of "
+        "augment.mirror_axes; received ['A', 'R']",
+        "here: evaluate.certify.alpha: expected below 1, the largest risk there is; received 2.0",
+    ]
+
+
+def test_all_overrides_that_cannot_be_applied_are_reported_with_the_other_problems(write):
+    path = write("name: x\ndata: {root: a}\ntrain: {epochs: 0}")
+    with pytest.raises(ConfigError) as caught:
+        load(path, ["train.epochs", "name.a=1", "train.batch=3", "train.steps=[1"])
+    assert str(caught.value).splitlines() == [
+        "override: expected key.path=value; received 'train.epochs'. Write for instance "
+        "train.epochs=5.",
+        "override name.a: name is a value, not a section",
+        "override train.steps: expected a YAML value; received '[1'",
+        f"{path}: train.epochs: input should be greater than 0; received 0",
+    ]
 
 
 def test_missing_values_are_said_to_be_missing():
@@ -180,7 +221,12 @@ def test_missing_values_are_said_to_be_missing():
         ({"model": {"features": [4, 8], "strides": [[0, 2, 2]]}}, "greater than 0; received 0"),
         ({"train": {"patch": [8, -8, 8]}}, "greater than 0; received -8"),
         ({"loss": {"ramp_start": 0.5, "ramp_end": 0.4}}, "loss.ramp_end: expected a value not"),
-        ({"loss": {"bce": 0, "dice": 0}}, "loss: expected bce or dice above 0"),
+        ({"loss": {"bce": 0, "dice": 0}}, "loss.dice: expected above 0"),
+        (
+            {"loss": {"ramp_start": 0.5}},
+            "loss.ramp_end: .* not below loss.ramp_start; received 0.4",
+        ),
+        ({"augment": {"scale_range": [2, 1]}}, r"augment.scale_range: .*received \[2, 1\]"),
         ({"train": {"learning_rate": math.inf}}, "finite number"),
         ({"train": {"clip_norm": math.nan}}, "finite number|greater than or equal"),
         ({"predict": {"operating_point": {"threshold": 1.0}}}, "less than 1; received 1.0"),
@@ -194,7 +240,7 @@ def test_missing_values_are_said_to_be_missing():
         ),
         (
             {"anatomy": {"regions": [{"name": "a", "source": "complement"}] * 2}},
-            "region names must differ",
+            r"anatomy\.regions\.1\.name: region names must differ; received a",
         ),
         ({"name": "../x"}, "string should match pattern"),
     ],
