@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from segpipe.cli.shared import ConfigFile, Overrides
+from segpipe.cli.shared import ConfigFile, Overrides, observer
 from segpipe.config import describe, load
 
 
@@ -26,7 +26,7 @@ def samples(
     """Make synthetic brain FLAIR+T1 cases with lesions and distractors."""
     from segpipe.samples import make_samples
 
-    make_samples(folder, cases=cases, seed=seed)
+    make_samples(folder, cases=cases, seed=seed, observer=observer())
 
 
 def ui(

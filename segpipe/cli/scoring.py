@@ -121,6 +121,7 @@ def score(
         case_pattern=case_pattern,
         people=None if manifest is None else read_people(manifest, by or []),
         components=components,
+        observer=observer(),
     )
     leave(publish(document, output_console(), json=json, csv=csv))
 

@@ -16,6 +16,7 @@ from segpipe.config import DataConfig
 from segpipe.data.layouts import Case, Dataset, Finding
 from segpipe.data.read import CaseReader, on_grid, read_reference
 from segpipe.errors import DataError, GeometryError
+from segpipe.observer import Observer, Silent
 from segpipe.parallel import map_cases
 from segpipe.volume import Volume
 
@@ -57,7 +58,9 @@ class _Checked:
     digests: tuple[tuple[str, int, str], ...]
 
 
-def check_dataset(dataset: Dataset, config: DataConfig, workers: int = 1) -> CheckedDataset:
+def check_dataset(
+    dataset: Dataset, config: DataConfig, workers: int = 1, observer: Observer | None = None
+) -> CheckedDataset:
     """Read every case and list what is wrong, with the fix, and what is unusual.
 
     Checked are readability, geometry, labels, finite voxels, missing channels, references
@@ -72,11 +75,14 @@ def check_dataset(dataset: Dataset, config: DataConfig, workers: int = 1) -> Che
     config : DataConfig
     workers : int
         Cases read side by side.
+    observer : Observer, optional
+        Hears how far it is.
 
     Returns
     -------
     CheckedDataset
     """
+    observer = observer or Silent()
     cases = (*dataset.cases, *dataset.test_cases)
     expected = dict.fromkeys((case.id for case in dataset.cases), "training")
     if any(case.reference is not None for case in dataset.test_cases):
@@ -87,7 +93,8 @@ def check_dataset(dataset: Dataset, config: DataConfig, workers: int = 1) -> Che
     findings += [_in_both_parts(tests[test], train) for test, train in patients_in_both(dataset)]
     notes: list[Note] = []
     owners: dict[str, tuple[str, int, str]] = {}
-    for outcome in map_cases(check, cases, workers=workers):
+    for done, outcome in enumerate(map_cases(check, cases, workers=workers), start=1):
+        observer.progress(done, len(cases), "checking")
         checked: _Checked = outcome.value
         findings += checked.findings
         notes += [Note(outcome.item.id, flag) for flag in checked.flags]

@@ -13,6 +13,7 @@ from segpipe.config import SplitConfig
 from segpipe.data.layouts import Case, Dataset
 from segpipe.data.nifti import file_sha256
 from segpipe.errors import ConfigError, DataError
+from segpipe.observer import Observer, Silent
 
 FOLDS_PURPOSE = 101
 
@@ -84,12 +85,13 @@ def _balanced(patients: dict[str, list[str]], split: SplitConfig) -> list[list[s
     return folds
 
 
-def dataset_digest(dataset: Dataset) -> str:
+def dataset_digest(dataset: Dataset, observer: Observer | None = None) -> str:
     """SHA-256 over case ids, patients and the bytes of every file, as hexadecimal digits.
 
     It does not depend on where the dataset lies, nor on the names of its files. A file that is
     missing or cannot be read counts as such: its case fails when it is prepared, not the rest.
     """
+    observer = observer or Silent()
     digests: dict[str, str] = {}
 
     def of(path) -> str:
@@ -101,15 +103,15 @@ def dataset_digest(dataset: Dataset) -> str:
                 digests[key] = "not readable"
         return digests[key]
 
-    entries = [
-        [
-            part,
-            case.id,
-            case.patient,
-            [[of(channel.path), channel.index] for channel in case.channels],
-            None if case.reference is None else of(case.reference),
-        ]
+    ordered = [
+        (part, case)
         for part, cases in (("train", dataset.cases), ("test", dataset.test_cases))
         for case in sorted(cases, key=lambda case: case.id)
     ]
+    entries = []
+    for done, (part, case) in enumerate(ordered, start=1):
+        channels = [[of(channel.path), channel.index] for channel in case.channels]
+        reference = None if case.reference is None else of(case.reference)
+        entries.append([part, case.id, case.patient, channels, reference])
+        observer.progress(done, len(ordered), "hashing")
     return hashlib.sha256(json.dumps(entries).encode()).hexdigest()

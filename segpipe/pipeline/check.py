@@ -27,7 +27,7 @@ def run_check(config: DataConfig, json: Path | None, console: Console, observer:
     dataset = open_dataset(config)
     total = len(dataset.cases) + len(dataset.test_cases)
     observer.message(f"{dataset.name}: {total} cases, {dataset.layout} layout")
-    checked = check_dataset(dataset, config, workers=2)
+    checked = check_dataset(dataset, config, workers=2, observer=observer)
     findings = checked.findings
     if json is not None:
         document = {"dataset": dataset.name, "cases": total, **asdict(checked)}

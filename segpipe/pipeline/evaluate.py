@@ -78,7 +78,7 @@ def run_evaluate(
     against = None if baseline is None else read_scored_run(baseline, config.output)
     dataset = open_dataset(config.data)
     tell_findings(dataset.findings, observer)
-    digest = dataset_digest(dataset)
+    digest = dataset_digest(dataset, observer)
     parts = find_parts(config, dataset, bundles, fold, split, run)
     if split == "test" and (known := patients_in_both(dataset)):
         observer.message(

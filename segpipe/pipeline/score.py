@@ -16,6 +16,7 @@ from segpipe.evaluate.froc import froc_by_label
 from segpipe.evaluate.settings import LabelValues, ScoreSettings
 from segpipe.evaluate.summary import failed_row, score_document
 from segpipe.evaluate.table import component_table
+from segpipe.observer import Observer, Silent
 from segpipe.parallel import Outcome, map_cases
 from segpipe.pipeline.people import People
 from segpipe.pipeline.score_files import (
@@ -43,6 +44,7 @@ def run_score(
     people: People | None = None,
     components: Path | None = None,
     workers: int = 1,
+    observer: Observer | None = None,
 ) -> dict[str, Any]:
     """Score predictions against references.
 
@@ -65,6 +67,8 @@ def run_score(
         Where to write the table of components, as ``.csv`` or ``.parquet``.
     workers : int
         Cases scored side by side.
+    observer : Observer, optional
+        Hears how far it is.
 
     Returns
     -------
@@ -78,12 +82,13 @@ def run_score(
         If there is nothing to score, the label, pattern, manifest or region folder is unknown,
         the manifest has none of the cases, or numbered lesions are to be scored as several labels.
     """
+    observer = observer or Silent()
     pairs = pair_files(references, predictions, case_pattern)
     strangers = people.missing([pair.case for pair in pairs]) if people else set()
     declared = declared_labels(references)
     if settings.ignore_label is None and declared and declared.ignore_label is not None:
         settings = settings.model_copy(update={"ignore_label": declared.ignore_label})
-    labels = _all_labels(pairs, declared, settings)
+    labels = _all_labels(pairs, declared, settings, observer)
     labels, only = chosen_labels(references, labels, label)
     if settings.reference_instances and len(only) > 1:
         raise DataError(
@@ -96,7 +101,7 @@ def run_score(
     maps = None if regions is None else region_files(regions, [pair.case for pair in pairs])
     job = Job(settings, labels, only, declared is not None and label is None, maps)
     rows, details, views = [], [], []
-    for outcome in _score_all(job, pairs, workers):
+    for outcome in _score_all(job, pairs, workers, observer):
         if outcome.error is not None:
             rows += [failed_row(outcome.item.case, name, str(outcome.error)) for name in only]
             continue
@@ -118,22 +123,29 @@ def run_score(
     return {**document, "froc": curves} if curves else document
 
 
-def _score_all(job: Job, pairs: Sequence[Pair], workers: int) -> list[Outcome]:
+def _score_all(job: Job, pairs: Sequence[Pair], workers: int, observer: Observer) -> list[Outcome]:
     """Every pair; where one prediction is a probability map, so are maps of 0 and 1 alone."""
-    outcomes = list(map_cases(partial(score_pair, job), pairs, workers=workers))
+
+    def score(job: Job, pairs: Sequence[Pair]) -> list[Outcome]:
+        outcomes = []
+        for outcome in map_cases(partial(score_pair, job), pairs, workers=workers):
+            outcomes.append(outcome)
+            observer.progress(len(outcomes), len(pairs), f"scoring {outcome.item.case}")
+        return outcomes
+
+    outcomes = score(job, pairs)
     scored = [one.value for one in outcomes if one.error is None]
     if not any(score.soft for score in scored):
         return outcomes
     again = [k for k, one in enumerate(outcomes) if one.error is None and one.value.unclear]
-    soft = partial(score_pair, replace(job, soft=True))
-    anew = map_cases(soft, [pairs[k] for k in again], workers=workers)
+    anew = score(replace(job, soft=True), [pairs[k] for k in again])
     for k, outcome in zip(again, anew, strict=True):
         outcomes[k] = outcome
     return outcomes
 
 
 def _all_labels(
-    pairs: Sequence[Pair], declared: Declared | None, settings: ScoreSettings
+    pairs: Sequence[Pair], declared: Declared | None, settings: ScoreSettings, observer: Observer
 ) -> dict[str, LabelValues]:
     if declared is not None:
         return dict(declared.labels)
@@ -141,9 +153,10 @@ def _all_labels(
         return {"lesion": None}
     ignored = {0, settings.ignore_label}
     references, predictions = set(), set()
-    for pair in pairs:
+    for done, pair in enumerate(pairs, start=1):
         references |= _values(pair.reference) - ignored
         predictions |= _values(pair.prediction) - ignored
+        observer.progress(done, len(pairs), "looking for labels")
     found = references | predictions
     one_each = len(references) <= 1 and len(predictions) <= 1
     if one_each and (len(found) <= 1 or found == {1, 255}):

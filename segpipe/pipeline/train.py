@@ -88,7 +88,7 @@ def run_train(
         wanted = tuple(folds[k] for k in run.record()["wanted"])
     else:
         wanted = (chosen_fold(dataset, config, fold or 0),)
-    experiment = Experiment(config, dataset, dataset_digest(dataset), device)
+    experiment = Experiment(config, dataset, dataset_digest(dataset, observer), device)
     failed = False
     with _tracking(experiment, run) as tracking:
         run = _begin(experiment, run, tracking.run_id, [one.index for one in wanted])

@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from segpipe.data.nifti import write_volume
 from segpipe.errors import ConfigError
+from segpipe.observer import Observer, Silent
 from segpipe.samples.atlas import load_atlas
 from segpipe.samples.blobs import Painter, add_distractors, add_lesions
 from segpipe.samples.brain import Brain, make_brain
@@ -124,7 +125,12 @@ def plan_cases(cases: int) -> list[tuple[int, str, float]]:
 
 
 def make_samples(
-    folder: Path, cases: int = 16, seed: int = 0, *, spacing_mm: float = 1.5
+    folder: Path,
+    cases: int = 16,
+    seed: int = 0,
+    *,
+    spacing_mm: float = 1.5,
+    observer: Observer | None = None,
 ) -> list[str]:
     """Write synthetic FLAIR and T1 scans with lesions, distractors and region masks.
 
@@ -137,6 +143,8 @@ def make_samples(
     seed : int
     spacing_mm : float
         Edge length of the voxels; 4 makes small volumes within a second.
+    observer : Observer, optional
+        Hears how far it is.
 
     Returns
     -------
@@ -158,10 +166,11 @@ def make_samples(
     plan = plan_cases(cases)
     for name in ("imagesTr", "labelsTr", "imagesTs", "labelsTs", "anatomy"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    ids = [
-        _write_sample(folder, split, make_sample(index, load, seed, spacing_mm))
-        for index, split, load in plan
-    ]
+    observer = observer or Silent()
+    ids = []
+    for done, (index, split, load) in enumerate(plan, start=1):
+        ids.append(_write_sample(folder, split, make_sample(index, load, seed, spacing_mm)))
+        observer.progress(done, cases, ids[-1])
     _write_text(folder / "dataset.json", json.dumps(_description(plan), indent=2) + "\n")
     _write_text(folder / "README.md", README.format(cases=cases, seed=seed, spacing=spacing_mm))
     return ids
