@@ -15,7 +15,8 @@ JAX_VENV := .venv-jax
 JAX_INSTALLED := $(JAX_VENV)/.installed
 JAX_TESTS := tests/losses tests/train/test_trainer.py
 SAMPLES := data_samples/dataset.json
-PREDICTIONS := runs/predictions/samples
+SCANS ?= $(ROOT)/imagesTs
+PREDICTIONS = $(OUTPUT)/predictions/$(NAME)
 JUDGES := .venv-oracle
 JUDGES_INSTALLED := $(JUDGES)/.installed
 PEERS := .venv-peers
@@ -39,10 +40,11 @@ evaluate: setup samples ## evaluate CONFIG on its test cases; trains the samples
 	@$(NEED_CHAMPION)
 	$(BIN)/segpipe evaluate $(CONFIG) --split test $(ARGS)
 
-report: setup samples ## patient reports of the sample test scans, by the champion
+report: setup samples ## patient reports of CONFIG's test scans, or SCANS=FOLDER, by its champion
+	@$(BIN)/segpipe config $(CONFIG) > /dev/null
 	@$(NEED_CHAMPION)
-	$(BIN)/segpipe predict --bundle models:/samples@champion data_samples/imagesTs \
-	  --regions data_samples -o $(PREDICTIONS) --overwrite
+	$(BIN)/segpipe predict --bundle models:/$(NAME)@champion $(SCANS) --store $(OUTPUT) \
+	  --regions $(ROOT) -o $(PREDICTIONS) --overwrite
 	$(BIN)/segpipe report $(PREDICTIONS) $(ARGS)
 
 ui: setup ## MLflow in the browser, on this machine only
@@ -87,6 +89,15 @@ clean: ## remove the virtual environments, caches and build files; runs and data
 	rm -rf $(VENV) $(JUDGES) $(PEERS) $(JAX_VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache \
 	  .import_linter_cache .hypothesis
 	find segpipe tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# What CONFIG says, asked once and not before a recipe needs it: the program is installed by then.
+SETTINGS = $(eval SETTINGS := $(shell $(BIN)/python -c 'import sys; from segpipe.config import load; \
+  config = load(sys.argv[1]); root = config.data.root; \
+  print(config.name, config.output, root.parent if root.is_file() else root)' $(CONFIG) \
+  2> /dev/null))$(SETTINGS)
+NAME = $(word 1,$(SETTINGS))
+OUTPUT = $(word 2,$(SETTINGS))
+ROOT = $(word 3,$(SETTINGS))
 
 # The folder of CONFIG's champion on stdout; fails where there is none.
 CHAMPION = $(BIN)/python -c 'import sys; from segpipe.config import load; \

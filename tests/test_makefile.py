@@ -1,0 +1,38 @@
+"""Targets of the Makefile take CONFIG at its word."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@pytest.mark.parametrize(
+    ("settings", "wanted"),
+    [
+        (
+            [],
+            "predict --bundle models:/samples@champion data_samples/imagesTs --store runs "
+            "--regions data_samples -o runs/predictions/samples --overwrite",
+        ),
+        (
+            ["CONFIG={config}"],
+            "predict --bundle models:/mine@champion scans/imagesTs --store kept "
+            "--regions scans -o kept/predictions/mine --overwrite",
+        ),
+    ],
+)
+def test_reports_are_of_the_configuration_that_is_asked_for(settings, wanted, tmp_path):
+    config = tmp_path / "mine.yaml"
+    config.write_text("name: mine\noutput: kept\ndata: {root: scans}")
+    asked = [text.format(config=config) for text in settings]
+    programs = f"BIN={Path(sys.executable).parent}"
+    done = subprocess.run(
+        ["make", "-n", "report", programs, *asked], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert wanted in " ".join(done.stdout.replace("\\\n", " ").split())
