@@ -11,6 +11,7 @@ import numpy as np
 from scipy import ndimage
 
 from segpipe.anatomy.template import brain_seen
+from segpipe.data.layouts.case import image_stem
 from segpipe.data.nifti import align, read_grid, read_labels
 from segpipe.errors import DataError, GeometryError
 from segpipe.volume import Volume, describe_grid
@@ -65,8 +66,9 @@ def frequency_files(
     DataError
         If the folder does not exist or has no NIfTI file.
     """
-    files = sorted(path for path in Path(folder).glob("*.nii*") if path.is_file())
-    if not files:
+    files = sorted(path for path in Path(folder).glob("*") if path.is_file())
+    names = {path: name for path in files if (name := image_stem(path.name)) is not None}
+    if not names:
         raise DataError(
             folder,
             "no lesion masks",
@@ -78,8 +80,7 @@ def frequency_files(
     known = {case.casefold(): patient for case, patient in patients.items()}
     counted: dict[str, list[Path]] = {}
     left_out = []
-    for path in files:
-        name = path.name.removesuffix(".gz").removesuffix(".nii")
+    for path, name in names.items():
         patient = _patient(name, known, pattern)
         if patient.casefold() in out or any(part.search(name.casefold()) for part in parts):
             left_out.append(path.name)

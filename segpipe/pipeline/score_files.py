@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from segpipe.data.layouts.case import image_stem
 from segpipe.errors import DataError
 from segpipe.evaluate.score import LabelValues
-
-SUFFIXES = (".nii.gz", ".nii")
 
 
 @dataclass(frozen=True)
@@ -244,11 +243,8 @@ def _by_case(path: Path, case_pattern: str | None) -> dict[str, list[Path]]:
 
 
 def _images(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.is_file() and p.name.endswith(SUFFIXES))
+    return sorted(p for p in folder.iterdir() if p.is_file() and image_stem(p.name) is not None)
 
 
 def _stem(path: Path) -> str:
-    for suffix in SUFFIXES:
-        if path.name.endswith(suffix):
-            return path.name.removesuffix(suffix)
-    return path.stem
+    return image_stem(path.name) or path.stem

@@ -36,6 +36,16 @@ def test_share_of_patients_each_with_the_same_weight(tmp_path):
     assert np.array_equal(share.affine, GRID)
 
 
+def test_hidden_and_unfinished_files_are_nobodys_masks(tmp_path):
+    put(tmp_path, "a", (1, 1, 1))
+    for name in ("._a.nii.gz", "b.nii.gz.tmp", "c.nii.json"):
+        (tmp_path / name).write_bytes(b"no mask")
+    assert names(frequency_files(tmp_path, (), {})) == {"a": ["a"]}
+    (tmp_path / "a.nii.gz").unlink()
+    with pytest.raises(DataError, match="no lesion masks"):
+        frequency_files(tmp_path, (), {})
+
+
 def test_smoothing_is_in_mm_and_loses_what_leaves_the_array(tmp_path):
     put(tmp_path, "a", (4, 8, 8), (0, 8, 8), shape=(9, 17, 17))
     share = frequency_map({"a": (tmp_path / "a.nii.gz",)}, 1.5).array

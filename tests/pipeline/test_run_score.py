@@ -61,6 +61,17 @@ def test_folders_pair_by_case_and_unpaired_ones_fail(folders):
     json.dumps(document, allow_nan=False)
 
 
+def test_hidden_files_are_no_cases_and_no_regions(folders):
+    for folder in folders:
+        save(folder / "a.nii.gz", [1, 1, 0, 1])
+        (folder / "._a.nii.gz").write_bytes(b"of another system")
+    references, predictions, regions = folders
+    (regions / "near").mkdir()
+    (regions / "near/._a.nii.gz").write_bytes(b"of another system")
+    (row,) = run_score(references, predictions, SETTINGS, regions=regions)["rows"]
+    assert (row["case"], row["status"]) == ("a", "scored")
+
+
 def test_single_files_pair_whatever_their_names(folders):
     references, predictions, _ = folders
     save(references / "a.nii.gz", [1, 0])
