@@ -155,7 +155,10 @@ def digest_values(values: Any) -> str:
 
 
 def describe(config: Config) -> Iterator[tuple[int, str, str, str]]:
-    """Depth, name, value and meaning of every field, in order, for ``segpipe config``."""
+    """Depth, name, value and meaning of every field, in order, for ``segpipe config``.
+
+    The first field of an item of a list has a name that begins with ``- ``.
+    """
     yield from _describe(config, 0)
 
 
@@ -166,6 +169,12 @@ def _describe(model: BaseModel, depth: int) -> Iterator[tuple[int, str, str, str
         if isinstance(value, BaseModel):
             yield depth, name, "", meaning
             yield from _describe(value, depth + 1)
+        elif isinstance(value, tuple) and value and isinstance(value[0], BaseModel):
+            yield depth, name, "", meaning
+            for item in value:
+                (_, first, shown, told), *others = _describe(item, depth + 2)
+                yield depth + 1, f"- {first}", shown, told
+                yield from others
         else:
             plain = model.model_dump(mode="json", include={name})[name]
             yield depth, name, json.dumps(plain, ensure_ascii=False), meaning

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from segpipe.config import (
     Config,
     OperatingPoint,
+    RegionConfig,
     data_config,
     describe,
     digest,
@@ -303,6 +304,24 @@ def test_dumped_and_described_configurations_are_the_same_configuration(values):
     assert again == config
     assert digest(again) == digest(config)
     assert parse(yaml.safe_load(as_yaml(config))) == config
+
+
+def test_items_of_a_list_are_described_field_by_field():
+    regions = [
+        {"name": "a", "source": "mask", "file": "a: #.nii", "weight": 2.5, "margin_mm": 3},
+        {"name": "b", "source": "complement", "floor": 0.25},
+    ]
+    config = parse({**SMALL, "anatomy": {"regions": regions, "registration": {"image": "i"}}})
+    assert parse(yaml.safe_load(as_yaml(config))) == config
+    rows = list(describe(config))
+    meanings = {name: field.description for name, field in RegionConfig.model_fields.items()}
+    start = [name for _, name, _, _ in rows].index("regions") + 1
+    described = rows[start : start + 2 * len(meanings)]
+    names = [name.removeprefix("- ") for _, name, _, _ in described]
+    assert names == 2 * list(meanings)
+    assert [meaning for *_, meaning in described] == [meanings[name] for name in names]
+    assert described[1] == (3, "weight", "2.5", "of the penalty on false positives inside")
+    assert described[len(meanings)][:3] == (2, "- name", '"b"')
 
 
 def test_every_field_is_described_once_in_order_and_means_something():
