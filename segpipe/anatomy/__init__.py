@@ -3,7 +3,13 @@
 Registration needs SimpleITK: ``segpipe.anatomy.registration`` is imported only where it is used.
 """
 
-from segpipe.anatomy.frequency import FrequencyFiles, check_space, frequency_files, frequency_map
+from segpipe.anatomy.frequency import (
+    FrequencyFiles,
+    check_space,
+    frequency_files,
+    frequency_map,
+    read_mask,
+)
 from segpipe.anatomy.placement import Placement, as_it_lies
 from segpipe.anatomy.regions import region_maps, wants_template
 from segpipe.anatomy.shaping import penalty_map, shape_map
@@ -19,6 +25,7 @@ __all__ = [
     "mni152_dice",
     "mni152_map",
     "penalty_map",
+    "read_mask",
     "region_maps",
     "shape_map",
     "wants_template",

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from segpipe.anatomy.template import brain_seen
 from segpipe.data.layouts.case import image_stem
-from segpipe.data.nifti import align, read_grid, read_labels
+from segpipe.data.nifti import MAX_VOXELS, align, read_grid, read_labels
 from segpipe.errors import DataError, GeometryError
 from segpipe.volume import Volume, describe_grid
 
@@ -91,7 +91,7 @@ def frequency_files(
     )
 
 
-def check_space(path: Path) -> None:
+def check_space(path: Path, max_voxels: int = MAX_VOXELS) -> None:
     """Refuse a mask whose grid misses the template's brain; only the header is read.
 
     A grid that holds the brain may still be that of another space: headers do not tell.
@@ -103,7 +103,7 @@ def check_space(path: Path) -> None:
     DataError
         If the header cannot be read.
     """
-    grid = read_grid(path)
+    grid = read_grid(path, max_voxels=max_voxels)
     seen = brain_seen(grid)
     if seen < LEAST_BRAIN:
         raise GeometryError(
@@ -114,15 +114,21 @@ def check_space(path: Path) -> None:
         )
 
 
-def read_mask(path: Path) -> Volume:
+def read_mask(path: Path, max_voxels: int = MAX_VOXELS) -> Volume:
     """A lesion mask: (X, Y, Z) bool, lesion is what is not 0.
+
+    Parameters
+    ----------
+    path : Path
+    max_voxels : int
+        A mask that claims more is refused before allocation.
 
     Raises
     ------
     DataError
         If the file cannot be read, or holds anything but whole numbers.
     """
-    labels = read_labels(path)
+    labels = read_labels(path, max_voxels=max_voxels)
     return labels.with_array(labels.array != 0)
 
 

@@ -11,7 +11,7 @@ from segpipe.anatomy.placement import Placement, as_it_lies, map_on_scan
 from segpipe.anatomy.shaping import shape_map
 from segpipe.anatomy.template import mni152_map
 from segpipe.config import AnatomyConfig, RegionConfig
-from segpipe.data.nifti import read_flagged_labels, read_probability
+from segpipe.data.nifti import MAX_VOXELS, read_flagged_labels, read_probability
 from segpipe.data.read import on_grid
 from segpipe.errors import DataError
 from segpipe.volume import GRID_TOLERANCE_MM, Volume
@@ -29,6 +29,7 @@ def region_maps(
     placement: Placement | None = None,
     priors: Mapping[str, Volume] | None = None,
     tolerance_mm: float = GRID_TOLERANCE_MM,
+    max_voxels: int = MAX_VOXELS,
 ) -> tuple[dict[str, Volume], tuple[str, ...]]:
     """Every region of a case on the scan's own grid; the reference is neither read nor used.
 
@@ -53,6 +54,8 @@ def region_maps(
         depends on who is held out, so it is made by the fold and never from the case's files.
     tolerance_mm : float
         How far corners of a file's grid may lie from the scan's.
+    max_voxels : int
+        Files that claim more are refused before allocation.
 
     Returns
     -------
@@ -75,9 +78,9 @@ def region_maps(
         path = region_file(region, root, case_id)
         if region.source in TEMPLATE_SPACE:
             placement = placement or as_it_lies(scan)
-            values, notes = _from_template(region, path, scan, placement, priors or {})
+            values, notes = _from_template(region, path, scan, placement, priors or {}, max_voxels)
         else:
-            values, notes = _from_case(region, path, scan, tolerance_mm)
+            values, notes = _from_case(region, path, scan, tolerance_mm, max_voxels)
         flags.extend(f"region {region.name}: {note}" for note in notes)
         if values is not None:
             found[region.name] = _shaped(region, values, scan)
@@ -123,16 +126,16 @@ def _shaped(region: RegionConfig, values: np.ndarray, scan: Volume) -> np.ndarra
 
 
 def _from_case(
-    region: RegionConfig, path: Path, scan: Volume, tolerance_mm: float
+    region: RegionConfig, path: Path, scan: Volume, tolerance_mm: float, max_voxels: int
 ) -> tuple[np.ndarray | None, tuple[str, ...]]:
     """Values of a mask or of labels on the scan's grid with flags, or None with the reason."""
     if not path.is_file():
         return _absent(path, region, "a NIfTI file")
     if region.source == "labels":
-        labels, notes = read_flagged_labels(path)
+        labels, notes = read_flagged_labels(path, max_voxels=max_voxels)
         labels, turned = on_grid(labels, scan, path, tolerance_mm)
         return np.isin(labels.array, region.ids).astype(np.float32), (*notes, *turned)
-    mask, notes = read_probability(path)
+    mask, notes = read_probability(path, max_voxels=max_voxels)
     mask, turned = on_grid(mask, scan, path, tolerance_mm)
     return mask.array, (*notes, *turned)
 
@@ -143,9 +146,10 @@ def _from_template(
     scan: Volume,
     placement: Placement,
     priors: Mapping[str, Volume],
+    max_voxels: int,
 ) -> tuple[np.ndarray | None, tuple[str, ...]]:
     """Values of a map in template space on the scan's grid, or None with the reason."""
-    template, notes = _template_map(region, path, priors)
+    template, notes = _template_map(region, path, priors, max_voxels)
     if template is None:
         return None, notes
     if placement.problem:
@@ -154,7 +158,7 @@ def _from_template(
 
 
 def _template_map(
-    region: RegionConfig, path: Path, priors: Mapping[str, Volume]
+    region: RegionConfig, path: Path, priors: Mapping[str, Volume], max_voxels: int
 ) -> tuple[Volume | None, tuple[str, ...]]:
     if region.source == "frequency":
         if region.name in priors:
@@ -164,7 +168,7 @@ def _template_map(
         return mni152_map(region.file or ""), ()
     if not path.is_file():
         return _absent(path, region, f"a NIfTI file, or one of {', '.join(SHIPPED)}")
-    return read_probability(path)
+    return read_probability(path, max_voxels=max_voxels)
 
 
 def _absent(path: Path, region: RegionConfig, expected: str) -> tuple[None, tuple[str, ...]]:

@@ -17,7 +17,7 @@ from segpipe.cli.shared import (
     observer,
     output_console,
 )
-from segpipe.config import load
+from segpipe.config import DataConfig, load
 from segpipe.errors import ConfigError
 
 
@@ -82,6 +82,9 @@ def score(
     case_pattern: Annotated[
         str | None, typer.Option(help="Regular expression: file name to case id (group 1).")
     ] = None,
+    max_voxels: Annotated[
+        int, typer.Option(help="Files that claim more are refused.")
+    ] = DataConfig.model_fields["max_voxels"].default,
     strict: Annotated[bool, typer.Option(help="NaN probabilities fail the case.")] = False,
     manifest: Annotated[
         Path | None, typer.Option(metavar="CSV", help="Columns case, patient, and others.")
@@ -100,6 +103,8 @@ def score(
 
     if by and manifest is None:
         raise ConfigError(f"--by {by[0]}: expected --manifest CSV with this column; received none.")
+    if max_voxels < 1:
+        raise ConfigError(f"--max-voxels: expected at least 1; received {max_voxels}.")
     settings = make_settings(
         {
             "rule": rule,
@@ -121,6 +126,7 @@ def score(
         case_pattern=case_pattern,
         people=None if manifest is None else read_people(manifest, by or []),
         components=components,
+        max_voxels=max_voxels,
         observer=observer(),
     )
     leave(publish(document, output_console(), json=json, csv=csv))

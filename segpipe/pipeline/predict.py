@@ -157,8 +157,12 @@ def _predict_one(case, loaded, point, request, document, region_files: dict[str,
     scan = read_case(case, bundle.plan.labels, loaded.settings.data)
     spread = Spread(point.threshold) if request.uncertainty else None
     prepared = prepare_volume(scan.image, bundle.plan)
+    odd = unusual(scan.image, prepared, bundle)
     probabilities = predict_scan(scan.image, loaded.models, spread, prepared)
-    found = scan_regions(case.id, scan.image, bundle, request.regions, loaded.priors)
+    del prepared  # of a large scan; what follows needs the room
+    found = scan_regions(
+        case.id, scan.image, bundle, request.regions, loaded.priors, loaded.settings.data
+    )
     segmented = segment(
         probabilities,
         bundle.plan.labels,
@@ -180,7 +184,7 @@ def _predict_one(case, loaded, point, request, document, region_files: dict[str,
         uncertainty=uncertainty,
         region_names=tuple(found.maps),
         registration=found.registration,
-        flags=(*scan.flags, *unusual(scan.image, prepared, bundle), *found.flags),
+        flags=(*scan.flags, *odd, *found.flags),
         seconds=time.perf_counter() - started,
     )
     document.add({**entry, "region_files": region_files})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from segpipe.anatomy import check_space, frequency_files, frequency_map
+from functools import partial
+
+from segpipe.anatomy import check_space, frequency_files, frequency_map, read_mask
 from segpipe.config import Config, RegionConfig
 from segpipe.data.layouts import Dataset
 from segpipe.data.splits import Fold
@@ -93,5 +95,7 @@ def _from_folder(
     )
     if not files.counted:
         return {}
-    check_space(next(iter(files.counted.values()))[0])  # the others must lie on its grid
-    return {region.name: frequency_map(files.counted, region.soften_mm)}
+    most = config.data.max_voxels
+    check_space(next(iter(files.counted.values()))[0], most)  # the others must lie on its grid
+    read = partial(read_mask, max_voxels=most)
+    return {region.name: frequency_map(files.counted, region.soften_mm, read)}

@@ -12,7 +12,7 @@ import numpy as np
 from segpipe.anatomy import region_maps
 from segpipe.anatomy.placement import AS_IS, placement_words
 from segpipe.anatomy.regions import region_file
-from segpipe.config import AnatomyConfig, Config
+from segpipe.config import AnatomyConfig, Config, DataConfig
 from segpipe.data.layouts import Case, Dataset
 from segpipe.data.nifti import file_sha256
 from segpipe.model.bundle import Bundle
@@ -75,7 +75,7 @@ def dataset_regions(
         dataset.root,
         channels=dataset.channels,
         priors=priors,
-        tolerance_mm=config.data.grid_tolerance_mm,
+        data=config.data,
         cache=config.output / "cache",
     )
 
@@ -86,8 +86,12 @@ def scan_regions(
     bundle: Bundle,
     root: Path | None,
     priors: Mapping[str, Volume] | None = None,
+    data: DataConfig | None = None,
 ) -> CaseRegions:
-    """Regions that name where components lie; what is missing is flagged, never an error."""
+    """Regions that name where components lie; what is missing is flagged, never an error.
+
+    ``data`` says how files are read; None: as the bundle's configuration does.
+    """
     config = bundle.config
     optional = [r.model_copy(update={"optional": True}) for r in config.anatomy.regions]
     return _regions(
@@ -97,7 +101,7 @@ def scan_regions(
         root if root is not None else Path("no-regions-given"),
         channels=bundle.plan.channels,
         priors=priors,
-        tolerance_mm=config.data.grid_tolerance_mm,
+        data=data or config.data,
         cache=None,
     )
 
@@ -116,7 +120,7 @@ def _regions(
     *,
     channels: Sequence[str],
     priors: Mapping[str, Volume] | None,
-    tolerance_mm: float,
+    data: DataConfig,
     cache: Path | None,
 ) -> CaseRegions:
     placement = find_placement(image, channels, anatomy, root, cache)
@@ -127,6 +131,7 @@ def _regions(
         root,
         placement=placement,
         priors=priors,
-        tolerance_mm=tolerance_mm,
+        tolerance_mm=data.grid_tolerance_mm,
+        max_voxels=data.max_voxels,
     )
     return CaseRegions(maps, flags, None if placement is None else placement.describe())

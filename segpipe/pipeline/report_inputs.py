@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from segpipe.data.nifti import align, read_labels
+from segpipe.data.nifti import MAX_VOXELS, align, read_labels
 from segpipe.errors import DataError, GeometryError
 from segpipe.lesions.places import NOWHERE
 from segpipe.pipeline.report_scans import read_channels
@@ -152,7 +152,9 @@ def case_inputs(
         return PatientInputs(**facts, error=_why_not(record))
     components = _read_components(record, folder)
     lesions = _lesions(record, folder, components, facts["validation"])
-    channels, missing = read_channels(record, folder.path, facts["sequences"], components)
+    channels, missing = read_channels(
+        record, folder.path, facts["sequences"], components, _max_voxels(folder)
+    )
     change, change_missing = _change(record, folder, prior, alone, components)
     return PatientInputs(
         **facts,
@@ -187,7 +189,8 @@ def _why_not(record: CaseRecord) -> str:
 def _lesions(
     record: CaseRecord, folder: Folder, components: Volume, validation: Validation | None
 ) -> tuple[Lesion, ...]:
-    astray = implausible_regions(_configured_regions(folder), record.regions or {})
+    regions = _configured(folder, "anatomy").get("regions") or ()
+    astray = implausible_regions(regions, record.regions or {})
     diameters = in_plane_diameters(components)
     return tuple(
         Lesion(
@@ -211,12 +214,17 @@ def _lesions(
     )
 
 
-def _configured_regions(folder: Folder) -> Sequence[Mapping[str, Any]]:
-    """Regions of the model that predicted; empty where it was not found."""
+def _configured(folder: Folder, section: str) -> Mapping[str, Any]:
+    """A section of the model that predicted; empty where it was not found."""
     bundle = folder.bundle or {}
     if bundle.get("weights_sha256") != folder.document.bundle.weights_sha256:
-        return ()
-    return ((bundle.get("config") or {}).get("anatomy") or {}).get("regions") or ()
+        return {}
+    return (bundle.get("config") or {}).get(section) or {}
+
+
+def _max_voxels(folder: Folder) -> int:
+    """What the model was allowed to read, and no less than usual: --set may have allowed more."""
+    return max(MAX_VOXELS, _configured(folder, "data").get("max_voxels") or 0)
 
 
 def _removed(record: CaseRecord) -> tuple[int, float] | None:
@@ -229,7 +237,7 @@ def _removed(record: CaseRecord) -> tuple[int, float] | None:
 def _read_components(record: CaseRecord, folder: Folder) -> Volume:
     name = record.files.components if record.files else None
     path = folder.path / (name or f"components/{record.case}.nii.gz")
-    volume = read_labels(path)
+    volume = read_labels(path, max_voxels=_max_voxels(folder))
     found = {int(i) for i in np.unique(volume.array)} - {0}
     told = {part.id for part in record.components or ()}
     if found != told:

@@ -14,7 +14,7 @@ from segpipe.volume import Volume
 
 
 def read_channels(
-    record: CaseRecord, folder: Path, names: Sequence[str], components: Volume
+    record: CaseRecord, folder: Path, names: Sequence[str], components: Volume, max_voxels: int
 ) -> tuple[dict[str, Volume], str]:
     """The very scans that a case was predicted from, on the grid of its component map.
 
@@ -26,6 +26,8 @@ def read_channels(
     names : sequence of str
         Of the channels.
     components : Volume
+    max_voxels : int
+        Scans that claim more are refused before allocation.
 
     Returns
     -------
@@ -41,7 +43,7 @@ def read_channels(
         if channel.sha256 is None or file_sha256(path) != channel.sha256:
             return {}, f"the {name} scan was changed after it was predicted from"
         try:
-            image, _ = read_image(path, index=channel.index, repair_nan=True)
+            image, _ = read_image(path, index=channel.index, repair_nan=True, max_voxels=max_voxels)
             channels[name] = align(image, components)
         except (DataError, GeometryError) as error:
             return {}, without_folders(str(error))

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from segpipe.data.nifti import read_labels
+from segpipe.data.nifti import MAX_VOXELS, read_labels
 from segpipe.errors import ConfigError, DataError
 from segpipe.evaluate.froc import froc_by_label
 from segpipe.evaluate.settings import LabelValues, ScoreSettings
@@ -43,6 +43,7 @@ def run_score(
     case_pattern: str | None = None,
     people: People | None = None,
     components: Path | None = None,
+    max_voxels: int = MAX_VOXELS,
     workers: int = 1,
     observer: Observer | None = None,
 ) -> dict[str, Any]:
@@ -65,6 +66,8 @@ def run_score(
         is flagged.
     components : Path, optional
         Where to write the table of components, as ``.csv`` or ``.parquet``.
+    max_voxels : int
+        Files that claim more are refused before allocation; their cases fail.
     workers : int
         Cases scored side by side.
     observer : Observer, optional
@@ -88,7 +91,7 @@ def run_score(
     declared = declared_labels(references)
     if settings.ignore_label is None and declared and declared.ignore_label is not None:
         settings = settings.model_copy(update={"ignore_label": declared.ignore_label})
-    labels = _all_labels(pairs, declared, settings, observer)
+    labels = _all_labels(pairs, declared, settings, max_voxels, observer)
     labels, only = chosen_labels(references, labels, label)
     if settings.reference_instances and len(only) > 1:
         raise DataError(
@@ -99,7 +102,8 @@ def run_score(
             fix="Choose one with --label, or score without --reference-instances.",
         )
     maps = None if regions is None else region_files(regions, [pair.case for pair in pairs])
-    job = Job(settings, labels, only, declared is not None and label is None, maps)
+    closed = declared is not None and label is None
+    job = Job(settings, labels, only, closed, maps, max_voxels=max_voxels)
     rows, details, views = [], [], []
     for outcome in _score_all(job, pairs, workers, observer):
         if outcome.error is not None:
@@ -145,7 +149,11 @@ def _score_all(job: Job, pairs: Sequence[Pair], workers: int, observer: Observer
 
 
 def _all_labels(
-    pairs: Sequence[Pair], declared: Declared | None, settings: ScoreSettings, observer: Observer
+    pairs: Sequence[Pair],
+    declared: Declared | None,
+    settings: ScoreSettings,
+    max_voxels: int,
+    observer: Observer,
 ) -> dict[str, LabelValues]:
     if declared is not None:
         return dict(declared.labels)
@@ -154,8 +162,8 @@ def _all_labels(
     ignored = {0, settings.ignore_label}
     references, predictions = set(), set()
     for done, pair in enumerate(pairs, start=1):
-        references |= _values(pair.reference) - ignored
-        predictions |= _values(pair.prediction) - ignored
+        references |= _values(pair.reference, max_voxels) - ignored
+        predictions |= _values(pair.prediction, max_voxels) - ignored
         observer.progress(done, len(pairs), "looking for labels")
     found = references | predictions
     one_each = len(references) <= 1 and len(predictions) <= 1
@@ -164,12 +172,12 @@ def _all_labels(
     return {str(value): value for value in sorted(found)}
 
 
-def _values(path: Path | None) -> set[int]:
+def _values(path: Path | None, max_voxels: int) -> set[int]:
     """The label values of a file; none for a file that is no label map."""
     if path is None:
         return set()
     try:
-        return label_values(read_labels(path).array)
+        return label_values(read_labels(path, max_voxels=max_voxels).array)
     except DataError:
         return set()
 

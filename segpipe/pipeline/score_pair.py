@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from segpipe.data.nifti import read_flagged_labels, read_probability
+from segpipe.data.nifti import MAX_VOXELS, read_flagged_labels, read_probability
 from segpipe.data.read import on_grid
 from segpipe.errors import DataError
 from segpipe.evaluate.score import score_labels, tabulate
@@ -38,6 +38,8 @@ class Job:
     soft : bool
         Whether predictions of 0 and 1 alone are probabilities: a map in which nothing was found
         cannot be told from a mask, but for the maps beside it.
+    max_voxels : int
+        Files that claim more are refused before allocation.
     """
 
     settings: ScoreSettings
@@ -46,6 +48,7 @@ class Job:
     closed: bool
     regions: Mapping[str, Mapping[str, Path]] | None
     soft: bool = False
+    max_voxels: int = MAX_VOXELS
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,8 +79,10 @@ def score_pair(job: Job, pair: Pair) -> PairScore:
         raise pair.problem
     assert pair.reference is not None
     assert pair.prediction is not None
-    reference, odd = read_flagged_labels(pair.reference)
-    prediction, flags = read_prediction(pair.prediction, strict=job.settings.strict)
+    reference, odd = read_flagged_labels(pair.reference, max_voxels=job.max_voxels)
+    prediction, flags = read_prediction(
+        pair.prediction, strict=job.settings.strict, max_voxels=job.max_voxels
+    )
     prediction, turned = on_grid(prediction, reference, pair.prediction)
     unclear = prediction.array.dtype.kind != "f" and _could_be_probability(prediction.array, job)
     if unclear and job.soft:
@@ -122,7 +127,9 @@ def _could_be_probability(array: np.ndarray, job: Job) -> bool:
     return means_one or not array.any()
 
 
-def read_prediction(path: Path, *, strict: bool) -> tuple[Volume, tuple[str, ...]]:
+def read_prediction(
+    path: Path, *, strict: bool, max_voxels: int = MAX_VOXELS
+) -> tuple[Volume, tuple[str, ...]]:
     """Read labels or, where values are not whole numbers, probabilities.
 
     Raises
@@ -131,9 +138,9 @@ def read_prediction(path: Path, *, strict: bool) -> tuple[Volume, tuple[str, ...
         If it is neither; with ``strict`` also if a probability is NaN.
     """
     try:
-        return read_flagged_labels(path)
+        return read_flagged_labels(path, max_voxels=max_voxels)
     except DataError:
-        return read_probability(path, strict=strict)
+        return read_probability(path, strict=strict, max_voxels=max_voxels)
 
 
 def label_values(array: np.ndarray) -> set[int]:
@@ -175,7 +182,7 @@ def _read_regions(
     maps: dict[str, np.ndarray] = {}
     noticed: list[str] = []
     for name, path in files.items():
-        region, flags = read_probability(path)
+        region, flags = read_probability(path, max_voxels=job.max_voxels)
         region, turned = on_grid(region, reference, path)
         maps[name] = region.array
         noticed += [f"region {name}: {flag}" for flag in (*flags, *turned)]

@@ -1,8 +1,16 @@
+from functools import partial
+
 import numpy as np
 import pytest
 from scipy import ndimage
 
-from segpipe.anatomy import check_space, frequency_files, frequency_map, region_maps
+from segpipe.anatomy import (
+    check_space,
+    frequency_files,
+    frequency_map,
+    read_mask,
+    region_maps,
+)
 from segpipe.anatomy.template import mni152_map, sample_at
 from segpipe.config import AnatomyConfig, RegionConfig
 from segpipe.data.nifti import write_volume
@@ -44,6 +52,14 @@ def test_hidden_and_unfinished_files_are_nobodys_masks(tmp_path):
     (tmp_path / "a.nii.gz").unlink()
     with pytest.raises(DataError, match="no lesion masks"):
         frequency_files(tmp_path, (), {})
+
+
+def test_masks_that_claim_more_voxels_than_allowed_are_refused(tmp_path):
+    put(tmp_path, "a", (1, 1, 1))
+    counted = {"a": (tmp_path / "a.nii.gz",)}
+    assert frequency_map(counted, read=partial(read_mask, max_voxels=64)).array.sum() == 1
+    with pytest.raises(DataError, match="more voxels than allowed"):
+        frequency_map(counted, read=partial(read_mask, max_voxels=63))
 
 
 def test_smoothing_is_in_mm_and_loses_what_leaves_the_array(tmp_path):

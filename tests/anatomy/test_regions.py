@@ -125,5 +125,22 @@ def test_mask_on_another_grid_is_refused_with_its_path(scan, tmp_path):
     assert "m" in region_maps("a", scan, region, tmp_path, tolerance_mm=1.5)[0]
 
 
+@pytest.mark.parametrize(
+    "region",
+    [
+        {"source": "mask", "file": "m.nii.gz"},
+        {"source": "labels", "file": "m.nii.gz", "ids": (1,)},
+        {"source": "template", "file": "m.nii.gz"},
+    ],
+)
+def test_files_that_claim_more_voxels_than_allowed_are_refused(scan, tmp_path, region):
+    write_volume(tmp_path / "m.nii.gz", Volume(random_mask(7), AFFINE))
+    regions = config({"name": "m", **region})
+    maps, flags = region_maps("a", scan, regions, tmp_path, max_voxels=120)
+    assert "m" in maps or "not in MNI152 space" in flags[0]
+    with pytest.raises(DataError, match="more voxels than allowed"):
+        region_maps("a", scan, regions, tmp_path, max_voxels=119)
+
+
 def test_no_regions_no_maps(scan, tmp_path):
     assert region_maps("a", scan, AnatomyConfig(), tmp_path) == ({}, ())

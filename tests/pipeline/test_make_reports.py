@@ -7,7 +7,7 @@ import pytest
 from segpipe.data.nifti import write_volume
 from segpipe.errors import DataError
 from segpipe.files import file_sha256
-from segpipe.pipeline import report
+from segpipe.pipeline import report, report_inputs
 from segpipe.pipeline.report import make_reports
 from segpipe.volume import Volume
 
@@ -329,3 +329,18 @@ def test_case_ids_that_are_no_file_names_are_refused(folder, case):
     write_document(folder, [{"case": case, "status": "failed"}])
     with pytest.raises(DataError, match=r"cases\.0\.case"):
         make_reports(folder, now=NOW)
+
+
+def test_a_model_that_may_read_larger_scans_than_usual_gets_their_reports(
+    folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(report_inputs, "MAX_VOXELS", 10)
+    record = predicted(folder)
+    write_document(folder, [record], tmp_path)
+    assert make_reports(folder, now=NOW).written[0].status == "not computed"
+    config = {"data": {"max_voxels": 10**6}}
+    bundle = {"weights_sha256": "ab" * 32, "config": config}
+    (tmp_path / "bundle.json").write_text(json.dumps(bundle), encoding="utf-8")
+    (one,) = (reports := make_reports(folder, now=NOW)).written
+    assert one.status == "usable"
+    assert "viewer-canvas" in page(reports)

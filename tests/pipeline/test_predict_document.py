@@ -12,7 +12,7 @@ import pytest
 from segpipe.backend import Device
 from segpipe.config import EvaluateConfig, OperatingPoint, parse
 from segpipe.data.layouts import Case, ChannelFile
-from segpipe.errors import ConfigError, DataError
+from segpipe.errors import ConfigError, DataError, GeometryError
 from segpipe.journal import read_journal
 from segpipe.model.bundle import Bundle
 from segpipe.pipeline.models import Loaded, _adjusted
@@ -373,6 +373,25 @@ def test_regions_that_are_missing_are_flagged_and_never_an_error(tmp_path):
         found = scan_regions("a", image, BUNDLE, root)
         assert "wm" not in found.maps
         assert any("wm" in flag for flag in found.flags)
+
+
+def test_region_files_are_read_as_the_settings_of_the_prediction_say(tmp_path):
+    from segpipe.data.nifti import write_volume
+
+    shifted = np.eye(4)
+    shifted[0, 3] = 0.2
+    write_volume(tmp_path / "wm" / "a.nii.gz", Volume(np.ones((4, 4, 4), np.uint8), shifted))
+    image = Volume(np.ones((4, 4, 4, 1), np.float32), np.eye(4))
+
+    def found(**settings):
+        data = CONFIG.data.model_copy(update=settings)
+        return scan_regions("a", image, BUNDLE, tmp_path, data=data)
+
+    assert "wm" in found(grid_tolerance_mm=0.3, max_voxels=64).maps
+    with pytest.raises(DataError, match="more voxels than allowed"):
+        found(grid_tolerance_mm=0.3, max_voxels=63)
+    with pytest.raises(GeometryError, match="not on the same grid"):
+        found(grid_tolerance_mm=0.1)
 
 
 def test_regions_that_are_there_are_read(tmp_path):

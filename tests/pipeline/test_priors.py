@@ -131,6 +131,14 @@ def test_prepared_cases_of_a_fold_depend_on_its_training_patients_alone(config, 
     assert images() == written
 
 
+def test_masks_are_read_as_far_as_the_configuration_allows(config):
+    dataset = open_dataset(config.data)
+    fold = make_folds(dataset.cases, config.split)[0]
+    small = override(config, [f"data.max_voxels={33 * 39 * 32 - 1}"])
+    with pytest.raises(DataError, match="more voxels than allowed"):
+        fold_priors(dataset, fold, small, Silent())
+
+
 def test_an_empty_folder_is_an_error_unless_the_region_is_optional(config):
     def with_region(**more):
         return parse(

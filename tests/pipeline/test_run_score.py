@@ -72,6 +72,18 @@ def test_hidden_files_are_no_cases_and_no_regions(folders):
     assert (row["case"], row["status"]) == ("a", "scored")
 
 
+@pytest.mark.parametrize("large", range(3))
+def test_files_that_claim_more_voxels_than_allowed_fail_their_row(folders, large):
+    for k, folder in enumerate(folders):
+        save(folder / "a.nii.gz", [1, 1, 0, 1])
+        if k == large:
+            save(folder / "a.nii.gz", [1, 1, 0, 1, 0])
+    references, predictions, regions = folders
+    (regions / "a.nii.gz").rename(regions / "a_near.nii.gz")
+    (row,) = run_score(references, predictions, SETTINGS, regions=regions, max_voxels=4)["rows"]
+    assert "more voxels than allowed" in row["error"]
+
+
 def test_single_files_pair_whatever_their_names(folders):
     references, predictions, _ = folders
     save(references / "a.nii.gz", [1, 0])
