@@ -6,26 +6,22 @@ import re
 import sqlite3
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from segpipe.errors import ConfigError, ModelError
+from segpipe.tracking.database import WAIT_SECONDS, database_uri, open_client
 from segpipe.tracking.privacy import Identifiers
 from segpipe.tracking.quiet import quiet
 from segpipe.tracking.run import Run
 from segpipe.tracking.view import describe_experiment
 
 with quiet():
-    import mlflow
-    from mlflow import MlflowClient
     from mlflow.entities import Experiment
     from mlflow.entities import Run as MlflowRun
     from mlflow.exceptions import MlflowException
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-    from sqlalchemy.exc import SQLAlchemyError
-
-_LOCK_SECONDS = 120
 
 
 class Store:
@@ -57,7 +53,7 @@ class Store:
         self.output = Path(output).absolute()
         self.database = self.output / "mlflow.db"
         self.artifacts = self.output / "mlartifacts"
-        self.uri = f"sqlite:///{self.database}"
+        self.uri = database_uri(self.database)
         self.identifiers = Identifiers()
         try:
             self.artifacts.mkdir(parents=True, exist_ok=True)
@@ -67,20 +63,7 @@ class Store:
                 "Set output to another folder, or tracking.enabled=false."
             ) from error
         with self.lock(), quiet():
-            self.client = self._open()
-
-    def _open(self) -> MlflowClient:
-        try:
-            if self.database.is_file():
-                _check_intact(self.database)
-            return MlflowClient(self.uri, self.uri)
-        except (sqlite3.Error, SQLAlchemyError, MlflowException) as error:
-            received, _, _ = str(error).splitlines()[0].partition(". ")
-            raise ModelError(
-                f"{self.database}: expected an intact database of MLflow {mlflow.__version__}; "
-                f"received: {received}. Restore a copy of a damaged one, upgrade an older one "
-                f"(mlflow db upgrade {self.uri}), or set output to another folder."
-            ) from error
+            self.client = open_client(self.database)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -88,13 +71,13 @@ class Store:
         path = self.output / "mlflow.lock"
         connection = None
         try:
-            connection = sqlite3.connect(path, timeout=_LOCK_SECONDS, isolation_level=None)
+            connection = sqlite3.connect(path, timeout=WAIT_SECONDS, isolation_level=None)
             connection.execute("BEGIN EXCLUSIVE")
         except sqlite3.Error as error:
             if connection is not None:
                 connection.close()
             raise ConfigError(
-                f"{path}: expected to lock it within {_LOCK_SECONDS} s; received {error}. End "
+                f"{path}: expected to lock it within {WAIT_SECONDS} s; received {error}. End "
                 "other programs that use this store, or set tracking.enabled=false."
             ) from error
         try:
@@ -307,14 +290,6 @@ def existing_store(output: Path) -> Store:
             "Train first, or set output to the folder that holds the runs."
         )
     return Store(output)
-
-
-def _check_intact(database: Path) -> None:
-    """Raise :class:`sqlite3.Error` where pages are damaged: MLflow would notice at some query."""
-    with closing(sqlite3.connect(database, timeout=_LOCK_SECONDS)) as connection:
-        (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-    if found != "ok":
-        raise sqlite3.DatabaseError(f"damaged pages: {' '.join(found.split())}")
 
 
 def _listed(title: str, runs: Iterable[FoundRun]) -> str:

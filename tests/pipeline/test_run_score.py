@@ -6,7 +6,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
+from segpipe.cli.app import app
 from segpipe.data.nifti import write_volume
 from segpipe.errors import ConfigError, DataError
 from segpipe.evaluate.settings import ScoreSettings
@@ -82,6 +84,18 @@ def test_files_that_claim_more_voxels_than_allowed_fail_their_row(folders, large
     (regions / "a.nii.gz").rename(regions / "a_near.nii.gz")
     (row,) = run_score(references, predictions, SETTINGS, regions=regions, max_voxels=4)["rows"]
     assert "more voxels than allowed" in row["error"]
+
+
+def test_the_option_for_large_files_reaches_the_scores(folders):
+    for folder in folders[:2]:
+        save(folder / "a.nii.gz", [1, 1, 0, 1])
+    told = [
+        CliRunner().invoke(app, ["score", *map(str, folders[:2]), "--max-voxels", limit])
+        for limit in ("4", "3", "0")
+    ]
+    assert [one.exit_code for one in told] == [0, 1, 1]
+    assert "more voxels than allowed" in told[1].output
+    assert str(told[2].exception).startswith("--max-voxels: expected at least 1; received 0")
 
 
 def test_single_files_pair_whatever_their_names(folders):
