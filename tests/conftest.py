@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 
-import psutil
 import pytest
 import yaml
 
@@ -75,14 +74,15 @@ MOMENTS = [
 
 
 def pytest_generate_tests(metafunc):
-    """``moment``: when to kill a command."""
-    if "moment" in metafunc.fixturenames:
-        metafunc.parametrize("moment", MOMENTS)
+    """``killed_at``: when to kill a command."""
+    if "killed_at" in metafunc.fixturenames:
+        metafunc.parametrize("killed_at", MOMENTS)
 
 
 @pytest.fixture(scope="session")
 def kill_after():
     """``kill -9`` of a command some seconds after it has loaded; returns those that it had."""
+    import psutil  # not in the environment of JAX
 
     def _kill_after(seconds, modules, *arguments):
         code = f"import {modules}; print(flush=True); from segpipe.cli import main; main()"

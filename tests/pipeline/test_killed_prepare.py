@@ -30,10 +30,10 @@ def undisturbed(prepare):
 
 
 def test_prepare_killed_at_any_moment_and_done_again_is_the_same(
-    prepare, undisturbed, moment, tree
+    prepare, undisturbed, killed_at, tree
 ):
-    workers = 2 - int(moment * 11) % 2  # every other one
+    workers = 2 - int(killed_at * 11) % 2  # every other one
     whole, seconds = undisturbed(workers)
-    path, _ = prepare(workers, moment * seconds)
+    path, _ = prepare(workers, killed_at * seconds)
     assert run_prepare(load(path, ["prepare.workers=1"]), Silent()) is False
     assert tree(path.parent) == tree(whole.parent)

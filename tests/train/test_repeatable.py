@@ -123,12 +123,12 @@ def test_killed_after_a_checkpoint_and_resumed_is_the_same(tiny_config, tmp_path
 
 
 def test_killed_at_any_moment_and_resumed_is_the_same(
-    tiny_config, tmp_path, timed, moment, kill_after, tree
+    tiny_config, tmp_path, timed, killed_at, kill_after, tree
 ):
     whole, seconds = timed
     arguments = [f"output={tmp_path / 'killed'}", "train.workers=4"]
     modules = "segpipe.pipeline.train, keras"
-    kill_after(moment * seconds, modules, "train", str(tiny_config), *arguments)
+    kill_after(killed_at * seconds, modules, "train", str(tiny_config), *arguments)
     config = load(tiny_config, arguments)
     train(config, resume="last" if all_runs(config) else None)
     for folder in (lambda c: c.output / "cache", lambda c: all_runs(c)[0].fold(0)):
