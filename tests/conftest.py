@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 import yaml
 
@@ -82,8 +83,6 @@ def pytest_generate_tests(metafunc):
 @pytest.fixture(scope="session")
 def kill_after():
     """``kill -9`` of a command some seconds after it has loaded; returns those that it had."""
-    import psutil  # not in the environment of JAX
-
     def _kill_after(seconds, modules, *arguments):
         code = f"import {modules}; print(flush=True); from segpipe.cli import main; main()"
         process = subprocess.Popen(
