@@ -157,5 +157,5 @@ $(JAX_INSTALLED): requirements.lock requirements-jax.lock pyproject.toml
 	@echo "Installing JAX and Keras into $(JAX_VENV): 0.7 GB."
 	$(JAX_VENV)/bin/python -m pip install --disable-pip-version-check --no-compile -q \
 	  -c requirements.lock -r requirements-jax.lock keras numpy scipy connected-components-3d pydantic \
-	  pyyaml psutil pytest hypothesis
+	  pyyaml psutil nibabel pytest hypothesis
 	@touch $@
