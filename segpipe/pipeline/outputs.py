@@ -82,13 +82,8 @@ def segment(
     facts: list[dict[str, Any]] = []
     counts: dict[str, dict[str, Any]] = {}
     for index, (name, value) in enumerate(labels.items()):
-        found, total = label_components(classes == index + 1, connectivity)
-        kept = filter_by_size(found, probabilities.voxel_volume_mm3, point.min_size_mm3)
-        if point.core_threshold is not None:
-            kept = keep_by_core(kept, probabilities.array[..., index] > point.core_threshold)
-        kept, count = _largest_first(kept)
-        if point.largest_only:
-            kept, count = np.where(kept == 1, kept, 0), min(count, 1)
+        found = classes == index + 1
+        kept, count, removed = _components(found, probabilities, index, point, connectivity)
         inside = kept > 0
         mask[inside] = value
         numbered[inside] = kept[inside] + len(facts)
@@ -96,15 +91,34 @@ def segment(
             name, kept, count, probabilities, index, regions, midline_x_mm, len(facts)
         )
         facts += described
-        volume_ml = np.array([inside.sum(), ((found > 0) & ~inside).sum()], float)
+        volume_ml = np.array([inside.sum(), (found & ~inside).sum()], float)
         volume_ml *= probabilities.voxel_volume_mm3 / 1000
         counts[name] = {
             "components": count,
             "volume_ml": float(volume_ml[0]),
-            "removed": total - count,
+            "removed": removed,
             "removed_volume_ml": float(volume_ml[1]),
         }
+        del kept  # a large scan has no room for the components of two labels
     return Segmented(mask, numbered, facts, counts)
+
+
+def _components(
+    found: np.ndarray,
+    probabilities: Volume,
+    index: int,
+    point: OperatingPoint,
+    connectivity: Literal[6, 18, 26],
+) -> tuple[np.ndarray, int, int]:
+    """Components of a label that are kept, the largest first; how many are, and are not."""
+    kept, total = label_components(found, connectivity)
+    kept = filter_by_size(kept, probabilities.voxel_volume_mm3, point.min_size_mm3)
+    if point.core_threshold is not None:
+        kept = keep_by_core(kept, probabilities.array[..., index] > point.core_threshold)
+    kept, count = _largest_first(kept)
+    if point.largest_only:
+        kept, count = np.where(kept == 1, kept, 0), min(count, 1)
+    return kept, count, total - count
 
 
 def with_agreement(
