@@ -83,6 +83,7 @@ def pytest_generate_tests(metafunc):
 @pytest.fixture(scope="session")
 def kill_after():
     """``kill -9`` of a command some seconds after it has loaded; returns those that it had."""
+
     def _kill_after(seconds, modules, *arguments):
         code = f"import {modules}; print(flush=True); from segpipe.cli import main; main()"
         process = subprocess.Popen(
