@@ -8,6 +8,7 @@ import keras
 
 from segpipe.losses import counting, penalties
 from segpipe.losses.odds import check_threshold
+from segpipe.losses.penalty_losses import Settings
 
 if TYPE_CHECKING:
     from segpipe.backend.callbacks import Labelling
@@ -72,29 +73,20 @@ class HardCount(keras.metrics.Mean):
         }
 
 
-class _Counted(keras.metrics.Mean):
+class _Counted(Settings, keras.metrics.Mean):
     """Mean over the samples seen of a hard count of :mod:`segpipe.losses.penalties`."""
-
-    function: Any
 
     def __init__(self, settings: dict[str, Any], name: str, dtype: Any) -> None:
         super().__init__(name=name, dtype=dtype)
-        penalties.check_settings(name, settings)
-        for setting, value in settings.items():
-            setattr(self, setting, value)
-        self._names = tuple(settings)
+        self.take(settings)
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         """Count in logits against targets as the losses take them."""
-        values = type(self).function(y_true, y_pred, **self._settings())
-        super().update_state(values, sample_weight)
-
-    def _settings(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self._names}
+        super().update_state(self.values(y_true, y_pred), sample_weight)
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
-        return {**super().get_config(), **self._settings()}
+        return {**super().get_config(), **self.settings()}
 
 
 @keras.saving.register_keras_serializable(package="segpipe")

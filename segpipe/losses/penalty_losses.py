@@ -16,26 +16,38 @@ if TYPE_CHECKING:
     from segpipe.backend.callbacks import Labelling
 
 
-class _Penalty(keras.losses.Loss):
-    """Settings become attributes, arguments of the function behind the loss, and configuration."""
+class Settings:
+    """Settings become attributes, arguments of the function behind the class, and configuration."""
 
+    name: str
     function: Any
-    default_name = ""
 
-    def __init__(self, settings: dict[str, Any], reduction: str | None, name: str | None) -> None:
-        super().__init__(name=name or self.default_name, reduction=reduction)
+    def take(self, settings: dict[str, Any]) -> None:
+        """Keep the constructor arguments of the class's own, or refuse them."""
         penalties.check_settings(self.name, settings)
         for setting, value in settings.items():
             setattr(self, setting, value)
         self._names = tuple(settings)
 
+    def values(self, y_true, y_pred):
+        """(B,) values of the function."""
+        return type(self).function(y_true, y_pred, **self.settings())
+
     def settings(self) -> dict[str, Any]:
-        """Arguments of the function behind the loss."""
+        """Arguments of the function behind the class."""
         return {name: getattr(self, name) for name in self._names}
+
+
+class _Penalty(Settings, keras.losses.Loss):
+    default_name = ""
+
+    def __init__(self, settings: dict[str, Any], reduction: str | None, name: str | None) -> None:
+        super().__init__(name=name or self.default_name, reduction=reduction)
+        self.take(settings)
 
     def call(self, y_true, y_pred):
         """(B,) values."""
-        return type(self).function(y_true, y_pred, **self.settings())
+        return self.values(y_true, y_pred)
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
