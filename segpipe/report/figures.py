@@ -58,6 +58,19 @@ def draw_chart(draw: Callable[[Axes], None], alt: str, height: float = 3.1) -> C
     return Chart(f"data:image/svg+xml;base64,{code}", alt)
 
 
+_LABEL_PT = (24.0, 10.0)
+"""Width and height of a threshold's label in points."""
+
+
+def _apart(at: np.ndarray, size: tuple[float, float]) -> list[int]:
+    """Indices of labels that do not overlap: in order, each free of those before it."""
+    kept: list[int] = []
+    for i, point in enumerate(at):
+        if all((np.abs(point - at[k]) >= size).any() for k in kept):
+            kept.append(i)
+    return kept
+
+
 def froc(
     points: Sequence[tuple[float, float, float]], chosen: tuple[float, float, float] | None
 ) -> Chart | None:
@@ -81,15 +94,6 @@ def froc(
 
     def draw(axes: Axes) -> None:
         axes.plot(wrong, sensitivity, "-o", color=BLUE, ms=3.5, lw=1.4)
-        for i in range(0, len(known), 3):
-            axes.annotate(
-                f"{thresholds[i]:g}",
-                (wrong[i], sensitivity[i]),
-                (4, -9),
-                textcoords="offset points",
-                fontsize=7.5,
-                color=GREY,
-            )
         if chosen is not None:
             axes.plot(chosen[1], chosen[2], "D", color=ORANGE, ms=9, mec="white", mew=1.2)
             axes.annotate(
@@ -104,6 +108,16 @@ def froc(
         axes.set(ylim=(0, 1.02), xlabel="False-positive regions per scan")
         axes.set_xlim(left=0)
         axes.set_ylabel("Lesion sensitivity")
+        at = axes.transData.transform(np.column_stack((wrong, sensitivity)))
+        for i in _apart(at * 72 / axes.figure.dpi, _LABEL_PT):
+            axes.annotate(
+                f"{thresholds[i]:g}",
+                (wrong[i], sensitivity[i]),
+                (4, -9),
+                textcoords="offset points",
+                fontsize=7.5,
+                color=GREY,
+            )
 
     alt = (
         f"Free-response curve over {len(known)} thresholds: from "

@@ -3,6 +3,7 @@ import re
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -293,6 +294,15 @@ def test_charts_are_well_formed_repeatable_and_hold_their_labels():
     assert figures.false_positives(["a"], [None], [None]) is None
     assert figures.froc([(0.5, 1.0, float("nan"))], None) is None
     assert figures.sensitivity_by_size([{"lesions": 0, "detected": 0}]) is None
+
+
+def test_labels_of_near_thresholds_do_not_lie_on_each_other():
+    at = [(0, 0), (9, 2), (30, 2), (31, 13), (38, 4)]
+    assert figures._apart(np.array(at, float), (20.0, 10.0)) == [0, 2, 3]
+    near = [(0.05 * i, 20 - 0.1 * i, 0.8 - 0.001 * i) for i in range(1, 20)]
+    drawn = base64.b64decode(figures.froc(near, None).image.split(",")[1]).decode()
+    labels = re.findall(r">(0\.\d+)</text>", drawn)
+    assert [t for t in ("0.95", "0.9", "0.85", "0.75", "0.05") if t in labels] == ["0.95", "0.05"]
 
 
 def test_the_chart_of_sensitivity_draws_the_wider_interval():
