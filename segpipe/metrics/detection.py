@@ -148,18 +148,18 @@ def wilson(found: int, of: int) -> tuple[float, float] | None:
     return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
 
 
-def sensitivity_interval(
-    found: int, of: int, over_patients: Sequence[float] | None
+def share_interval(
+    part: int, whole: int, over_patients: Sequence[float] | None
 ) -> tuple[float, float] | None:
-    """95 % interval of pooled lesion sensitivity: the wider of two, limit by limit.
+    """95 % interval of a pooled share, as of lesion sensitivity: the wider of two, limit by limit.
 
     Wilson's over lesions takes the lesions of a patient as independent; the bootstrap over
     patients has no width where all or none are found, or where few patients have lesions.
 
     Parameters
     ----------
-    found, of : int
-        Detected lesions and all.
+    part, whole : int
+        Such as detected lesions and all.
     over_patients : (low, high) or None
         Of :func:`segpipe.evaluate.bootstrap.ratio_interval`; None, as with fewer than two
         patients: Wilson's alone.
@@ -167,16 +167,16 @@ def sensitivity_interval(
     Returns
     -------
     (low, high) or None
-        None without a lesion.
+        None where the whole is 0.
 
     Examples
     --------
-    >>> [round(limit, 4) for limit in sensitivity_interval(8, 10, (0.6, 0.97))]
+    >>> [round(limit, 4) for limit in share_interval(8, 10, (0.6, 0.97))]
     [0.4902, 0.97]
-    >>> [round(limit, 4) for limit in sensitivity_interval(10, 10, (1.0, 1.0))]
+    >>> [round(limit, 4) for limit in share_interval(10, 10, (1.0, 1.0))]
     [0.7225, 1.0]
     """
-    limits = wilson(found, of)
+    limits = wilson(part, whole)
     if limits is None or over_patients is None:
         return limits
     return min(limits[0], over_patients[0]), max(limits[1], over_patients[1])

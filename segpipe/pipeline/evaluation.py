@@ -84,12 +84,14 @@ class Evaluation:
         summary = self.document["summary"]
         point = self.choice.operating_point
         scored = [row for row in self.document["rows"] if row["status"] == "scored"]
+        settings, patients = self.document["settings"], self.document["patients"]
+        draws = {"bootstrap": settings["bootstrap"], "seed": settings["seed"]}
         return {
             "cases": max((part["cases"] for part in summary.values()), default=0),
-            "patients": len({self.document["patients"][row["case"]] for row in scored}),
+            "patients": len({patients[row["case"]] for row in scored}),
             "counting": config.evaluate.counting,
             "pooled": "folds" in self.document,
-            "sensitivity": self._sensitivity(scored),
+            "sensitivity": self._sensitivity(scored, draws),
             "summary": {
                 label: {k: v for k, v in part.items() if isinstance(v, dict) and "mean" in v}
                 for label, part in summary.items()
@@ -114,7 +116,11 @@ class Evaluation:
                 {"label": label, **row}
                 for label in summary
                 for row in false_positive_chance(
-                    self.table[self.table["label"] == label], point, config.evaluate
+                    self.table[self.table["label"] == label],
+                    point,
+                    config.evaluate,
+                    patients,
+                    **draws,
                 )
             ],
             "operating_point": self.choice.reason,
@@ -123,14 +129,14 @@ class Evaluation:
             "certificate": self.choice.certificate_document,
         }
 
-    def _sensitivity(self, scored: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    def _sensitivity(
+        self, scored: Sequence[Mapping[str, Any]], draws: Mapping[str, int]
+    ) -> dict[str, Any]:
         found = [(row["case"], row["detected_lesions"], row["reference_lesions"]) for row in scored]
-        settings = self.document["settings"]
-        draws = settings["bootstrap"], settings["seed"]
         return {
             "detected": sum(detected for _, detected, _ in found),
             "lesions": sum(lesions for *_, lesions in found),
-            **pooled_ratio(found, self.document["patients"], *draws),
+            **pooled_ratio(found, self.document["patients"], **draws),
         }
 
     def _failures(self) -> list[str]:

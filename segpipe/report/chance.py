@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from segpipe.lesions.components import large_enough, size_bins
-from segpipe.metrics.detection import wilson
+from segpipe.metrics.detection import share_interval
 from segpipe.report.validation import ENOUGH, Validation
 
 
@@ -24,10 +24,13 @@ class Chance:
         Share of false-positive components among those of validation in the same bin.
     components : int
         How many components that share was measured on.
+    over_patients : (float, float) or None
+        95 % interval of the share by bootstrap over patients; None where none is known.
     """
 
     value: float
     components: int
+    over_patients: tuple[float, float] | None = None
 
     @property
     def false_positives(self) -> int:
@@ -41,8 +44,8 @@ class Chance:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % Wilson interval of the share: wide where few components were measured."""
-        limits = wilson(self.false_positives, self.components)
+        """95 % interval of the share, :func:`segpipe.metrics.detection.share_interval`."""
+        limits = share_interval(self.false_positives, self.components, self.over_patients)
         assert limits is not None  # a chance is measured on one component at least
         return limits
 
@@ -80,10 +83,10 @@ def chance_of_false_positive(
     Examples
     --------
     >>> bins = [{"low_mm3": 0, "high_mm3": None, "low_probability": 0.5, "high_probability": 1.0,
-    ...          "components": 8, "false_positives": 2, "chance": 0.25}]
+    ...          "components": 8, "false_positives": 2, "chance": 0.25, "chance_ci95": [0, 0.6]}]
     >>> validation = Validation(4, 4, {}, (), bins, 0.5, 0.0)
     >>> chance_of_false_positive(validation, "lesion", 12.0, 1.0)
-    Chance(value=0.25, components=8)
+    Chance(value=0.25, components=8, over_patients=(0, 0.6))
     >>> chance_of_false_positive(validation, "lesion", 12.0, 0.4) is None
     True
     """
@@ -98,5 +101,6 @@ def chance_of_false_positive(
             chance, components = cell.get("chance"), cell.get("components") or 0
             if chance is None or not math.isfinite(chance) or components == 0:
                 return None
-            return Chance(float(chance), int(components))
+            limits = cell.get("chance_ci95")
+            return Chance(float(chance), int(components), tuple(limits) if limits else None)
     return None

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from segpipe.metrics.detection import sensitivity_interval
+from segpipe.metrics.detection import share_interval
 from segpipe.report.wording import SPACE, count, number, percent, size_range, volume
 
 BLUE, ORANGE, INK, GREY = "#0072b2", "#d55e00", "#17222c", "#4c5a66"
@@ -160,7 +160,7 @@ def sensitivity_by_size(bins: Sequence[Mapping[str, Any]]) -> Chart | None:
 
 
 def _interval(cell: Mapping[str, Any]) -> tuple[float, float] | None:
-    return sensitivity_interval(cell["detected"], cell["lesions"], cell.get("sensitivity_ci95"))
+    return share_interval(cell["detected"], cell["lesions"], cell.get("sensitivity_ci95"))
 
 
 def _bin(cell: Mapping[str, Any]) -> str:

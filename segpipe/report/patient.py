@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from segpipe.metrics.detection import sensitivity_interval
+from segpipe.metrics.detection import share_interval
 from segpipe.report.change import STABLE, STATES, Change
 from segpipe.report.gallery import Gallery
 from segpipe.report.lesion import Lesion
@@ -204,7 +204,7 @@ def reliability(validation: Validation | None, missing: str) -> str:
             name: sum(row[name] for row in validation.by_size) for name in ("detected", "lesions")
         }
     found, lesions, over_patients = known["detected"], known["lesions"], known.get("ci95")
-    limits = sensitivity_interval(found, lesions, over_patients)
+    limits = share_interval(found, lesions, over_patients)
     if limits is None:
         return "How many lesions it misses is not known: the validation scans hold none."
     who = "On validation this model"

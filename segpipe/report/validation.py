@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from segpipe.metrics.detection import sensitivity_interval
+from segpipe.metrics.detection import share_interval
 from segpipe.report.wording import point_in_words
 
 ENOUGH = 10
@@ -27,7 +27,8 @@ class Validation:
         Lesion sensitivity by size: low_mm3, high_mm3, lesions, detected, sensitivity and
         sensitivity_ci95 over patients.
     chances : sequence of mapping
-        Bins of size and mean probability: components, false_positives, chance.
+        Bins of size and mean probability: components, false_positives, chance and chance_ci95
+        over patients.
     threshold, min_size_mm3 : float
         The operating point at which all of this was measured.
     certificate : str or None
@@ -62,7 +63,7 @@ class Validation:
 class SizeRow:
     """Lesion sensitivity in one bin of sizes.
 
-    ``interval`` is that of :func:`segpipe.metrics.detection.sensitivity_interval`;
+    ``interval`` is that of :func:`segpipe.metrics.detection.share_interval`;
     ``sensitivity`` and ``interval`` are None where validation held no such lesion.
     """
 
@@ -85,9 +86,7 @@ def sensitivity_by_size(validation: Validation) -> tuple[SizeRow, ...]:
             lesions=row["lesions"],
             detected=row["detected"],
             sensitivity=row["detected"] / row["lesions"] if row["lesions"] else None,
-            interval=sensitivity_interval(
-                row["detected"], row["lesions"], row.get("sensitivity_ci95")
-            ),
+            interval=share_interval(row["detected"], row["lesions"], row.get("sensitivity_ci95")),
         )
         for row in validation.by_size
     )

@@ -149,7 +149,7 @@ def interval_and_n(spread: Mapping[str, Any], digits: int = 2) -> str:
 
 
 def sensitivity_interval_in_words(bins: Sequence[Mapping[str, Any]]) -> str:
-    """Which interval :func:`segpipe.metrics.detection.sensitivity_interval` gives these bins.
+    """Which interval :func:`segpipe.metrics.detection.share_interval` gives these bins.
 
     Examples
     --------

@@ -266,6 +266,32 @@ def test_chance_counts_every_region_once(cohort):
     assert (free["low_probability"], free["high_probability"], free["chance"]) == (0.6, 0.7, 1)
 
 
+def test_chance_knows_that_the_regions_of_a_patient_resemble_each_other():
+    marks = np.zeros((11, 11, 3), np.uint8)
+    marks[1::2, 1::2, 1] = 1  # 25 regions of one voxel
+    p = marks.astype(np.float32) * 0.65
+    cases = {
+        "right": (Volume(marks, AFFINE), Volume(p, AFFINE)),
+        "wrong": (Volume(0 * marks, AFFINE), Volume(p, AFFINE)),
+    }
+    table, point, config = table_of(cases), OperatingPoint(), EvaluateConfig()
+
+    def measured(**more):
+        bins = false_positive_chance(table, point, config, **more)
+        (found,) = [b for b in bins if b["components"]]
+        validation = Validation(2, 2, {}, (), bins, 0.5, 0.0)
+        size = Volume(marks, AFFINE).voxel_volume_mm3
+        return found, chance_of_false_positive(validation, "lesion", size, 0.65)
+
+    found, chance = measured(bootstrap=200)
+    assert (found["components"], found["chance"], found["chance_ci95"]) == (50, 0.5, [0.0, 1.0])
+    assert chance.interval == (0.0, 1.0)
+    for more in ({}, {"bootstrap": 200, "patients": dict.fromkeys(cases, "one")}):
+        found, chance = measured(**more)
+        assert found["chance_ci95"] is None
+        assert chance.interval == pytest.approx((0.3664, 0.6336), abs=1e-4)  # Wilson's of 25/50
+
+
 def test_views_of_all_cases_are_those_of_each(cohort):
     cases, table = cohort
     views = views_of_cases(table, 0.6)

@@ -75,6 +75,6 @@ def test_by_size_and_its_sum():
     ],
 )
 def test_interval_of_pooled_sensitivity_is_the_wider_of_both(found, of, over_patients, expected):
-    limits = detection.sensitivity_interval(found, of, over_patients)
+    limits = detection.share_interval(found, of, over_patients)
     assert limits == pytest.approx(expected, abs=1e-4)
-    assert detection.sensitivity_interval(0, 0, over_patients) is None
+    assert detection.share_interval(0, 0, over_patients) is None
