@@ -37,6 +37,7 @@ ARMS: dict[str, tuple[str, ...]] = {
 _COMMON = (
     *("model.features=[16, 32, 64]", "train.steps=300", "train.steps_per_epoch=100"),
     *("train.validate_every=0", "predict.overlap=0.25", "predict.engine=keras"),
+    "prepare.workers=1",
     *("tracking.enabled=false", "loss.voxel_count.weight=0.05", "train.device=cpu"),
 )
 DATASETS = {

@@ -182,10 +182,12 @@ def _picture(dataset: str) -> None:
     from matplotlib import pyplot
 
     curves, cases, seeds = load_curves(dataset)
-    figure, axes = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
-    styles = ("-", "-", "-", "--", "--", ":", (0, (5, 1, 1, 1, 1, 1)))
+    figure, axes = pyplot.subplots(figsize=(8.4, 4.2), layout="constrained")
+    styles = ("-", "-", "-", "--", "--", ":", (0, (5, 1, 1, 1, 1, 1)), "-.")
     colours = ("#000000", "#d55e00", "#009e73", "#009e73", "#0072b2", "#cc79a7", "#e69f00")
-    for (arm, own), style, colour in zip(curves.items(), styles, colours, strict=False):
+    looks = dict(zip(ARMS, zip(styles, (*colours, "#56b4e9"), strict=True), strict=True))
+    for arm, own in curves.items():
+        style, colour = looks[arm]
         regions, _ = envelope(own, np.ones(len(cases)))
         axes.plot(regions, GRID, linestyle=style, color=colour, label=arm, linewidth=1.8)
     axes.set(
@@ -197,6 +199,6 @@ def _picture(dataset: str) -> None:
         title=f"{dataset}: {len(cases)} held-out cases, seeds {', '.join(map(str, seeds))}",
     )
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False, loc="lower right")
+    figure.legend(frameon=False, loc="outside center right")
     figure.savefig(DOCS / "img" / f"study-{dataset}.png", dpi=110)
     pyplot.close(figure)

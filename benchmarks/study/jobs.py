@@ -17,6 +17,7 @@ SEEDS = 3
 _VOXEL = {"loss.voxel_count.weight": 0.05}
 _REGION = {"loss.region_count.weight": 0.1}
 _MISSED = {"loss.missed.weight": 0.1}
+_FROM = {"loss.voxel_count.threshold": 0.2, "loss.threshold_end": 0.2}
 ARMS: dict[str, dict[str, float]] = {
     CONTROL: {},
     "all": _VOXEL | _REGION | _MISSED,
@@ -25,8 +26,9 @@ ARMS: dict[str, dict[str, float]] = {
     "voxel": _VOXEL,
     "region": _REGION,
     "all, no anatomy": _VOXEL | _REGION | _MISSED,
+    "all, from 0.2": _VOXEL | _REGION | _MISSED | _FROM,
 }
-"""Weights that each arm switches on."""
+"""Weights that each arm switches on, and thresholds above which it counts; 0.5 otherwise."""
 
 SHIFTED = "all, shifted 10 mm"
 """The arm "all" with its regions moved on purpose; read by itself."""
@@ -34,7 +36,7 @@ SHIFTED = "all, shifted 10 mm"
 _SCHEDULE = ("loss.ramp_start=0.4", "loss.ramp_end=0.6", "train.validate_every=0")
 _SMALL = (
     *("model.features=[16, 32, 64]", "train.patch=[48, 48, 32]", "train.batch=2"),
-    *("train.epochs=10", "train.steps_per_epoch=50", "predict.overlap=0.25"),
+    *("train.epochs=10", "train.steps_per_epoch=50", "predict.overlap=0.25", "prepare.workers=1"),
 )
 DATASETS = {
     "ms_lesions": ("configs/ms_lesions.yaml", _SMALL, 6),

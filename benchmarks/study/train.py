@@ -21,7 +21,7 @@ from segpipe.config.rules import RULES
 from segpipe.data.read import read_case
 from segpipe.evaluate.score import tabulate
 from segpipe.evaluate.settings import ScoreSettings
-from segpipe.evaluate.table import THRESHOLDS
+from segpipe.evaluate.table import THRESHOLDS as USUAL
 from segpipe.files import write_text
 from segpipe.geometry import inverse
 from segpipe.lesions.limits import Limits
@@ -35,6 +35,8 @@ from segpipe.predict.window import predict_volume
 from segpipe.train.fit import fit
 
 BASES = "bases"
+THRESHOLDS = (*USUAL, 0.97, 0.98, 0.99, 0.995, 0.998, 0.999)
+"""Thresholds swept: a network that is sure of itself has its false positives above 0.95."""
 SIZES_MM3 = (0.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0)
 """Minimum sizes swept, of the control as of every arm."""
 
