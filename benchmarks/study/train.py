@@ -35,8 +35,9 @@ from segpipe.predict.window import predict_volume
 from segpipe.train.fit import fit
 
 BASES = "bases"
-THRESHOLDS = (*USUAL, 0.97, 0.98, 0.99, 0.995, 0.998, 0.999)
-"""Thresholds swept: a network that is sure of itself has its false positives above 0.95."""
+_NINES = tuple(round(1 - part * 10.0**-n, n + 1) for n in range(2, 7) for part in (5, 2, 1))
+THRESHOLDS = (*USUAL, *(t for t in _NINES if t > USUAL[-1]))
+"""Thresholds swept, to 0.999999: without a penalty most false positives lie above 0.95."""
 SIZES_MM3 = (0.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0)
 """Minimum sizes swept, of the control as of every arm."""
 
