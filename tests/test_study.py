@@ -67,6 +67,24 @@ def test_only_whole_arms_are_read(tmp_path, monkeypatch):
     assert table[2].startswith("| plain | 2.0 | 1.00 (1.00 to 1.00) |")
 
 
+def test_an_arm_is_also_read_without_the_thresholds_that_no_evaluation_considers(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(jobs, "RESULTS", tmp_path)
+    for arm, counts in (("plain", CONTROL), ("all", BETTER)):
+        for fold in range(jobs.DATASETS["samples"][2]):
+            path = jobs.Job("samples", fold, 0, arm).result
+            path.parent.mkdir(exist_ok=True)
+            content = {"thresholds": [0.5, 0.95, 0.999], "cases": {f"c{fold}": counts}}
+            path.write_text(json.dumps(content))
+    wide, usual = analyse.analyse("samples"), analyse.analyse("samples", analyse.USUAL)
+    # The control's best F1 has 2 of 4 lesions above 0.999, and 3 of 4 where that is not swept.
+    assert [found["arms"]["all"]["sensitivity"] for found in (wide, usual)] == pytest.approx(
+        [0.5, 0.75]
+    )
+    assert [found["arms"]["all"]["ratio"] for found in (wide, usual)] == [2.0, 0.4]
+
+
 @pytest.mark.parametrize("dataset", list(jobs.DATASETS))
 def test_jobs_are_told_apart_and_their_configurations_are_valid(dataset):
     every = list(jobs.all_jobs((dataset,)))

@@ -15,6 +15,9 @@ from benchmarks.study.jobs import ARMS, CONTROL, DATASETS, SEEDS, Job
 
 DOCS = Path(__file__).parents[2] / "docs"
 DRAWS = 1000
+USUAL = 0.95
+"""The highest threshold that an evaluation considers."""
+
 GRID = np.linspace(0.05, 1.0, 96)
 """Lesion sensitivities at which the curves are read."""
 
@@ -30,9 +33,11 @@ class Curves:
 
 
 def load_curves(
-    dataset: str, wanted: Sequence[str] = tuple(ARMS)
+    dataset: str, wanted: Sequence[str] = tuple(ARMS), highest: float | None = None
 ) -> tuple[dict[str, Curves], list[str], list[int]]:
     """Curves of the arms that are whole, their cases, and the seeds that all of them have.
+
+    Thresholds above ``highest`` are left out.
 
     An arm is whole with a seed once every fold is done; an arm whose first seed is not whole is
     left out. Nothing is returned without the first of the arms, to which the others are compared.
@@ -43,7 +48,7 @@ def load_curves(
         for seed in range(SEEDS):
             mine = [Job(dataset, fold, seed, arm) for fold in folds]
             if all(job.result.exists() for job in mine):
-                results = [json.loads(job.result.read_text())["cases"] for job in mine]
+                results = [_cases(json.loads(job.result.read_text()), highest) for job in mine]
                 found[arm, seed] = {case: one[case] for one in results for case in one}
     arms = [arm for arm in wanted if (arm, 0) in found]
     seeds = [s for s in range(SEEDS) if arms and all((arm, s) in found for arm in arms)]
@@ -52,6 +57,20 @@ def load_curves(
     cases = sorted(found[wanted[0], 0])
     curves = {arm: _curves([[found[arm, s][c] for c in cases] for s in seeds]) for arm in arms}
     return curves, cases, seeds
+
+
+def _cases(result: dict[str, Any], highest: float | None) -> dict[str, Any]:
+    if highest is None:
+        return result["cases"]
+    kept = [column for column, t in enumerate(result["thresholds"]) if t <= highest]
+
+    def cut(counts: Any) -> Any:
+        return [[row[k] for k in kept] for row in counts] if isinstance(counts, list) else counts
+
+    return {
+        case: {name: cut(counts) for name, counts in one.items()}
+        for case, one in result["cases"].items()
+    }
 
 
 def _curves(rows: list[list[dict[str, Any]]]) -> Curves:
@@ -106,7 +125,8 @@ def compare(curves: dict[str, Curves], arm: str, weights: np.ndarray) -> dict[st
     """An arm against the control, at the control's best-F1 sensitivity and over its range."""
     control, control_dice = envelope(curves[CONTROL], weights)
     mine, dice = envelope(curves[arm], weights)
-    at = int(np.searchsorted(GRID, best_f1(curves[CONTROL], weights), side="right")) - 1
+    best = best_f1(curves[CONTROL], weights) + 1e-9  # steps of the grid are rounded
+    at = int(np.searchsorted(GRID, best, side="right")) - 1
     at = max(0, at)  # a control whose best F1 lies below the grid
     both = ~np.isnan(control) & ~np.isnan(mine)
     return {
@@ -119,9 +139,12 @@ def compare(curves: dict[str, Curves], arm: str, weights: np.ndarray) -> dict[st
     }
 
 
-def analyse(dataset: str) -> dict[str, Any]:
-    """Every arm against the control, with bootstrap intervals over patients."""
-    curves, cases, seeds = load_curves(dataset)
+def analyse(dataset: str, highest: float | None = None) -> dict[str, Any]:
+    """Every arm against the control, with bootstrap intervals over patients.
+
+    Thresholds above ``highest`` are left out.
+    """
+    curves, cases, seeds = load_curves(dataset, highest=highest)
     if not curves:
         return {}
     rng = np.random.default_rng([0, len(cases)])
@@ -134,20 +157,25 @@ def analyse(dataset: str) -> dict[str, Any]:
             values = np.array([one[name] for one in drawn])
             figures[f"{name}_ci95"] = [float(q) for q in np.nanpercentile(values, [2.5, 97.5])]
         arms[arm] = figures
-    return {"dataset": dataset, "cases": len(cases), "seeds": seeds, "arms": arms}
+    what = {"dataset": dataset, "cases": len(cases), "seeds": seeds, "highest_threshold": highest}
+    return {**what, "arms": arms}
 
 
 def report() -> None:
     """Print the tables; write the figures as JSON, and the picture."""
     for dataset in DATASETS:
-        found = analyse(dataset)
-        if not found:
-            print(f"{dataset}: no seed is complete yet")
-            continue
-        (jobs.RESULTS / f"{dataset}.json").write_text(json.dumps(found, indent=1))
-        print(f"\n{dataset}: {found['cases']} held-out cases, seeds {found['seeds']}\n")
-        print("\n".join(table(found)))
-        _picture(dataset)
+        for highest, name in ((None, ""), (USUAL, f"-to-{USUAL:g}")):
+            found = analyse(dataset, highest)
+            if not found:
+                print(f"{dataset}: no seed is complete yet")
+                break
+            (jobs.RESULTS / f"{dataset}{name}.json").write_text(json.dumps(found, indent=1))
+            swept = "all thresholds" if highest is None else f"thresholds up to {highest:g}"
+            held_out = f"{found['cases']} held-out cases, seeds {found['seeds']}"
+            print(f"\n{dataset}: {held_out}, {swept}\n")
+            print("\n".join(table(found)))
+        else:
+            _picture(dataset)
 
 
 def table(found: dict[str, Any]) -> list[str]:
