@@ -23,7 +23,7 @@ PEERS := .venv-peers
 PEERS_INSTALLED := $(PEERS)/.installed
 
 .PHONY: help setup samples train evaluate report ui test test-jax faults lint imports bench \
-  bench-accuracy oracle study ablation gallery clean
+  bench-accuracy bench-peers oracle study ablation gallery clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -72,6 +72,9 @@ bench: setup ## our benchmarks: a table, and JSON
 
 bench-accuracy: setup $(PEERS_INSTALLED) ## train beside nnU-Net what is missing: hours; ARGS=--tables does not
 	$(BIN)/python -m benchmarks.accuracy $(ARGS)
+
+bench-peers: setup $(PEERS_INSTALLED) ## speed and memory beside nnU-Net: an hour
+	$(BIN)/python -m benchmarks.peers $(ARGS)
 
 oracle: setup $(JUDGES_INSTALLED) ## our scores beside those of other programs, in their own environment
 	$(BIN)/python -m benchmarks.oracle $(ARGS)

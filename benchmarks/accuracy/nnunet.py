@@ -24,6 +24,7 @@ from nnunetv2.experiment_planning.plan_and_preprocess_api import (
     preprocess,
 )
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.dataset_name_id_conversion import convert_id_to_dataset_name
 
 from benchmarks.accuracy.budget import Budget
@@ -73,19 +74,28 @@ def main() -> None:
 
 def run_prepare(options: argparse.Namespace) -> None:
     """Fingerprint, its own plan, the hand-made one beside it, preprocessed cases of both."""
-    extract_fingerprints([options.dataset], num_processes=options.threads)
-    plan_experiments([options.dataset])
-    configurations = [FULL]
-    if options.patch:
-        path = _preprocessed(options.dataset) / f"{PLANS}.json"
-        plans = json.loads(path.read_text())
-        small = small_configuration(
-            plans["configurations"][FULL], options.patch, options.spacing, options.batch
-        )
-        plans["configurations"][SMALL] = small
-        path.write_text(json.dumps(plans, indent=4))
-        configurations.append(SMALL)
+    plan(options.dataset, options.threads, options.patch, options.spacing, options.batch)
+    configurations = [FULL, SMALL] if options.patch else [FULL]
     preprocess([options.dataset], PLANS, configurations, num_processes=[options.threads])
+
+
+def plan(
+    number: int,
+    threads: int,
+    patch: list[int] | None,
+    spacing_mm: list[float] | None,
+    batch: int | None,
+) -> None:
+    """Fingerprint and its own plan; with a patch, spacing and batch the hand-made one beside it."""
+    extract_fingerprints([number], num_processes=threads)
+    plan_experiments([number])
+    if not (patch and spacing_mm and batch):
+        return
+    path = preprocessed(number) / f"{PLANS}.json"
+    plans = json.loads(path.read_text())
+    small = small_configuration(plans["configurations"][FULL], patch, spacing_mm, batch)
+    plans["configurations"][SMALL] = small
+    path.write_text(json.dumps(plans, indent=4))
 
 
 def small_configuration(
@@ -163,15 +173,23 @@ def run_predict(options: argparse.Namespace) -> dict[str, Any]:
     return meter.read()
 
 
-def _trainer(options: argparse.Namespace) -> BudgetTrainer:
-    folder = _preprocessed(options.dataset)
+def make_trainer(
+    number: int, configuration: str, fold: int = 0, kind: type[nnUNetTrainer] = BudgetTrainer
+) -> Any:
+    """A trainer of a planned dataset, its network not made yet."""
+    folder = preprocessed(number)
     plans = json.loads((folder / f"{PLANS}.json").read_text())
     dataset = json.loads((folder / "dataset.json").read_text())
     plans["continue_training"] = False
-    return BudgetTrainer(plans, options.configuration, options.fold, dataset, device=_CPU)
+    return kind(plans, configuration, fold, dataset, device=_CPU)
 
 
-def _preprocessed(number: int) -> Path:
+def _trainer(options: argparse.Namespace) -> BudgetTrainer:
+    return make_trainer(options.dataset, options.configuration, options.fold)
+
+
+def preprocessed(number: int) -> Path:
+    """Where its plan and its cases lie."""
     return Path(os.environ["nnUNet_preprocessed"]) / _name(number)  # noqa: SIM112
 
 

@@ -32,20 +32,18 @@ class Peer:
         Holds ``raw`` and ``preprocessed``.
     results : Path
         For weights, and for what was measured before training.
+    module : str
+        What its Python runs.
     """
 
     python: Path
     folder: Path
     results: Path
+    module: str = "benchmarks.accuracy.nnunet"
 
-    def call(self, comparison: Comparison, arguments: list[str]) -> None:
-        """Run one command of :mod:`benchmarks.accuracy.nnunet`.
-
-        Raises
-        ------
-        subprocess.CalledProcessError
-            If it fails.
-        """
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables of its commands."""
         own = {
             "nnUNet_raw": self.folder / "raw",
             "nnUNet_preprocessed": self.folder / "preprocessed",
@@ -54,10 +52,25 @@ class Peer:
             "nnUNet_def_n_proc": THREADS,
             "OMP_NUM_THREADS": THREADS,
         }
-        environment = os.environ | {name: str(value) for name, value in own.items()}
-        head = ["--threads", str(THREADS), "--dataset", str(comparison.number)]
-        command = [str(self.python), "-m", "benchmarks.accuracy.nnunet", *head, *arguments]
-        subprocess.run(command, cwd=ROOT, env=environment, check=True)
+        return os.environ | {name: str(value) for name, value in own.items()}
+
+    def call(self, number: int, arguments: list[str]) -> None:
+        """Run one command of its module.
+
+        Parameters
+        ----------
+        number : int
+            Of the dataset.
+        arguments : list of str
+
+        Raises
+        ------
+        subprocess.CalledProcessError
+            If it fails.
+        """
+        head = ["--threads", str(THREADS), "--dataset", str(number)]
+        command = [str(self.python), "-m", self.module, *head, *arguments]
+        subprocess.run(command, cwd=ROOT, env=self.environment, check=True)
 
     def prepare(self, name: str, comparison: Comparison, dataset: Dataset, config: Config) -> None:
         """Cases, folds, plans and preprocessed cases; what is there stays."""
@@ -71,7 +84,7 @@ class Peer:
         if small is not None:
             own += ["--patch", *map(str, small.patch), "--spacing", *map(str, small.spacing_mm)]
             own += ["--batch", str(small.batch)]
-        self.call(comparison, ["prepare", *own])
+        self.call(comparison.number, ["prepare", *own])
         splits = self.folder / "preprocessed" / called / "splits_final.json"
         write_splits(make_folds(dataset.cases, config.split), splits)
         ready.touch()
@@ -110,7 +123,7 @@ class Peer:
 
     def _configured(self, job: Job, arguments: list[str]) -> None:
         head = ["--configuration", CONFIGURATIONS[job.arm], "--fold", str(job.fold)]
-        self.call(job.comparison, [*head, *arguments])
+        self.call(job.comparison.number, [*head, *arguments])
 
 
 def unpack_probabilities(archive: Path, folder: Path) -> None:

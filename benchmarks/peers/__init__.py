@@ -1,0 +1,1 @@
+"""Speed and memory beside nnU-Net: preparing, augmenting, training steps, predicting."""
