@@ -21,6 +21,9 @@ USUAL = 0.95
 GRID = np.linspace(0.05, 1.0, 96)
 """Lesion sensitivities at which the curves are read."""
 
+SHOWN = (0.2, 0.4, 0.6, 0.8)
+"""Those at which the tables show them."""
+
 
 @dataclass(frozen=True, eq=False)
 class Curves:
@@ -156,6 +159,9 @@ def analyse(dataset: str, highest: float | None = None) -> dict[str, Any]:
         for name in ("ratio", "dice_difference", "range_ratio"):
             values = np.array([one[name] for one in drawn])
             figures[f"{name}_ci95"] = [float(q) for q in np.nanpercentile(values, [2.5, 97.5])]
+        regions, _ = envelope(curves[arm], np.ones(len(cases)))
+        read = [float(regions[np.abs(GRID - sensitivity).argmin()]) for sensitivity in SHOWN]
+        figures["at_sensitivities"] = [None if np.isnan(one) else one for one in read]
         arms[arm] = figures
     what = {"dataset": dataset, "cases": len(cases), "seeds": seeds, "highest_threshold": highest}
     return {**what, "arms": arms}
@@ -182,8 +188,8 @@ def table(found: dict[str, Any]) -> list[str]:
     """The arms as a table of Markdown."""
     rows = [
         "| arm | FP regions per scan | ratio to plain (95 %) | over the range (95 %) "
-        "| Dice difference (95 %) | reach |",
-        "|---|---|---|---|---|---|",
+        f"| Dice difference (95 %) | reach | at {', '.join(f'{s:g}' for s in SHOWN)} |",
+        "|---|---|---|---|---|---|---|",
     ]
     for arm, figures in found["arms"].items():
         cells = [
@@ -193,6 +199,7 @@ def table(found: dict[str, Any]) -> list[str]:
             _with_interval(figures, "range_ratio", ".2f"),
             _with_interval(figures, "dice_difference", "+.3f"),
             f"{figures['reach']:.2f}",
+            ", ".join("–" if n is None else f"{n:.1f}" for n in figures["at_sensitivities"]),
         ]
         rows.append(f"| {' | '.join(cells)} |")
     return rows
