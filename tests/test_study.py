@@ -65,6 +65,7 @@ def test_only_whole_arms_are_read(tmp_path, monkeypatch):
     assert (list(arms), len(cases), seeds) == (["plain", "all"], folds, [0])
     table = analyse.table(analyse.analyse("samples"))
     assert table[2].startswith("| plain | 2.0 | 1.00 (1.00 to 1.00) |")
+    assert table[2].endswith(" | 1.00 | 2.0, 2.0, 10.0, 20.0 |")
 
 
 def test_an_arm_is_also_read_without_the_thresholds_that_no_evaluation_considers(
