@@ -54,13 +54,18 @@ def seconds(work: Callable[[], Any]) -> float:
     return time.perf_counter() - started
 
 
-def alternate(works: Mapping[str, Callable[[], float]], repeat: int) -> dict[str, Spread]:
-    """Call each in turn, ``repeat`` rounds; each call returns what it measured."""
-    samples: dict[str, list[float]] = {name: [] for name in works}
+def in_turns(works: Mapping[str, Callable[[], Any]], repeat: int) -> dict[str, list[Any]]:
+    """Call each in turn, ``repeat`` rounds; what every call returned."""
+    found: dict[str, list[Any]] = {name: [] for name in works}
     for _ in range(repeat):
         for name, work in works.items():
-            samples[name].append(work())
-    return {name: Spread(tuple(values)) for name, values in samples.items()}
+            found[name].append(work())
+    return found
+
+
+def alternate(works: Mapping[str, Callable[[], float]], repeat: int) -> dict[str, Spread]:
+    """Call each in turn, ``repeat`` rounds; each call returns what it measured."""
+    return {name: Spread(tuple(values)) for name, values in in_turns(works, repeat).items()}
 
 
 def fresh(function: Callable[..., Any], *arguments: Any) -> Any:

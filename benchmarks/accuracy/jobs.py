@@ -11,6 +11,11 @@ RESULTS = Path(__file__).parent / "results"
 THREADS = 2
 """Threads, and loading processes at most, of both sides."""
 
+OUR_ENVIRONMENT = dict.fromkeys(
+    ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), str(THREADS)
+)
+"""Variables of segpipe's commands."""
+
 NNUNET = "nnunet"
 NNUNET_SMALL = "nnunet-small"
 SEGPIPE = "segpipe"

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.accuracy.jobs import THREADS, Job
+from benchmarks.accuracy.jobs import OUR_ENVIRONMENT, THREADS, Job
 from benchmarks.accuracy.judge import score, sweep
 from benchmarks.accuracy.layout import write_references
 from benchmarks.accuracy.peer import ROOT, Peer
@@ -125,11 +125,7 @@ def _run_ours(
         command = [sys.executable, "-m", "benchmarks.accuracy.ours", str(job.comparison.config)]
         command += [*own, "--fold", str(job.fold), *length, "--cases", *held_out, *target]
         command += ["--probabilities"] * job.comparison.sweep
-        threads = {
-            name: str(THREADS)
-            for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
-        }
-        subprocess.run(command, cwd=ROOT, env=os.environ | threads, check=True)
+        subprocess.run(command, cwd=ROOT, env=os.environ | OUR_ENVIRONMENT, check=True)
     found = json.loads(report.read_text())
     return {
         "length": length,

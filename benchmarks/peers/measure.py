@@ -14,27 +14,29 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.accuracy.jobs import COMPARISONS, THREADS
+from benchmarks.accuracy.jobs import COMPARISONS, OUR_ENVIRONMENT, THREADS
 from benchmarks.accuracy.layout import raw_name, write_raw
 from benchmarks.accuracy.ours import Watch
 from benchmarks.accuracy.ours import train as train_to_bundle
 from benchmarks.accuracy.peer import Peer
-from benchmarks.peers.settings import FIRST_STEPS, ROTATION_DEGREES, SCALE_RANGE
+from benchmarks.peers.settings import FIRST_STEPS, ROTATION_DEGREES
 from benchmarks.peers.tree import Cost, watch
-from benchmarks.timing import Spread, alternate, fresh
+from benchmarks.timing import Spread, alternate, fresh, in_turns
 from segpipe.config import load
 from segpipe.data.layouts import open_dataset
 
-FLOAT32, FASTEST = "float32", "bfloat16 autocast"
-"""nnU-Net's arithmetic on a CPU, and the fastest that it can be given."""
+FLOAT32, BFLOAT16 = "float32", "bfloat16 autocast"
+"""nnU-Net's arithmetic on a CPU, and a faster one that it can be given."""
 
 STEP_PATCH, STEP_BATCH = (40, 56, 40), 9
 WINDOW = (96, 96, 96)
-AUGMENTED = {"hippocampus": ((40, 56, 40), 1), "ms_lesions": ((64, 64, 48), 2)}
-"""Patch and channels."""
+AUGMENTED = (((40, 56, 40), 1), ((64, 64, 48), 2))
+"""Patches and channels, as of ``hippocampus`` and ``ms_lesions``."""
+
+SCALE_RANGE = (0.7, 1.4)
+"""nnU-Net's in three dimensions."""
 
 _PLAIN = ("tracking.enabled=false", "train.validate_every=0", "evaluate.choose=fixed")
-_OUR_THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class Bench:
     def segpipe(self, *arguments: object) -> Cost:
         """One of ours."""
         start = [sys.executable, "-c", "from segpipe.cli import main; main()"]
-        return watch([*start, *map(str, arguments)], _environment())
+        return watch([*start, *map(str, arguments)], os.environ | OUR_ENVIRONMENT)
 
     def planned(self, dataset: str, patch: Sequence[int], batch: int) -> dict[str, Any]:
         """nnU-Net's hand-made plan of 1 mm with our patch, and its cases; what its network is."""
@@ -93,10 +95,6 @@ class Bench:
             found = self.ask(number, "plan", "--patch", *reversed(patch), "--batch", batch)
             known.write_text(json.dumps(found))
         return json.loads(known.read_text())
-
-
-def _environment() -> dict[str, str]:
-    return os.environ | dict.fromkeys(_OUR_THREADS, str(THREADS))
 
 
 def prepare(bench: Bench) -> list[dict[str, Any]]:
@@ -120,7 +118,7 @@ def prepare(bench: Bench) -> list[dict[str, Any]]:
                 *("-d", number, "-c", "3d_fullres", "-np", THREADS, "-npfp", THREADS, *own),
             )
 
-        taken = _costs({"nnU-Net": theirs, "segpipe": ours}, bench.repeat)
+        taken = in_turns({"nnU-Net": theirs, "segpipe": ours}, bench.repeat)
         rows += _compared({"work": f"prepare {dataset}", "cases": cases}, taken, cases)
     return rows
 
@@ -145,7 +143,7 @@ def train(bench: Bench) -> list[dict[str, Any]]:
 
     works: dict[str, Callable[[], float]] = {
         "nnU-Net, float32": lambda: batch / float(np.median(theirs(FLOAT32))),
-        "nnU-Net, bfloat16": lambda: batch / float(np.median(theirs(FASTEST))),
+        "nnU-Net, bfloat16": lambda: batch / float(np.median(theirs(BFLOAT16))),
         "segpipe": lambda: batch / float(np.median(fresh(time_steps, "hippocampus", own))),
     }
     taken = alternate(works, bench.repeat)
@@ -172,24 +170,18 @@ class _Clock(Watch):
 
 def time_steps(dataset: str, overrides: Sequence[str]) -> list[float]:
     """Seconds of our steps after the first; to be called in a process of its own."""
-    os.environ.update(dict.fromkeys(_OUR_THREADS, str(THREADS)))
-    shutil.rmtree(_runs(overrides), ignore_errors=True)
+    os.environ.update(OUR_ENVIRONMENT)
     clock = _Clock()
     train_to_bundle(load(COMPARISONS[dataset].config, overrides), 0, clock)
     return np.diff(clock.ends).tolist()[FIRST_STEPS - 1 :]
 
 
-def _runs(overrides: Sequence[str]) -> Path:
-    (output,) = [one.removeprefix("output=") for one in overrides if one.startswith("output=")]
-    return Path(output)
-
-
 def augment(bench: Bench) -> list[dict[str, Any]]:
     """nnU-Net's default transforms with their probabilities and ranges, one thread, both sides."""
-    number, _ = bench.raw("hippocampus")
+    number = COMPARISONS["hippocampus"].number  # the command wants one
     count = 2 if bench.smoke else 100
     rows = []
-    for patch, channels in AUGMENTED.values():
+    for patch, channels in AUGMENTED:
 
         def theirs(patch: Sequence[int] = patch, channels: int = channels) -> float:
             asked = ["--patch", *patch, "--channels", channels, "--patches", count]
@@ -244,7 +236,7 @@ def predict(bench: Bench) -> list[dict[str, Any]]:
     """A 1 mm FLAIR and T1, files in and files out, the same network untrained, no mirroring."""
     window = (64, 64, 64) if bench.smoke else WINDOW
     plan = bench.planned("ms_lesions", window, 2)
-    number, _ = bench.raw("ms_lesions")
+    number = COMPARISONS["ms_lesions"].number
     model = bench.ask(number, "untrained")["model"]
     case = "lit07"
     raw = bench.peer.folder / "raw" / raw_name("ms_lesions", number) / "imagesTr"
@@ -268,7 +260,7 @@ def predict(bench: Bench) -> list[dict[str, Any]]:
         shutil.rmtree(output, ignore_errors=True)
         return bench.segpipe("predict", "--bundle", bundle, scans, "-o", output)
 
-    taken = _costs({"nnU-Net": theirs, "segpipe": ours}, bench.repeat)
+    taken = in_turns({"nnU-Net": theirs, "segpipe": ours}, bench.repeat)
     work = f"predict {'×'.join(map(str, window))}, {_network(plan)}"
     return _compared({"work": work}, taken, 1)
 
@@ -285,14 +277,6 @@ def _untrained(runs: Path, features: Sequence[int], window: Sequence[int]) -> st
 
 def _network(plan: dict[str, Any]) -> str:
     return "-".join(map(str, plan["features"]))
-
-
-def _costs(works: dict[str, Callable[[], Cost]], repeat: int) -> dict[str, list[Cost]]:
-    costs: dict[str, list[Cost]] = {name: [] for name in works}
-    for _ in range(repeat):
-        for name, work in works.items():
-            costs[name].append(work())
-    return costs
 
 
 def _compared(
