@@ -27,7 +27,7 @@ def work_off(
     minutes: float | None = None,
     at_once: int = 1,
 ) -> None:
-    """Run what has no result yet, each row of jobs in a process of its own, with one thread.
+    """Run each row of jobs in a process of its own, with one thread.
 
     The jobs of a row follow each other, so a later one finds what an earlier one left in ``work``.
     What TensorFlow keeps of their networks goes with the process. One thread each, so that bits
@@ -50,8 +50,8 @@ def work_off(
     Exception
         Of the first job that fails; those beside it end first, no other begins.
     """
-    missing = [[job for job in row if not job.result.exists()] for row in rows]
-    left = sum(map(len, missing))
+    wanted = [row for row in map(list, rows) if row]
+    left = sum(map(len, wanted))
     work.mkdir(parents=True, exist_ok=True)
     started, ended, lock = time.monotonic(), threading.Event(), threading.Lock()
 
@@ -71,7 +71,7 @@ def work_off(
             raise
 
     with ThreadPoolExecutor(at_once) as threads:
-        running = [threads.submit(run, row) for row in missing if row]
+        running = [threads.submit(run, row) for row in wanted]
         try:
             for future in as_completed(running):
                 future.result()

@@ -6,50 +6,131 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks.study import analyse, jobs, shifted
-from segpipe.config import load
+from benchmarks.study import analyse, jobs, shifted, train
+from benchmarks.study.train import SETTINGS as SETTINGS_SWEPT
+from segpipe.config import EvaluateConfig, OperatingPoint, load
+from segpipe.evaluate.score import tabulate
+from segpipe.evaluate.settings import ScoreSettings
+from segpipe.evaluate.table import THRESHOLDS
+from segpipe.volume import Volume
 
 
-def result(detected, wrong, predicted, shared):
-    """One case of 4 lesions and 100 voxels: one size, thresholds as given."""
+def counts(detected, wrong, predicted, shared, lesions=4):
+    """One case of 4 lesions and 100 voxels: settings as given."""
     return {
-        "reference_voxels": 100,
-        "detected": [detected],
-        "missed": [[4 - d for d in detected]],
-        "false_positives": [wrong],
-        "predicted_voxels": [predicted],
-        "shared_voxels": [shared],
+        "reference_voxels": 100 if lesions else 0,
+        "lesions": lesions,
+        "detected": detected,
+        "false_positives": wrong,
+        "predicted_voxels": predicted,
+        "shared_voxels": shared,
     }
 
 
-CONTROL = result([4, 3, 2], [20, 10, 2], [200, 150, 100], [90, 80, 60])
-BETTER = result([4, 3, 1], [12, 4, 1], [180, 140, 50], [90, 80, 30])
+CONTROL = counts([4, 3, 2], [20, 10, 2], [200, 150, 100], [90, 80, 60])
+BETTER = counts([4, 3, 1], [12, 4, 1], [180, 140, 50], [90, 80, 30])
+SETTINGS = [[0.0, 0.5, None], [0.0, 0.95, None], [0.0, 0.999, None]]
 
 
 def curves(cases):
-    return analyse._curves([cases])
+    return analyse._curves([cases], [0, 1, 2], np.array([False, False, True]))
+
+
+def read(values):
+    return dict(zip(np.round(analyse.GRID, 2).tolist(), values, strict=True))
+
+
+def write_fold(dataset, arm, seed, fold, own, base="one", **content):
+    path = jobs.Job(dataset, fold, seed, arm).result
+    path.parent.mkdir(exist_ok=True)
+    content = {"base": base, "config": {}, "settings": SETTINGS} | content
+    told = {"dataset": dataset, "seed": seed, "fold": fold, "cases": {f"c{fold}": own}}
+    path.write_text(json.dumps(told | content))
 
 
 def test_envelope_takes_the_fewest_false_positives_that_reach_a_sensitivity():
-    regions, dice = analyse.envelope(curves([CONTROL]), np.ones(1))
-    read = dict(zip(np.round(analyse.GRID, 2).tolist(), regions, strict=True))
-    assert (read[0.5], read[0.51], read[0.75], read[0.76], read[1.0]) == (2, 10, 10, 20, 20)
-    overlaps = dict(zip(np.round(analyse.GRID, 2).tolist(), dice, strict=True))
+    best = analyse.envelope(curves([CONTROL]), np.ones(1))
+    regions, overlaps, edge = read(best.regions), read(best.dice), read(best.at_edge)
+    assert [regions[s] for s in (0.5, 0.51, 0.75, 0.76, 1.0)] == [2, 10, 10, 20, 20]
     assert overlaps[0.75] == pytest.approx(2 * 80 / 250)
+    assert (edge[0.5], edge[0.51]) == (True, False)  # there may be better ones above 0.999
 
 
-def test_arm_is_compared_at_the_controls_best_f1_and_over_its_range():
-    both = {"plain": curves([CONTROL]), "all": curves([BETTER])}
-    found = analyse.compare(both, "all", np.ones(1))
-    assert found["sensitivity"] == pytest.approx(0.5)  # F1: 4/14, 3/8.5, 2/4
-    assert found["false_positive_regions"] == 4  # 1 of 4 lesions at the next threshold
-    assert found["ratio"] == pytest.approx(2.0)
+def test_of_settings_with_as_few_false_positives_the_masks_decide():
+    equal = counts([2, 3, 3], [5, 5, 5], [40, 150, 100], [40, 80, 75])
+    best = analyse.envelope(curves([equal]), np.ones(1))
+    assert read(best.dice)[0.75] == pytest.approx(2 * 75 / 200)
+    assert read(best.regions)[0.5] == 5
+    assert np.isnan(read(best.regions)[0.76])
+
+
+def test_envelope_agrees_with_trying_every_setting():
+    rng = np.random.default_rng(7)
+    cases, settings, weights = 5, 40, np.array([1.0, 0, 2, 1, 1])
+    lesions = np.array([3, 6, 0, 5, 2.0])
+    found = np.floor(rng.random((2, cases, settings)) * (lesions[:, None] + 1))
+    wrong = rng.integers(0, 6, (2, cases, settings)).astype(float)
+    dice = np.where(lesions[:, None] > 0, rng.random((2, cases, settings)), np.nan)
+    own = analyse.Curves(found, wrong, dice, lesions, np.zeros(settings, bool))
+    best = analyse.envelope(own, weights)
+    with_lesions = weights * (lesions > 0)
+    for k, sensitivity in enumerate(analyse.GRID):
+        regions, overlaps = [], []
+        for seed in range(2):
+            tried = [
+                (
+                    sum(weights * wrong[seed, :, m]) / 5,
+                    -sum(with_lesions * np.nan_to_num(dice[seed, :, m])) / with_lesions.sum(),
+                )
+                for m in range(settings)
+                if sum(weights * found[seed, :, m]) >= (sensitivity - 1e-12) * 10
+            ]
+            few, loss = min(tried, default=(np.nan, np.nan))
+            regions.append(few)
+            overlaps.append(-loss)
+        assert best.regions[k] == pytest.approx(np.mean(regions), nan_ok=True)
+        assert best.dice[k] == pytest.approx(np.mean(overlaps), nan_ok=True)
+
+
+def test_arm_is_compared_at_the_controls_best_f1_and_over_the_range_of_all():
+    three = {"plain": curves([CONTROL]), "all": curves([BETTER])}
+    found = analyse.compare(three, np.ones(1))
+    mine = found["all"]
+    assert mine["sensitivity"] == pytest.approx(0.5)  # F1: 4/14, 3/8.5, 2/4
+    assert mine["false_positive_regions"] == 4  # 1 of 4 lesions at the next threshold
+    assert mine["ratio"] == pytest.approx(2.0)
     steps = np.array([(s + 1e-9 >= analyse.GRID).sum() for s in (0.25, 0.5, 0.75, 1.0)])
     widths = np.diff(np.r_[0, steps])
-    control, mine = widths @ [2, 2, 10, 20], widths @ [1, 4, 4, 12]
-    assert found["range_ratio"] == pytest.approx(mine / control)
-    own = analyse.compare(both, "plain", np.ones(1))
+    ratios = (widths @ [1, 4, 4, 12]) / (widths @ [2, 2, 10, 20])
+    assert mine["range_ratio"] == pytest.approx(ratios)
+    assert mine["at_edge"] == [False, True, False, False, False]  # at best F1, then at SHOWN
+    own = found["plain"]
     assert (own["ratio"], own["range_ratio"], own["dice_difference"]) == (1, 1, 0)
+
+    short = counts([3, 3, 1], [4, 4, 1], [140, 140, 50], [80, 80, 30])
+    fewer = analyse.compare({**three, "voxel": curves([short])}, np.ones(1))
+    assert [arm["common"] for arm in fewer.values()] == pytest.approx([0.75] * 3)
+    widths[3] = 0  # no arm is read where another does not get to
+    ratios = (widths @ [1, 4, 4, 12]) / (widths @ [2, 2, 10, 20])
+    assert fewer["all"]["range_ratio"] == pytest.approx(ratios)
+
+
+def test_an_arm_that_does_not_reach_the_sensitivity_is_not_excused():
+    low = counts([1, 1, 1], [4, 2, 1], [50, 50, 50], [30, 30, 30])
+    found = analyse.compare({"plain": curves([CONTROL]), "all": curves([low])}, np.ones(1))
+    assert found["all"]["ratio"] == np.inf
+    assert np.isnan(found["all"]["dice_difference"])
+    assert analyse._interval(np.array([0.5] * 90 + [np.inf] * 10)) == [0.5, None]
+    assert analyse._interval(np.array([0.5, np.nan])) == [0.5, 0.5]
+
+
+def test_a_scan_without_lesions_enters_neither_f1_nor_dice():
+    free = counts([0, 0, 0], [0, 50, 90], [0, 500, 900], [0, 0, 0], lesions=0)
+    alone, both = curves([CONTROL]), curves([CONTROL, free])
+    assert analyse.best_f1(both, np.ones(2)) == analyse.best_f1(alone, np.ones(1)) == 0.5
+    best = analyse.envelope(both, np.ones(2))
+    assert read(best.regions)[0.5] == 10  # (20 + 0) / 2; its regions are false positives
+    assert read(best.dice)[0.5] == pytest.approx(2 * 90 / 300)
 
 
 def test_only_whole_arms_are_read(tmp_path, monkeypatch):
@@ -57,33 +138,90 @@ def test_only_whole_arms_are_read(tmp_path, monkeypatch):
     folds = jobs.DATASETS["samples"][2]
     for arm, done in (("plain", folds), ("all", folds), ("voxel", folds - 1)):
         for fold in range(done):
-            path = jobs.Job("samples", fold, 0, arm).result
-            path.parent.mkdir(exist_ok=True)
-            counts = {f"c{fold}": CONTROL if arm == "plain" else BETTER}
-            path.write_text(json.dumps({"cases": counts}))
+            write_fold("samples", arm, 0, fold, CONTROL if arm == "plain" else BETTER)
     arms, cases, seeds = analyse.load_curves("samples")
     assert (list(arms), len(cases), seeds) == (["plain", "all"], folds, [0])
     table = analyse.table(analyse.analyse("samples"))
-    assert table[2].startswith("| plain | 2.0 | 1.00 (1.00 to 1.00) |")
-    assert table[2].endswith(" | 1.00 | 2.0, 2.0, 10.0, 20.0 |")
+    assert table[2].startswith("| plain | 2.0* | 1.00 (1.00 to 1.00) |")
+    assert table[2].endswith(" | 2.0*, 2.0*, 10.0, 20.0 |")
+
+    write_fold("samples", "all", 0, 2, BETTER, base="another")
+    assert analyse.load_curves("samples") == ({}, [], [])
 
 
-def test_an_arm_is_also_read_without_the_thresholds_that_no_evaluation_considers(
-    tmp_path, monkeypatch
-):
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ({"settings": [[0.0, 0.5, None]]}, "settings"),
+        ({"config": {"train": {"seed": 1, "steps": 9}, "new": 1}}, "train.steps"),
+    ],
+)
+def test_results_of_other_settings_are_not_pooled(tmp_path, monkeypatch, content, named):
     monkeypatch.setattr(jobs, "RESULTS", tmp_path)
-    for arm, counts in (("plain", CONTROL), ("all", BETTER)):
+    config = {"train": {"seed": 0, "steps": 8}}
+    for fold in range(jobs.DATASETS["samples"][2]):
+        write_fold("samples", "plain", 0, fold, CONTROL, config=config)
+    same = {"train": {"seed": 1, "steps": 8}, "new": 1}  # a field of a later revision
+    for fold in range(jobs.DATASETS["samples"][2]):
+        write_fold("samples", "plain", 1, fold, CONTROL, config=same)
+    assert analyse.load_curves("samples")[2] == [0, 1]
+    write_fold("samples", "plain", 1, 3, CONTROL, **content)
+    with pytest.raises(ValueError, match=f"plain, samples, seed 1, fold 3: .* for {named}\\."):
+        analyse.load_curves("samples")
+
+
+def test_an_arm_is_also_read_at_what_an_evaluation_considers(tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs, "RESULTS", tmp_path)
+    for arm, own in (("plain", CONTROL), ("all", BETTER)):
         for fold in range(jobs.DATASETS["samples"][2]):
-            path = jobs.Job("samples", fold, 0, arm).result
-            path.parent.mkdir(exist_ok=True)
-            content = {"thresholds": [0.5, 0.95, 0.999], "cases": {f"c{fold}": counts}}
-            path.write_text(json.dumps(content))
-    wide, usual = analyse.analyse("samples"), analyse.analyse("samples", analyse.USUAL)
+            write_fold("samples", arm, 0, fold, own)
+    wide, usual = analyse.analyse("samples"), analyse.analyse("samples", usual=True)
     # The control's best F1 has 2 of 4 lesions above 0.999, and 3 of 4 where that is not swept.
     assert [found["arms"]["all"]["sensitivity"] for found in (wide, usual)] == pytest.approx(
         [0.5, 0.75]
     )
     assert [found["arms"]["all"]["ratio"] for found in (wide, usual)] == [2.0, 0.4]
+
+
+def test_usual_settings_are_those_of_an_evaluation():
+    considered = EvaluateConfig()
+    usual = [one for one in SETTINGS_SWEPT if analyse.is_usual(one)]
+    assert {t for _, t, core in usual if core is None} == set(THRESHOLDS)
+    assert {size for size, _, _ in usual} >= set(considered.min_sizes_mm3)
+    assert max(size for size, _, _ in usual) == max(considered.min_sizes_mm3)
+    assert {core for _, t, core in usual if t == 0.8} == {None, 0.85, 0.9, 0.95}
+
+
+def test_hysteresis_is_counted_as_an_evaluation_counts_it():
+    reference = np.zeros((12, 1, 1), np.uint8)
+    reference[1:3] = 1
+    probability = np.zeros((12, 1, 1))
+    probability[1:4, 0, 0] = 0.6, 0.99, 0.6  # a lesion, found with a core
+    probability[6:8, 0, 0] = 0.6, 0.6  # a false positive without one
+    probability[10, 0, 0] = 0.96
+    volume = Volume(reference, np.eye(4))
+    views = tabulate(
+        "c",
+        volume,
+        volume.with_array(probability),
+        {"lesion": (1,)},
+        ScoreSettings.from_config(EvaluateConfig(), OperatingPoint()),
+        train.THRESHOLDS,
+    )
+    found = train._counts(views)
+    at = {one: k for k, one in enumerate(train.SETTINGS)}
+    assert (found["lesions"], found["reference_voxels"]) == (1, 2)
+
+    def of(*setting):
+        names = ("detected", "false_positives", "predicted_voxels", "shared_voxels")
+        return tuple(found[name][at[setting]] for name in names)
+
+    assert of(0.0, 0.5, None) == (1, 2, 6, 2)
+    assert of(0.0, 0.5, 0.9) == (1, 1, 4, 2)
+    assert of(0.0, 0.5, 0.98) == (1, 0, 3, 2)
+    assert of(0.0, 0.95, None) == (1, 1, 2, 1)
+    assert of(3.0, 0.5, None) == (1, 0, 3, 2)
+    assert of(0.0, 0.5, 0.999) == (0, 0, 0, 0)
 
 
 @pytest.mark.parametrize("dataset", list(jobs.DATASETS))
@@ -110,15 +248,25 @@ def test_a_fold_that_is_not_whole_needs_the_base_that_its_arms_forked_from(tmp_p
     monkeypatch.setattr(jobs, "RESULTS", tmp_path / "results")
     listed = list(jobs.all_jobs(("samples",), 1))
     per_fold = len(jobs.ARMS) + 1
-    begun = listed[2 * per_fold : 2 * per_fold + 3]
-    for job in [*listed[: 2 * per_fold], *begun]:  # two folds, and three arms of the third
+    blocks = [listed[first : first + per_fold] for first in range(0, len(listed), per_fold)]
+
+    def done(job, base):
         job.result.parent.mkdir(parents=True, exist_ok=True)
-        job.result.write_text(json.dumps({"base": job.base()}))
-    assert jobs.without_their_base(listed, tmp_path) == begun
-    (tmp_path / begun[0].base()).mkdir()
-    assert jobs.without_their_base(listed, tmp_path) == []
-    begun[1].result.write_text(json.dumps({"base": "of-another-revision"}))
-    assert jobs.without_their_base(listed, tmp_path) == [begun[1]]
+        job.result.write_text(json.dumps({"base": base}))
+
+    for job in blocks[0]:
+        done(job, "of an earlier revision")  # whole: it stays
+    for job in blocks[1][:3]:
+        done(job, job.base())
+    assert jobs.what_is_left(listed, tmp_path) == blocks[1:]
+    (tmp_path / blocks[1][0].base()).mkdir()
+    assert jobs.what_is_left(listed, tmp_path) == [blocks[1][3:], *blocks[2:]]
+    done(blocks[1][1], "of an earlier revision")
+    assert jobs.what_is_left(listed, tmp_path)[0] == [blocks[1][1], *blocks[1][3:]]
+    for job in blocks[1]:
+        done(job, job.base())
+    done(blocks[1][4], "of an earlier revision")  # stopped while it was trained anew
+    assert jobs.what_is_left(listed, tmp_path) == [[blocks[1][4]], *blocks[2:]]
 
 
 def test_a_base_is_that_of_one_fold_seed_and_configuration():
@@ -130,9 +278,9 @@ def test_a_base_is_that_of_one_fold_seed_and_configuration():
 
 
 def test_a_control_that_finds_next_to_nothing_is_read_at_the_lowest_sensitivity():
-    rare = {**result([1, 20], [0, 5000], [1, 1], [1, 1]), "missed": [[49, 30]]}
-    found = analyse.compare({"plain": curves([rare]), "all": curves([rare])}, "all", np.ones(1))
-    assert found["sensitivity"] == pytest.approx(analyse.GRID[0])
+    rare = counts([1, 20, 20], [0, 5000, 5000], [1] * 3, [1] * 3, lesions=50)
+    found = analyse.compare({"plain": curves([rare]), "all": curves([rare])}, np.ones(1))
+    assert found["all"]["sensitivity"] == pytest.approx(analyse.GRID[0])
 
 
 def test_regions_move_by_10_mm_towards_anterior_and_the_edge_fills_in():
@@ -157,20 +305,18 @@ def test_the_cost_of_moved_regions_is_read_at_equal_false_positives_and_at_one_t
     }
     same = shifted.compare_shifted(true, true, np.ones(1), 0)
     assert (same["at_equal_false_positives"], same["at_threshold"]) == (0, 0)
-    never = curves([result([4, 3, 2], [20, 10, 3], [1, 1, 1], [1, 1, 1])])
+    never = curves([counts([4, 3, 2], [20, 10, 3], [1, 1, 1], [1, 1, 1])])
     assert np.isnan(shifted.compare_shifted(true, never, np.ones(1), 2)["at_equal_false_positives"])
 
 
 def test_the_shifted_arm_is_read_with_the_seeds_that_both_arms_have(tmp_path, monkeypatch):
     monkeypatch.setattr(jobs, "RESULTS", tmp_path)
     assert shifted.analyse_shifted("samples") == {}
-    for arm, seeds, counts in (("all", 2, CONTROL), (jobs.SHIFTED, 1, BETTER)):
+    for arm, seeds, own in (("all", 2, CONTROL), (jobs.SHIFTED, 1, BETTER)):
         for seed in range(seeds):
             for fold in range(jobs.DATASETS["samples"][2]):
-                path = jobs.Job("samples", fold, seed, arm).result
-                path.parent.mkdir(exist_ok=True)
-                content = {"thresholds": [0.1, 0.5, 0.9], "cases": {f"c{fold}": counts}}
-                path.write_text(json.dumps(content))
+                settings = [[0.0, t, None] for t in (0.1, 0.5, 0.9)]
+                write_fold("samples", arm, seed, fold, own, settings=settings)
     found = shifted.analyse_shifted("samples")
     assert (found["seeds"], found["cases"]) == ([0], 5)
     assert found["at_equal_false_positives_ci95"] == [-0.25, -0.25]
@@ -180,7 +326,11 @@ def test_the_shifted_arm_is_read_with_the_seeds_that_both_arms_have(tmp_path, mo
         "allowed."
     )
     assert not shifted.is_within(found)
-    assert shifted.is_within({**found, "at_equal_false_positives": -0.05})
+    better = {**found, "at_equal_false_positives": -0.05}
+    assert shifted.is_within(better)
+    assert shifted.sentence(better).endswith("within the 0.05 allowed, though the interval is not.")
+    sure = {**better, "at_equal_false_positives_ci95": [-0.05, 0.1]}
+    assert shifted.sentence(sure).endswith("within the 0.05 allowed.")
 
 
 @pytest.mark.parametrize("dataset", list(jobs.DATASETS))

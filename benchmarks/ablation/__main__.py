@@ -29,8 +29,11 @@ def main() -> None:
     if not options.tables:
         from benchmarks.ablation.train import run_job
 
-        every = all_jobs(datasets, options.seeds)
-        wanted = [[job] for job in every if job.arm in (options.arm or ARMS)]
+        wanted = [
+            [job]
+            for job in all_jobs(datasets, options.seeds)
+            if job.arm in (options.arm or ARMS) and not job.result.exists()
+        ]
         work_off(wanted, run_job, options.work, options.minutes, options.at_once)
     report()
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-from itertools import groupby
 from pathlib import Path
 
 from benchmarks.jobs import work_off
-from benchmarks.study import jobs
-from benchmarks.study.jobs import DATASETS, SEEDS, all_jobs, without_their_base
+from benchmarks.study.jobs import DATASETS, SEEDS, all_jobs, what_is_left
 from segpipe.backend.processor import cores
 
 
@@ -22,27 +20,14 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, help="begin no job after so long")
     parser.add_argument("--at-once", type=int, default=cores(), help="folds side by side (cores)")
     parser.add_argument("--work", type=Path, default=Path("runs/study"), help="caches and bases")
-    parser.add_argument(
-        "--tables",
-        type=Path,
-        nargs="?",
-        const=jobs.RESULTS,
-        metavar="FOLDER",
-        help="train nothing; of these results",
-    )
+    parser.add_argument("--tables", action="store_true", help="train nothing")
     options = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     datasets = (options.dataset,) if options.dataset else tuple(DATASETS)
-    if options.tables is not None:
-        jobs.RESULTS = options.tables
-    else:
+    if not options.tables:
         from benchmarks.study.train import BASES, run_job
 
-        listed = list(all_jobs(datasets, options.seeds))
-        for job in without_their_base(listed, options.work / BASES):
-            print(f"again, as its base is gone: {job}")
-            job.result.unlink()
-        rows = [list(arms) for _, arms in groupby(listed, lambda job: job.block)]
+        rows = what_is_left(list(all_jobs(datasets, options.seeds)), options.work / BASES)
         work_off(rows, run_job, options.work, options.minutes, options.at_once)
     from benchmarks.study import analyse, shifted
 

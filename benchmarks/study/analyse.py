@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 
 from benchmarks.study import jobs
-from benchmarks.study.jobs import ARMS, CONTROL, DATASETS, SEEDS, Job
+from benchmarks.study.jobs import ARMS, CONTROL, DATASETS, SEEDS, Job, Setting, forked_from
 
 DOCS = Path(__file__).parents[2] / "docs"
+Settings = Sequence[Setting]
 DRAWS = 1000
-USUAL = 0.95
-"""The highest threshold that an evaluation considers."""
+USUAL_THRESHOLDS = (0.05, 0.95)
+USUAL_SIZE_MM3 = 100.0
+"""What an evaluation considers; the study sweeps further on either side."""
 
 GRID = np.linspace(0.05, 1.0, 96)
 """Lesion sensitivities at which the curves are read."""
@@ -27,187 +29,318 @@ SHOWN = (0.2, 0.4, 0.6, 0.8)
 
 @dataclass(frozen=True, eq=False)
 class Curves:
-    """Counts of one arm: (seeds, cases, sizes × thresholds)."""
+    """Counts of one arm: (seeds, cases, settings).
+
+    Parameters
+    ----------
+    detected, wrong : (S, N, M) float ndarray
+        Lesions found, and false-positive regions.
+    dice : (S, N, M) float ndarray
+        nan in a case without lesions.
+    lesions : (N,) float ndarray
+    at_edge : (M,) bool ndarray
+        Settings at the end of what was swept, beyond which there may be a better one.
+    """
 
     detected: np.ndarray
-    lesions: np.ndarray
     wrong: np.ndarray
     dice: np.ndarray
+    lesions: np.ndarray
+    at_edge: np.ndarray
 
 
 def load_curves(
-    dataset: str, wanted: Sequence[str] = tuple(ARMS), highest: float | None = None
+    dataset: str, wanted: Sequence[str] = tuple(ARMS), usual: bool = False
 ) -> tuple[dict[str, Curves], list[str], list[int]]:
     """Curves of the arms that are whole, their cases, and the seeds that all of them have.
 
-    Thresholds above ``highest`` are left out.
+    With ``usual``, of the settings that an evaluation considers.
 
-    An arm is whole with a seed once every fold is done; an arm whose first seed is not whole is
-    left out. Nothing is returned without the first of the arms, to which the others are compared.
+    A fold is read once all its arms that are done forked from one base. An arm is whole with a
+    seed once every fold is done; an arm whose first seed is not whole is left out. Nothing is
+    returned without the first of the arms, to which the others are compared.
+
+    Raises
+    ------
+    ValueError
+        If the results of an arm were trained or swept with different settings.
     """
     folds = range(DATASETS[dataset][2])
     found: dict[tuple[str, int], dict[str, Any]] = {}
-    for arm in wanted:
-        for seed in range(SEEDS):
+    settings: Settings = []
+    for seed in range(SEEDS):
+        bases = [{forked_from(Job(dataset, k, seed, arm)) for arm in wanted} for k in folds]
+        if any(len(base - {None}) > 1 for base in bases):
+            continue
+        for arm in wanted:
             mine = [Job(dataset, fold, seed, arm) for fold in folds]
             if all(job.result.exists() for job in mine):
-                results = [_cases(json.loads(job.result.read_text()), highest) for job in mine]
-                found[arm, seed] = {case: one[case] for one in results for case in one}
+                results = [json.loads(job.result.read_text()) for job in mine]
+                first = Job(dataset, 0, 0, arm).result
+                _check_alike([json.loads(first.read_text()), *results], arm)
+                settings = results[0]["settings"]
+                found[arm, seed] = {c: one["cases"][c] for one in results for c in one["cases"]}
     arms = [arm for arm in wanted if (arm, 0) in found]
     seeds = [s for s in range(SEEDS) if arms and all((arm, s) in found for arm in arms)]
     if wanted[0] not in arms:
         return {}, [], []
     cases = sorted(found[wanted[0], 0])
-    curves = {arm: _curves([[found[arm, s][c] for c in cases] for s in seeds]) for arm in arms}
-    return curves, cases, seeds
+    kept = [column for column, one in enumerate(settings) if not usual or is_usual(one)]
+    edge = at_edge([settings[column] for column in kept])
+    rows = {arm: [[found[arm, s][c] for c in cases] for s in seeds] for arm in arms}
+    return {arm: _curves(rows[arm], kept, edge) for arm in arms}, cases, seeds
 
 
-def _cases(result: dict[str, Any], highest: float | None) -> dict[str, Any]:
-    if highest is None:
-        return result["cases"]
-    kept = [column for column, t in enumerate(result["thresholds"]) if t <= highest]
+def _check_alike(results: Sequence[dict[str, Any]], arm: str) -> None:
+    """Whether results may be pooled: the same settings swept, and trained with the same ones.
 
-    def cut(counts: Any) -> Any:
-        return [[row[k] for k in kept] for row in counts] if isinstance(counts, list) else counts
+    A field that only one of two revisions has does not count.
+    """
+    first = dict(_flat(results[0]["config"]))
+    for other in results[1:]:
+        theirs = dict(_flat(other["config"]))
+        differ = {
+            name
+            for name in first.keys() & theirs.keys() - {"train.seed"}
+            if first[name] != theirs[name]
+        }
+        if other["settings"] != results[0]["settings"]:
+            differ.add("settings")
+        if differ:
+            raise ValueError(
+                f"{arm}, {other['dataset']}, seed {other['seed']}, fold {other['fold']}: expected "
+                f"a result of the same settings as that of seed 0, fold 0; received others for "
+                f"{', '.join(sorted(differ))}. Delete one of them and run make study."
+            )
 
-    return {
-        case: {name: cut(counts) for name, counts in one.items()}
-        for case, one in result["cases"].items()
-    }
+
+def _flat(values: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    if not isinstance(values, dict):
+        yield name, values
+        return
+    for key, value in values.items():
+        yield from _flat(value, f"{name}.{key}" if name else key)
 
 
-def _curves(rows: list[list[dict[str, Any]]]) -> Curves:
+def is_usual(setting: Setting) -> bool:
+    """Whether an evaluation considers a setting of size, threshold and core threshold."""
+    size, threshold, core = setting
+    low, high = USUAL_THRESHOLDS
+    return size <= USUAL_SIZE_MM3 and low <= threshold <= high and (core or high) <= high
+
+
+def at_edge(settings: Settings) -> np.ndarray:
+    """(M,) bool: settings with the largest size or the highest threshold, core or not."""
+    sizes = np.array([size for size, _, _ in settings])
+    strictest = np.array([core or threshold for _, threshold, core in settings])
+    largest = (sizes == sizes.max()) & (sizes > 0)
+    return largest | (strictest == strictest.max())
+
+
+def _curves(rows: list[list[dict[str, Any]]], kept: list[int], edge: np.ndarray) -> Curves:
     def stack(name: str) -> np.ndarray:
-        return np.array([[np.ravel(case[name]) for case in seed] for seed in rows], float)
+        return np.array([[case[name] for case in seed] for seed in rows], float)[..., kept]
 
     reference = np.array([[case["reference_voxels"] for case in seed] for seed in rows], float)
-    total = stack("predicted_voxels") + reference[..., None]
-    dice = 2 * stack("shared_voxels") / np.where(total > 0, total, np.nan)
-    detected, missed = stack("detected"), stack("missed")
-    return Curves(detected, detected + missed, stack("false_positives"), dice)
+    reference = np.where(reference > 0, reference, np.nan)[..., None]
+    dice = 2 * stack("shared_voxels") / (stack("predicted_voxels") + reference)
+    lesions = np.array([case["lesions"] for case in rows[0]], float)
+    return Curves(stack("detected"), stack("false_positives"), dice, lesions, edge)
 
 
-def envelope(curves: Curves, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+@dataclass(frozen=True, eq=False)
+class Envelope:
+    """The best that an arm can do at each sensitivity of the grid.
+
+    Parameters
+    ----------
+    regions, dice : (96,) float ndarray
+        Means over seeds; nan where a seed does not reach the sensitivity.
+    at_edge : (96,) bool ndarray
+        Whether a seed's best lies at the end of what was swept.
+    """
+
+    regions: np.ndarray
+    dice: np.ndarray
+    at_edge: np.ndarray
+
+
+def envelope(curves: Curves, weights: np.ndarray) -> Envelope:
     """Fewest false-positive regions per scan at each sensitivity of the grid, and the Dice there.
+
+    Of settings with as few, the one with the highest Dice.
 
     Parameters
     ----------
     curves : Curves
     weights : (cases,) float ndarray
         How often each case was drawn.
-
-    Returns
-    -------
-    regions, dice : (96,) float ndarray
-        Means over seeds; nan where a seed does not reach the sensitivity.
     """
     sensitivity = (weights @ curves.detected) / np.maximum(weights @ curves.lesions, 1)
     rate = (weights @ curves.wrong) / weights.sum()
-    known = ~np.isnan(curves.dice)
-    dice = (weights @ np.nan_to_num(curves.dice)) / np.maximum(weights @ known, 1e-9)
-    regions, overlaps = [], []
+    known = weights * (curves.lesions > 0)
+    dice = (known @ np.nan_to_num(curves.dice)) / np.maximum(known.sum(), 1e-9)
+    regions, overlaps, edges = [], [], []
     for seed in range(len(sensitivity)):
-        reached = sensitivity[seed][None] >= GRID[:, None] - 1e-12
-        best = np.where(reached, rate[seed][None], np.inf).argmin(axis=1)
-        there = reached.any(axis=1)
-        regions.append(np.where(there, rate[seed][best], np.nan))
-        overlaps.append(np.where(there, dice[seed][best], np.nan))
-    return np.mean(regions, axis=0), np.mean(overlaps, axis=0)
+        by_rank = np.lexsort((-dice[seed], rate[seed]))
+        rank = np.argsort(by_rank)
+        falling = np.argsort(-sensitivity[seed], kind="stable")
+        best = by_rank[np.minimum.accumulate(rank[falling])]
+        reached = np.searchsorted(-sensitivity[seed][falling], -GRID + 1e-12, side="right")
+        at = best[np.maximum(reached, 1) - 1]
+        there = reached > 0
+        regions.append(np.where(there, rate[seed][at], np.nan))
+        overlaps.append(np.where(there, dice[seed][at], np.nan))
+        edges.append(there & curves.at_edge[at])
+    return Envelope(np.mean(regions, axis=0), np.mean(overlaps, axis=0), np.any(edges, axis=0))
+
+
+def pooled_f1(curves: Curves, weights: np.ndarray) -> np.ndarray:
+    """(seeds, settings): F1 of all lesions; false positives of scans without any do not enter."""
+    detected, lesions = weights @ curves.detected, weights @ curves.lesions
+    wrong = (weights * (curves.lesions > 0)) @ curves.wrong
+    return detected / np.maximum((detected + wrong + lesions) / 2, 1e-9)
 
 
 def best_f1(curves: Curves, weights: np.ndarray) -> float:
     """Lesion sensitivity of the control's best pooled F1, mean over seeds."""
-    detected, lesions = weights @ curves.detected, weights @ curves.lesions
-    f1 = detected / (detected + (weights @ curves.wrong + lesions - detected) / 2)
-    rows = np.arange(len(f1))
-    at = f1.argmax(axis=1)
-    return float((detected / np.maximum(lesions, 1))[rows, at].mean())
+    at = pooled_f1(curves, weights).argmax(axis=1)
+    found = (weights @ curves.detected)[np.arange(len(at)), at]
+    return float(found.mean() / max(weights @ curves.lesions, 1))
 
 
-def compare(curves: dict[str, Curves], arm: str, weights: np.ndarray) -> dict[str, float]:
-    """An arm against the control, at the control's best-F1 sensitivity and over its range."""
-    control, control_dice = envelope(curves[CONTROL], weights)
-    mine, dice = envelope(curves[arm], weights)
+def compare(curves: dict[str, Curves], weights: np.ndarray) -> dict[str, dict[str, Any]]:
+    """Every arm against the control.
+
+    Returns
+    -------
+    dict of str to dict
+        ``sensitivity`` of the control's best F1, and there ``false_positive_regions``, their
+        ``ratio`` to the control's and ``dice_difference``: inf and nan where an arm does not reach
+        it. ``range_ratio`` of the means over the sensitivities that all arms reach, up to
+        ``common``; ``reach`` of the arm. ``at_sensitivities``: regions, None where not reached,
+        and ``at_edge``: whether one of these readings lies at the end of what was swept.
+    """
+    found = {arm: envelope(own, weights) for arm, own in curves.items()}
+    control = found[CONTROL]
     best = best_f1(curves[CONTROL], weights) + 1e-9  # steps of the grid are rounded
-    at = int(np.searchsorted(GRID, best, side="right")) - 1
-    at = max(0, at)  # a control whose best F1 lies below the grid
-    both = ~np.isnan(control) & ~np.isnan(mine)
+    at = max(0, int(np.searchsorted(GRID, best, side="right")) - 1)
+    common = ~np.isnan(np.sum([own.regions for own in found.values()], axis=0))
+    shown = [int(np.abs(GRID - sensitivity).argmin()) for sensitivity in SHOWN]
     return {
-        "sensitivity": float(GRID[at]),
-        "false_positive_regions": float(mine[at]),
-        "ratio": float(mine[at] / control[at]) if control[at] > 0 else float("nan"),
-        "dice_difference": float(dice[at] - control_dice[at]),
-        "range_ratio": float(mine[both].sum() / control[both].sum()),
-        "reach": float(GRID[~np.isnan(mine)].max()),
+        arm: {
+            "sensitivity": float(GRID[at]),
+            "false_positive_regions": float(own.regions[at]),
+            "ratio": _ratio(own.regions[at], control.regions[at]),
+            "dice_difference": float(own.dice[at] - control.dice[at]),
+            "range_ratio": _ratio(own.regions[common].sum(), control.regions[common].sum()),
+            "common": float(GRID[common].max(initial=0)),
+            "reach": float(GRID[~np.isnan(own.regions)].max(initial=0)),
+            "at_sensitivities": [
+                None if np.isnan(own.regions[k]) else float(own.regions[k]) for k in shown
+            ],
+            "at_edge": [bool(own.at_edge[k]) for k in (at, *shown)],
+        }
+        for arm, own in found.items()
     }
 
 
-def analyse(dataset: str, highest: float | None = None) -> dict[str, Any]:
+def _ratio(mine: float, control: float) -> float:
+    """inf: the arm does not get there; nan: the control does not, or has nothing to be fewer of."""
+    if np.isnan(control) or control == 0:
+        return float("nan")
+    return float("inf") if np.isnan(mine) else float(mine / control)
+
+
+def analyse(dataset: str, usual: bool = False) -> dict[str, Any]:
     """Every arm against the control, with bootstrap intervals over patients.
 
-    Thresholds above ``highest`` are left out.
+    With ``usual``, of the settings that an evaluation considers. An end of an interval is None
+    where it is infinite: in so many draws an arm does not reach the sensitivity. Empty until one
+    seed is whole.
     """
-    curves, cases, seeds = load_curves(dataset, highest=highest)
+    curves, cases, seeds = load_curves(dataset, usual=usual)
     if not curves:
         return {}
     rng = np.random.default_rng([0, len(cases)])
     draws = rng.multinomial(len(cases), np.full(len(cases), 1 / len(cases)), size=DRAWS)
-    arms = {}
-    for arm in curves:
-        figures: dict[str, Any] = dict(compare(curves, arm, np.ones(len(cases))))
-        drawn = [compare(curves, arm, weights.astype(float)) for weights in draws]
+    arms = compare(curves, np.ones(len(cases)))
+    drawn = [compare(curves, weights.astype(float)) for weights in draws]
+    for arm, figures in arms.items():
         for name in ("ratio", "dice_difference", "range_ratio"):
-            values = np.array([one[name] for one in drawn])
-            figures[f"{name}_ci95"] = [float(q) for q in np.nanpercentile(values, [2.5, 97.5])]
-        regions, _ = envelope(curves[arm], np.ones(len(cases)))
-        read = [float(regions[np.abs(GRID - sensitivity).argmin()]) for sensitivity in SHOWN]
-        figures["at_sensitivities"] = [None if np.isnan(one) else one for one in read]
-        arms[arm] = figures
-    what = {"dataset": dataset, "cases": len(cases), "seeds": seeds, "highest_threshold": highest}
-    return {**what, "arms": arms}
+            values = np.array([one[arm][name] for one in drawn])
+            figures[f"{name}_ci95"] = _interval(values)
+        for name in ("false_positive_regions", "ratio", "dice_difference", "range_ratio"):
+            figures[name] = figures[name] if np.isfinite(figures[name]) else None
+    return {"dataset": dataset, "cases": len(cases), "seeds": seeds, "usual": usual, "arms": arms}
+
+
+def _interval(values: np.ndarray) -> list[float | None]:
+    """The middle 95 % of the draws in which it is defined."""
+    defined = values[~np.isnan(values)]
+    if not len(defined):
+        return [None, None]
+    ends = np.quantile(defined, (0.025, 0.975), method="inverted_cdf")
+    return [float(end) if np.isfinite(end) else None for end in ends]
 
 
 def report() -> None:
     """Print the tables; write the figures as JSON, and the picture."""
     for dataset in DATASETS:
-        for highest, name in ((None, ""), (USUAL, f"-to-{USUAL:g}")):
-            found = analyse(dataset, highest)
+        for usual, name in ((False, ""), (True, "-usual")):
+            found = analyse(dataset, usual)
             if not found:
                 print(f"{dataset}: no seed is complete yet")
                 break
-            (jobs.RESULTS / f"{dataset}{name}.json").write_text(json.dumps(found, indent=1))
-            swept = "all thresholds" if highest is None else f"thresholds up to {highest:g}"
-            held_out = f"{found['cases']} held-out cases, seeds {found['seeds']}"
-            print(f"\n{dataset}: {held_out}, {swept}\n")
+            text = json.dumps(found, indent=1, allow_nan=False)
+            (jobs.RESULTS / f"{dataset}{name}.json").write_text(text)
+            swept = "what an evaluation considers" if usual else "all that was swept"
+            common = max(arm["common"] for arm in found["arms"].values())
+            print(
+                f"\n{dataset}: {found['cases']} held-out cases, seeds {found['seeds']}, {swept}; "
+                f"best F1 of the control at {found['arms'][CONTROL]['sensitivity']:.2f}, "
+                f"range up to {common:.2f}\n"
+            )
             print("\n".join(table(found)))
         else:
             _picture(dataset)
 
 
 def table(found: dict[str, Any]) -> list[str]:
-    """The arms as a table of Markdown."""
+    """The arms as a table of Markdown; a star where the best lies at the end of the sweep."""
     rows = [
         "| arm | FP regions per scan | ratio to plain (95 %) | over the range (95 %) "
-        f"| Dice difference (95 %) | reach | at {', '.join(f'{s:g}' for s in SHOWN)} |",
-        "|---|---|---|---|---|---|---|",
+        f"| Dice difference (95 %) | at {', '.join(f'{s:g}' for s in SHOWN)} |",
+        "|---|---|---|---|---|---|",
     ]
     for arm, figures in found["arms"].items():
+        at, *shown = (
+            _number(value, ".1f") + "*" * edge
+            for value, edge in zip(
+                (figures["false_positive_regions"], *figures["at_sensitivities"]),
+                figures["at_edge"],
+                strict=True,
+            )
+        )
         cells = [
             arm,
-            f"{figures['false_positive_regions']:.1f}",
+            at,
             _with_interval(figures, "ratio", ".2f"),
             _with_interval(figures, "range_ratio", ".2f"),
             _with_interval(figures, "dice_difference", "+.3f"),
-            f"{figures['reach']:.2f}",
-            ", ".join("–" if n is None else f"{n:.1f}" for n in figures["at_sensitivities"]),
+            ", ".join(shown),
         ]
         rows.append(f"| {' | '.join(cells)} |")
     return rows
 
 
+def _number(value: float | None, form: str, missing: str = "–") -> str:
+    return missing if value is None else f"{value:{form}}"
+
+
 def _with_interval(figures: dict[str, Any], name: str, form: str) -> str:
-    low, high = figures[f"{name}_ci95"]
-    return f"{figures[name]:{form}} ({low:{form}} to {high:{form}})"
+    low, high = (_number(end, form, "∞") for end in figures[f"{name}_ci95"])
+    return f"{_number(figures[name], form)} ({low} to {high})"
 
 
 def _picture(dataset: str) -> None:
@@ -223,7 +356,7 @@ def _picture(dataset: str) -> None:
     looks = dict(zip(ARMS, zip(styles, (*colours, "#56b4e9"), strict=True), strict=True))
     for arm, own in curves.items():
         style, colour = looks[arm]
-        regions, _ = envelope(own, np.ones(len(cases)))
+        regions = envelope(own, np.ones(len(cases))).regions
         axes.plot(regions, GRID, linestyle=style, color=colour, label=arm, linewidth=1.8)
     axes.set(
         xlabel="false-positive regions per scan (log)",

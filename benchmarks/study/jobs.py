@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import groupby
 from pathlib import Path
 
-from segpipe.config import digest_values, load
-from segpipe.pipeline.provenance import source
+from segpipe.config import Config, digest_values, load
 
 RESULTS = Path(__file__).parent / "results"
+
+Setting = tuple[float, float, float | None]
+"""Minimum size in mm³, threshold, core threshold: a way from probabilities to a mask."""
 
 CONTROL = "plain"
 SEEDS = 3
@@ -70,16 +75,13 @@ class Job:
 
     def base(self) -> str:
         """Name of the base: of what trained it, so that no other round's stands in for it."""
-        control = Job(self.dataset, self.fold, self.seed, CONTROL)
-        config = load(control.config, control.overrides()).model_dump(mode="json")
-        code = source()
-        key = digest_values([config, code.version, code.revision])[:12]
+        control = Job(self.dataset, self.fold, self.seed, CONTROL).config()
+        key = digest_values([control.model_dump(mode="json"), code()])[:12]
         return f"{self.dataset}-seed{self.seed}-fold{self.fold}-{key}"
 
-    @property
-    def config(self) -> Path:
-        """The configuration that it starts from."""
-        return Path(DATASETS[self.dataset][0])
+    def config(self, *further: str) -> Config:
+        """Its configuration, with further overrides."""
+        return load(DATASETS[self.dataset][0], [*self.overrides(), *further])
 
     def overrides(self) -> list[str]:
         """What makes the configuration that of this job."""
@@ -102,25 +104,47 @@ def all_jobs(datasets: tuple[str, ...] = tuple(DATASETS), seeds: int = SEEDS) ->
                     yield Job(dataset, fold, seed, arm)
 
 
-def without_their_base(listed: Sequence[Job], bases: Path) -> list[Job]:
-    """Done jobs of folds that are not whole and whose base is gone: the rest cannot fork from it.
+def what_is_left(listed: Sequence[Job], bases: Path) -> list[list[Job]]:
+    """Rows of jobs to be trained, a fold with a seed each; nothing of a fold that is whole.
 
-    Another base, of another machine or revision, would be compared with theirs.
+    A fold is whole once all of its arms forked from one base. One that was interrupted goes on
+    where its base still is, for the code and configuration of today. Else it is trained anew,
+    result by result, as another base, of another machine or revision, would be compared with its
+    own.
 
     Parameters
     ----------
     listed : sequence of Job
+        With all arms of a fold.
     bases : Path
         Where the bases are.
     """
-    partial = {job.block for job in listed if not job.result.exists()}
-    return [
-        job
-        for job in listed
-        if job.block in partial and job.result.exists() and not _can_go_on(job, bases)
-    ]
+    rows = []
+    for _, block in groupby(listed, key=lambda job: job.block):
+        arms = list(block)
+        forked = {job: forked_from(job) for job in arms}
+        if None in forked.values() or len(set(forked.values())) > 1:
+            base = arms[0].base()
+            there = (bases / base).exists()
+            rows.append([job for job in arms if not (there and forked[job] == base)])
+    return rows
 
 
-def _can_go_on(job: Job, bases: Path) -> bool:
-    forked_from = json.loads(job.result.read_text()).get("base")
-    return forked_from == job.base() and (bases / forked_from).exists()
+def forked_from(job: Job) -> str | None:
+    """Name of the base that a done job went on from; None for one without a result."""
+    return json.loads(job.result.read_text())["base"] if job.result.exists() else None
+
+
+@cache
+def code() -> str:
+    """Digest of the code that trains and counts, as it was when this was first asked.
+
+    Of its text, not of a revision: a changed page changes no network, and a change that is not
+    committed may.
+    """
+    root = Path(__file__).parents[2]
+    own = (root / "benchmarks" / name for name in ("fold.py", "study/jobs.py", "study/train.py"))
+    digest = hashlib.sha256()
+    for path in sorted([*(root / "segpipe").rglob("*.py"), *own]):
+        digest.update(f"{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes())
+    return digest.hexdigest()[:12]

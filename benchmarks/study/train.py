@@ -6,17 +6,17 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.fold import prepare_fold
-from benchmarks.study.jobs import SHIFTED, Job
+from benchmarks.study.jobs import SHIFTED, Job, Setting, code
 from benchmarks.study.shifted import shift_case
 from segpipe.backend import select
-from segpipe.config import Config, OperatingPoint, load
+from segpipe.config import Config, OperatingPoint
 from segpipe.config.rules import RULES
 from segpipe.data.read import read_case
 from segpipe.evaluate.score import tabulate
@@ -36,10 +36,24 @@ from segpipe.train.fit import fit
 
 BASES = "bases"
 _NINES = tuple(round(1 - part * 10.0**-n, n + 1) for n in range(2, 7) for part in (5, 2, 1))
-THRESHOLDS = (*USUAL, *(t for t in _NINES if t > USUAL[-1]))
+THRESHOLDS = (0.005, 0.01, 0.02, *USUAL, *(t for t in _NINES if t > USUAL[-1]))
 """Thresholds swept, to 0.999999: without a penalty most false positives lie above 0.95."""
-SIZES_MM3 = (0.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0)
+
+SIZES_MM3 = (0.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0)
 """Minimum sizes swept, of the control as of every arm."""
+
+MASKS = (0.2, 0.5, 0.8)
+"""Thresholds whose components are swept by their highest probability as well (hysteresis)."""
+
+SETTINGS: tuple[Setting, ...] = tuple(
+    (size, t, core)
+    for size in SIZES_MM3
+    for t, core in (
+        *((t, None) for t in THRESHOLDS),
+        *((t, core) for t in MASKS for core in THRESHOLDS if core > t),
+    )
+)
+"""Ways to a mask that are counted, of every arm and case."""
 
 
 class _BaseReachedError(Exception):
@@ -60,7 +74,7 @@ class _StopAt(Silent):
 def run_job(job: Job, work: Path) -> dict[str, Any]:
     """Train and count one job; writes and returns its result."""
     started = time.perf_counter()
-    config = load(job.config, [*job.overrides(), f"output={work}"])
+    config = job.config(f"output={work}")
     views, device = _train_and_predict(job, config, work)
     result = {
         "dataset": job.dataset,
@@ -69,12 +83,13 @@ def run_job(job: Job, work: Path) -> dict[str, Any]:
         "arm": job.arm,
         "seconds": round(time.perf_counter() - started, 1),
         "base": job.base(),
+        "code": code(),
         "device": device,
-        "thresholds": list(THRESHOLDS),
-        "min_sizes_mm3": list(SIZES_MM3),
+        "config": job.config().model_dump(mode="json"),
+        "settings": SETTINGS,
         "cases": {case: _counts(mine) for case, mine in views.items()},
     }
-    write_text(job.result, json.dumps(result))
+    write_text(job.result, json.dumps(result, separators=(",", ":")))
     return result
 
 
@@ -143,23 +158,23 @@ def _base(job: Job, config: Config, plan, sampler, fixed, work: Path) -> Path:
     return base / "checkpoints"
 
 
-def _counts(views: list[View]) -> Mapping[str, Any]:
-    """Per minimum size and threshold: lesions, components and voxels, as lists of integers."""
-    names = ("detected", "missed", "false_positives", "predicted_voxels", "shared_voxels")
-    found: dict[str, Any] = {name: [] for name in names}
-    for size in SIZES_MM3:
-        rows = [_count(view, size) for view in views]
-        for name, column in zip(names, zip(*rows, strict=True), strict=True):
-            found[name].append(list(column))
-    return {"reference_voxels": int(views[0].reference.voxels.sum()), **found}
+def _counts(views: Sequence[View]) -> dict[str, Any]:
+    """Lesions, and per setting what was found of them: components and voxels, as integers."""
+    at = dict(zip(THRESHOLDS, views, strict=True))
+    rows = [_count(at[threshold], size, core) for size, threshold, core in SETTINGS]
+    names = ("detected", "false_positives", "predicted_voxels", "shared_voxels")
+    columns = {
+        name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)
+    }
+    reference = views[0].reference.voxels
+    return {"lesions": len(reference), "reference_voxels": int(reference.sum()), **columns}
 
 
-def _count(view: View, size: float) -> tuple[int, int, int, int, int]:
-    counts = view.count(Limits(RULES["any"], removal_size_mm3=size))
+def _count(view: View, size: float, core: float | None) -> tuple[int, int, int, int]:
+    counts = view.count(Limits(RULES["any"], removal_size_mm3=size, core_threshold=core))
     kept = view.overlaps.where(counts.kept[view.overlaps.prediction - 1])
     return (
         len(counts.matching.detected),
-        len(counts.matching.missed),
         len(counts.matching.false_positives),
         int(view.prediction.voxels[counts.kept].sum()),
         int(kept.voxels.sum()),
