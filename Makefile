@@ -82,7 +82,7 @@ oracle: setup $(JUDGES_INSTALLED) ## our scores beside those of other programs, 
 study: setup samples ## train what the study of the penalties lacks, then its tables
 	$(BIN)/python -m benchmarks.study $(ARGS)
 
-ablation: setup samples ## train what the ablation of the defaults lacks, then its tables
+ablation: setup ## train what the ablation of the defaults lacks, then its tables
 	$(BIN)/python -m benchmarks.ablation $(ARGS)
 
 gallery: setup samples ## photograph reports and MLflow into docs/img; needs Chromium

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Protocol
@@ -77,6 +79,21 @@ def work_off(
                 future.result()
         finally:
             ended.set()
+
+
+@cache
+def code_digest(*own: str) -> str:
+    """Digest of segpipe's code and of these files of the benchmarks, as when it was first asked.
+
+    Of their text, not of a revision: a changed page changes no network, and a change that is not
+    committed may.
+    """
+    root = Path(__file__).parents[1]
+    files = [*(root / "segpipe").rglob("*.py"), *(root / "benchmarks" / name for name in own)]
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def _one_thread() -> None:

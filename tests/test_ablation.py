@@ -1,19 +1,19 @@
 """The ablation of the defaults: its list of jobs, and the arithmetic of its tables."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks.ablation import analyse, jobs
-from segpipe.config import load
+from benchmarks.ablation import analyse, jobs, train
 
 
 @pytest.mark.parametrize("dataset", list(jobs.DATASETS))
 def test_jobs_are_told_apart_and_each_arm_changes_something(dataset):
     every = list(jobs.all_jobs((dataset,)))
     assert len({job.result for job in every}) == len(every) == jobs.SEEDS * len(jobs.ARMS)
-    configs = [load(job.config, job.overrides()) for job in every]
+    configs = [job.config(Path("work")) for job in every]
     for job, config in zip(every, configs, strict=True):
         assert config.train.seed == job.seed
         assert config.train.total_steps == 300
@@ -21,13 +21,15 @@ def test_jobs_are_told_apart_and_each_arm_changes_something(dataset):
 
 
 def write(arm, seed, **figures):
-    path = jobs.Job("samples", seed, arm).result
+    job = jobs.Job("samples", seed, arm)
+    path = job.result
     path.parent.mkdir(parents=True, exist_ok=True)
     names = ("dice", "lesion_f1", "false_positive_regions")
     count = len(figures["dice"])
     values = {name: figures.get(name, [0.0] * count) for name in names}
     cases = {f"c{i}": {name: values[name][i] for name in names} for i in range(count)}
-    path.write_text(json.dumps({"cases": cases}))
+    content = {"overrides": job.overrides(), "device": "cpu", "code": "abc", "cases": cases}
+    path.write_text(json.dumps(content))
 
 
 @pytest.fixture
@@ -69,8 +71,36 @@ def test_tables_go_between_the_marks_of_the_page(results, tmp_path):
     assert rows[1] == "| defaults | 2 | 0.680 | 0.000 | 0.00 |"
     assert rows[2].startswith("| SGD | 2 | +0.025 (-0.100 to +0.100) | +0.000 (")
     assert rows[3].startswith("| no Dice | 1 | -0.600 (")
+    assert "\n\nTrained on cpu. States of the code: abc.\n" in text
     analyse.report(page)
     assert page.read_text() == text
+
+
+def test_a_result_of_other_settings_is_trained_anew(results):
+    job = jobs.Job("samples", 0, "SGD")
+    assert job.read()["cases"]["c0"]["dice"] == 0.6
+    other = json.loads(job.result.read_text()) | {"overrides": ["train.steps=9"]}
+    job.result.write_text(json.dumps(other))
+    assert job.read() is None
+    assert len(analyse.figures_of("samples", "SGD", "dice")) == 0
+
+
+def test_samples_are_made_once_and_whole(tmp_path, monkeypatch):
+    def broken(folder, cases, seed):
+        (folder / "imagesTr").mkdir(parents=True)
+        raise OSError("disk full")
+
+    monkeypatch.setattr(train, "make_samples", broken)
+    with pytest.raises(OSError, match="disk full"):
+        train.make_data(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    made = []
+    monkeypatch.setattr(train, "make_samples", lambda folder, *how: made.append(folder.mkdir()))
+    train.make_data(tmp_path)
+    train.make_data(tmp_path)
+    assert len(made) == 1
+    assert [path.name for path in tmp_path.iterdir()] == [jobs.SAMPLES]
+    assert jobs.Job(jobs.SAMPLES, 0, "SGD").config(tmp_path).data.root == tmp_path / jobs.SAMPLES
 
 
 def test_the_page_of_the_project_has_its_marks():

@@ -175,19 +175,20 @@ def result(case, rows, detected, wrong, names=("not mirrored",)):
     }
     training = {"iterations": 10, "seconds": 60.0, "processor_seconds": 110.0}
     training["processor_seconds_of_others"] = 5.0
-    return {
-        "training": training,
-        "predictions": {name: {"rows": rows, "sweep": swept} for name in names},
-    }
+    cost = {"seconds": 8.0, "processor_seconds": 12.0, "processor_seconds_of_others": 4.0}
+    predicted = {"cost": cost, "rows": rows, "sweep": swept}
+    return {"training": training, "predictions": dict.fromkeys(names, predicted)}
 
 
 NNUNET = [
     result("a", [row(detected_lesions=3, false_positive_regions=8)], [4, 3, 1], [9, 8, 4]),
-    result("b", [row(detected_lesions=1, false_positive_regions=2)], [1, 1, 1], [6, 2, 0]),
+    result(
+        "b", [row(case="b", detected_lesions=1, false_positive_regions=2)], [1, 1, 1], [6, 2, 0]
+    ),
 ]
 OURS = [
     result("a", [row()], [4, 4, 2], [8, 3, 0]),
-    result("b", [row()], [2, 0, 0], [3, 0, 0]),
+    result("b", [row(case="b")], [2, 0, 0], [3, 0, 0]),
 ]
 
 
@@ -196,8 +197,16 @@ def test_summary_pools_sensitivity_and_averages_the_rest():
     assert found["sensitivity"] == 4 / 8
     assert found["FP regions"] == 5
     assert (found["iterations"], found["s"], found["processor s"]) == (10, 60, 110)
+    assert (found["prediction s"], found["others' share then"]) == (8, 0.25)
+    assert found["others' share"] == pytest.approx(5 / 115)
     undefined = [result("a", [row(surface_dice=None)], [0] * 3, [0] * 3)]
     assert tables.summary_row("nnunet", "not mirrored", undefined)["surface Dice"] is None
+
+
+def test_false_positives_of_all_labels_of_a_scan_are_one_scans():
+    two = [row(), row(label="other"), row(case="b"), row(case="b", label="other")]
+    found = tables.summary_row("nnunet", "not mirrored", [result("a", two, [0] * 3, [0] * 3)])
+    assert found["FP regions"] == 6
 
 
 def test_false_positives_are_compared_at_the_sensitivity_of_the_other():
@@ -207,6 +216,10 @@ def test_false_positives_are_compared_at_the_sensitivity_of_the_other():
     assert found["theirs, swept"] == 5  # thresholds: 5/8 at 7.5, 4/8 at 5, 2/8 at 2 regions
     assert found["ours"] == 1.5  # 6/8 at 5.5, 4/8 at 1.5, 2/8 at 0 regions
     assert found["ratio"] == found["ratio, swept"] == pytest.approx(0.3)
+    # Drawn twice, a alone: nnU-Net has 3 of 4 at 8 regions, ours 4 of 4 at 3; b alone: 1 of 4 at 2
+    # or, swept, at 0, which nothing is a share of; ours 2 of 4 at 3.
+    assert found["ratio (95 %)"] == "0.30 to 1.50"
+    assert found["ratio, swept (95 %)"] == "0.30 to 0.38"
 
 
 def test_a_sensitivity_that_is_not_reached_has_no_ratio():
@@ -214,6 +227,7 @@ def test_a_sensitivity_that_is_not_reached_has_no_ratio():
     found = tables.sensitivity_row("nnunet", "not mirrored", NNUNET, blind)
     assert found["ours"] is None
     assert found["ratio"] is None
+    assert found["ratio (95 %)"].endswith("to ∞")
 
 
 def test_counts_of_folds_are_pooled_over_their_cases():

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from benchmarks import bootstrap
 from benchmarks.study import analyse, jobs, shifted, train
 from benchmarks.study.train import SETTINGS as SETTINGS_SWEPT
 from segpipe.config import EvaluateConfig, OperatingPoint, load
@@ -120,8 +121,9 @@ def test_an_arm_that_does_not_reach_the_sensitivity_is_not_excused():
     found = analyse.compare({"plain": curves([CONTROL]), "all": curves([low])}, np.ones(1))
     assert found["all"]["ratio"] == np.inf
     assert np.isnan(found["all"]["dice_difference"])
-    assert analyse._interval(np.array([0.5] * 90 + [np.inf] * 10)) == [0.5, None]
-    assert analyse._interval(np.array([0.5, np.nan])) == [0.5, 0.5]
+    assert bootstrap.interval([0.5] * 90 + [np.inf] * 10) == [0.5, None]
+    assert bootstrap.interval([0.5, np.nan]) == [0.5, 0.5]
+    assert bootstrap.interval([np.nan]) == [None, None]
 
 
 def test_a_scan_without_lesions_enters_neither_f1_nor_dice():

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from benchmarks.ablation.analyse import report
-from benchmarks.ablation.jobs import ARMS, DATASETS, SEEDS, all_jobs
+from benchmarks.ablation.jobs import ARMS, DATASETS, SAMPLES, SEEDS, all_jobs
 from benchmarks.jobs import work_off
 from segpipe.backend.processor import cores
 
@@ -27,13 +27,15 @@ def main() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     datasets = (options.dataset,) if options.dataset else tuple(DATASETS)
     if not options.tables:
-        from benchmarks.ablation.train import run_job
+        from benchmarks.ablation.train import make_data, run_job
 
         wanted = [
             [job]
             for job in all_jobs(datasets, options.seeds)
-            if job.arm in (options.arm or ARMS) and not job.result.exists()
+            if job.arm in (options.arm or ARMS) and job.read() is None
         ]
+        if any(job.dataset == SAMPLES for (job,) in wanted):
+            make_data(options.work)
         work_off(wanted, run_job, options.work, options.minutes, options.at_once)
     report()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
@@ -24,10 +23,10 @@ def figures_of(dataset: str, arm: str, name: str) -> np.ndarray:
     """(seeds, cases) of one figure; seeds in order as far as they are done, nan where undefined."""
     rows = []
     for seed in range(SEEDS):
-        path = Job(dataset, seed, arm).result
-        if not path.exists():
+        found = Job(dataset, seed, arm).read()
+        if found is None:
             break
-        cases = json.loads(path.read_text())["cases"]
+        cases = found["cases"]
         rows.append([np.nan if cases[c][name] is None else cases[c][name] for c in sorted(cases)])
     return np.array(rows, float)
 
@@ -84,7 +83,15 @@ def table(dataset: str) -> str:
                 mean, low, high = difference(own[name], control[name])
                 cells.append(f"{mean:+{form}} ({low:+{form}} to {high:+{form}})")
         lines.append(f"| {arm} | {len(own['dice'])} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", _trained_on(dataset)])
+
+
+def _trained_on(dataset: str) -> str:
+    """Under what the arms were not all alike, if so, apart from what they change."""
+    done = [Job(dataset, seed, arm).read() for seed in range(SEEDS) for arm in ARMS]
+    kinds = {name: sorted({one[name] for one in done if one}) for name in ("device", "code")}
+    devices = "; ".join(kinds["device"])
+    return f"Trained on {devices}. States of the code: {', '.join(kinds['code'])}."
 
 
 def report(page: Path = PAGE) -> None:

@@ -9,29 +9,44 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.ablation.jobs import Job
+from benchmarks.ablation.jobs import SAMPLE_CASES, SAMPLE_SEED, SAMPLES, Job
 from benchmarks.fold import prepare_fold
+from benchmarks.jobs import code_digest
 from segpipe.backend import select
-from segpipe.config import Config, load
+from segpipe.config import Config
 from segpipe.files import write_text
 from segpipe.observer import Silent
 from segpipe.pipeline.fold import patch_sampler, seeded_network, validation_of
+from segpipe.samples import make_samples
 from segpipe.train.fit import fit
 from segpipe.train.validation import SCORES
 
 FIGURES = (*SCORES, "false_positive_regions")
 
 
-def run_job(job: Job, work: Path, extra: tuple[str, ...] = ()) -> dict[str, Any]:
+def make_data(work: Path) -> None:
+    """Make the samples that the ablation trains on, unless they are there."""
+    folder = work / SAMPLES
+    if folder.exists():
+        return
+    work.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=work) as temporary:
+        make_samples(Path(temporary) / SAMPLES, SAMPLE_CASES, SAMPLE_SEED)
+        (Path(temporary) / SAMPLES).rename(folder)
+
+
+def run_job(job: Job, work: Path) -> dict[str, Any]:
     """Train and score one job; writes and returns its result."""
     started = time.perf_counter()
-    config = load(job.config, [*job.overrides(), *extra, f"output={work}"])
+    config = job.config(work)
     cases, device = _train_and_score(config, work)
     result = {
         "dataset": job.dataset,
         "seed": job.seed,
         "arm": job.arm,
+        "code": code_digest("fold.py", "ablation/jobs.py", "ablation/train.py"),
         "device": device,
+        "overrides": job.overrides(),
         "steps": config.train.total_steps,
         "seconds": round(time.perf_counter() - started, 1),
         "cases": cases,

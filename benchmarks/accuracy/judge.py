@@ -83,8 +83,16 @@ def sweep(
     }
 
 
-def pooled(sweeps: Sequence[Mapping[str, Any]]) -> list[dict[str, float | None]]:
+def pooled(
+    sweeps: Sequence[Mapping[str, Any]], weights: Sequence[float] | None = None
+) -> list[dict[str, float | None]]:
     """The curve over the cases of several folds: a point for each threshold and minimum size.
+
+    Parameters
+    ----------
+    sweeps : sequence of mapping
+    weights : sequence of float or None
+        How often each of them counts; once.
 
     Returns
     -------
@@ -92,18 +100,20 @@ def pooled(sweeps: Sequence[Mapping[str, Any]]) -> list[dict[str, float | None]]
         ``threshold``, ``min_size_mm3``, ``sensitivity`` (detected over all lesions; None without
         any) and ``false_positive_regions`` (per case).
     """
-    cases = [counts for one in sweeps for counts in one["cases"].values()]
+    often = [1.0] * len(sweeps) if weights is None else weights
+    cases = [(n, c) for n, one in zip(often, sweeps, strict=True) for c in one["cases"].values()]
 
     def total(name: str) -> np.ndarray:
-        return np.sum([counts[name] for counts in cases], axis=0)
+        return np.sum([n * np.asarray(counts[name]) for n, counts in cases], axis=0)
 
     detected, lesions, wrong = map(total, ("detected", "lesions", "false_positives"))
+    scans = sum(n for n, _ in cases)
     return [
         {
             "threshold": threshold,
             "min_size_mm3": size,
             "sensitivity": float(detected[t, s] / lesions[t, s]) if lesions[t, s] else None,
-            "false_positive_regions": float(wrong[t, s] / len(cases)),
+            "false_positive_regions": float(wrong[t, s] / scans),
         }
         for t, threshold in enumerate(sweeps[0]["thresholds"])
         for s, size in enumerate(sweeps[0]["min_sizes_mm3"])

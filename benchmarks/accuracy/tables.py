@@ -8,8 +8,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import numpy as np
+
 from benchmarks.accuracy.jobs import COMPARISONS, RESULTS, SEGPIPE, Job
 from benchmarks.accuracy.judge import pooled
+from benchmarks.bootstrap import draw, interval
 from benchmarks.report import table
 
 Result = Mapping[str, Any]
@@ -29,26 +32,31 @@ def load_results(dataset: str, folder: Path = RESULTS) -> dict[str, dict[int, Re
 
 
 def summary_row(arm: str, name: str, results: Sequence[Result]) -> dict[str, Any]:
-    """One way of predicting of an arm: what training took, and means over cases and labels.
+    """One way of predicting of an arm: what it took, and means over cases and labels.
 
-    The lesion sensitivity is pooled: detected over all lesions of all cases.
+    The lesion sensitivity is pooled: detected over all lesions of all cases. False-positive regions
+    are those of all labels, per scan. Others' share is what other programs took of the processor
+    time that was spent meanwhile.
     """
     rows = [row for result in results for row in result["predictions"][name]["rows"]]
     lesions = sum(row["reference_lesions"] for row in rows)
     detected = sum(row["detected_lesions"] for row in rows)
     training = [result["training"] for result in results]
+    predicting = [result["predictions"][name]["cost"] for result in results]
     return {
         "arm": arm,
         "prediction": name,
         "iterations": round(fmean(one["iterations"] for one in training)),
         "s": round(fmean(one["seconds"] for one in training)),
         "processor s": round(fmean(one["processor_seconds"] for one in training)),
-        "others' s": round(fmean(one["processor_seconds_of_others"] for one in training)),
+        "others' share": _share_of_others(training),
+        "prediction s": fmean(one["seconds"] for one in predicting),
+        "others' share then": _share_of_others(predicting),
         "Dice": _mean(row["dice"] for row in rows),
         "surface Dice": _mean(row["surface_dice"] for row in rows),
         "lesion F1": _mean(row["lesion_f1"] for row in rows),
         "sensitivity": detected / lesions if lesions else None,
-        "FP regions": _mean(row["false_positive_regions"] for row in rows),
+        "FP regions": _per_scan(rows),
     }
 
 
@@ -83,25 +91,60 @@ def sensitivity_row(
     """False-positive regions per scan of both at the lesion sensitivity of nnU-Net's masks.
 
     ``theirs``: nnU-Net's masks as they are; ``theirs, swept`` and ``ours``: the fewest over
-    thresholds and minimum sizes. Ratios are ours to each; None where undefined.
+    thresholds and minimum sizes. Ratios are ours to each, None where undefined, with the middle
+    95 % of a bootstrap over the folds, each of which leaves one patient out.
     """
-    row = summary_row(arm, name, peer)
+    row = _at_their_sensitivity(name, peer, ours)
+    drawn = [_at_their_sensitivity(name, peer, ours, often) for often in draw(len(peer))]
+    for ratio in ("ratio", "ratio, swept"):
+        ends = interval([_or_infinite(one, ratio) for one in drawn])
+        low, high = ("∞" if end is None else f"{end:.2f}" for end in ends)
+        row[f"{ratio} (95 %)"] = f"{low} to {high}"
+    return {"against": arm, "prediction": name, **row}
+
+
+def _at_their_sensitivity(
+    name: str,
+    peer: Sequence[Result],
+    ours: Sequence[Result],
+    often: Sequence[float] | np.ndarray | None = None,
+) -> dict[str, Any]:
+    """Counts and ratios, each fold drawn so often; None where a sensitivity is not reached."""
+    often = np.ones(len(peer)) if often is None else often
     (own,) = ours[0]["predictions"]
+    listed = [one["predictions"][name]["rows"] for one in peer]
+
+    def total(of) -> float:
+        return sum(n * of(rows) for n, rows in zip(often, listed, strict=True))
+
+    def lesions(figure: str) -> float:
+        return total(lambda rows: sum(row[figure] for row in rows))
+
+    required = lesions("reference_lesions")
+    sensitivity = lesions("detected_lesions") / required if required else None
+    theirs = lesions("false_positive_regions") / total(_scans)
     curves = [
-        pooled([one["predictions"][key]["sweep"] for one in side])
+        pooled([one["predictions"][key]["sweep"] for one in side], often)
         for side, key in ((peer, name), (ours, own))
     ]
-    swept, mine = (fewest(points, row["sensitivity"]) for points in curves)
+    swept, mine = (
+        None if sensitivity is None else fewest(points, sensitivity) for points in curves
+    )
     return {
-        "against": arm,
-        "prediction": name,
-        "sensitivity": row["sensitivity"],
-        "theirs": row["FP regions"],
+        "sensitivity": sensitivity,
+        "theirs": theirs,
         "theirs, swept": swept,
         "ours": mine,
-        "ratio": _ratio(mine, row["FP regions"]),
+        "ratio": _ratio(mine, theirs),
         "ratio, swept": _ratio(mine, swept),
     }
+
+
+def _or_infinite(row: Mapping[str, Any], ratio: str) -> float:
+    """A ratio; inf where ours does not get to the sensitivity, nan where there is none."""
+    if row["sensitivity"] is not None and row["ours"] is None:
+        return float("inf")
+    return float("nan") if row[ratio] is None else row[ratio]
 
 
 def report(datasets: Sequence[str], folder: Path = RESULTS) -> None:
@@ -125,6 +168,22 @@ def report(datasets: Sequence[str], folder: Path = RESULTS) -> None:
         else:
             print()
             print(table([row for way in ways for row in label_rows(*way)]))
+
+
+def _scans(rows: Sequence[Mapping[str, Any]]) -> int:
+    return len({row["case"] for row in rows})
+
+
+def _per_scan(rows: Sequence[Mapping[str, Any]]) -> float:
+    return sum(row["false_positive_regions"] for row in rows) / _scans(rows)
+
+
+def _share_of_others(costs: Sequence[Mapping[str, float]]) -> float:
+    own, others = (
+        sum(cost[name] for cost in costs)
+        for name in ("processor_seconds", "processor_seconds_of_others")
+    )
+    return others / (own + others)
 
 
 def _mean(values) -> float | None:

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.bootstrap import draw, interval
 from benchmarks.study import jobs
 from benchmarks.study.jobs import ARMS, CONTROL, DATASETS, SEEDS, Job, Setting, forked_from
 
 DOCS = Path(__file__).parents[2] / "docs"
 Settings = Sequence[Setting]
-DRAWS = 1000
 USUAL_THRESHOLDS = (0.05, 0.95)
 USUAL_SIZE_MM3 = 100.0
 """What an evaluation considers; the study sweeps further on either side."""
@@ -262,26 +262,14 @@ def analyse(dataset: str, usual: bool = False) -> dict[str, Any]:
     curves, cases, seeds = load_curves(dataset, usual=usual)
     if not curves:
         return {}
-    rng = np.random.default_rng([0, len(cases)])
-    draws = rng.multinomial(len(cases), np.full(len(cases), 1 / len(cases)), size=DRAWS)
     arms = compare(curves, np.ones(len(cases)))
-    drawn = [compare(curves, weights.astype(float)) for weights in draws]
+    drawn = [compare(curves, weights) for weights in draw(len(cases))]
     for arm, figures in arms.items():
         for name in ("ratio", "dice_difference", "range_ratio"):
-            values = np.array([one[arm][name] for one in drawn])
-            figures[f"{name}_ci95"] = _interval(values)
+            figures[f"{name}_ci95"] = interval([one[arm][name] for one in drawn])
         for name in ("false_positive_regions", "ratio", "dice_difference", "range_ratio"):
             figures[name] = figures[name] if np.isfinite(figures[name]) else None
     return {"dataset": dataset, "cases": len(cases), "seeds": seeds, "usual": usual, "arms": arms}
-
-
-def _interval(values: np.ndarray) -> list[float | None]:
-    """The middle 95 % of the draws in which it is defined."""
-    defined = values[~np.isnan(values)]
-    if not len(defined):
-        return [None, None]
-    ends = np.quantile(defined, (0.025, 0.975), method="inverted_cdf")
-    return [float(end) if np.isfinite(end) else None for end in ends]
 
 
 def report() -> None:

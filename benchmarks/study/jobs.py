@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import groupby
 from pathlib import Path
 
+from benchmarks.jobs import code_digest
 from segpipe.config import Config, digest_values, load
 
 RESULTS = Path(__file__).parent / "results"
@@ -135,16 +134,6 @@ def forked_from(job: Job) -> str | None:
     return json.loads(job.result.read_text())["base"] if job.result.exists() else None
 
 
-@cache
 def code() -> str:
-    """Digest of the code that trains and counts, as it was when this was first asked.
-
-    Of its text, not of a revision: a changed page changes no network, and a change that is not
-    committed may.
-    """
-    root = Path(__file__).parents[2]
-    own = (root / "benchmarks" / name for name in ("fold.py", "study/jobs.py", "study/train.py"))
-    digest = hashlib.sha256()
-    for path in sorted([*(root / "segpipe").rglob("*.py"), *own]):
-        digest.update(f"{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes())
-    return digest.hexdigest()[:12]
+    """Digest of the code that trains and counts."""
+    return code_digest("fold.py", "study/jobs.py", "study/train.py", "study/shifted.py")

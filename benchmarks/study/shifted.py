@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.bootstrap import draw, interval
 from benchmarks.study import jobs
-from benchmarks.study.analyse import DRAWS, Curves, is_usual, load_curves, pooled_f1
+from benchmarks.study.analyse import Curves, is_usual, load_curves, pooled_f1
 from segpipe.prepare import PreparedCase
 
 SHIFT_MM = 10.0
@@ -97,13 +98,10 @@ def analyse_shifted(dataset: str, usual: bool = True) -> dict[str, Any]:
     swept = json.loads(jobs.Job(dataset, 0, seeds[0], TRUE).result.read_text())["settings"]
     column = [one for one in swept if not usual or is_usual(one)].index([0.0, 0.5, None])
     pair = curves[TRUE], curves[jobs.SHIFTED]
-    rng = np.random.default_rng([0, len(cases)])
-    draws = rng.multinomial(len(cases), np.full(len(cases), 1 / len(cases)), size=DRAWS)
     figures: dict[str, Any] = compare_shifted(*pair, np.ones(len(cases)), column)
-    drawn = [compare_shifted(*pair, weights.astype(float), column) for weights in draws]
+    drawn = [compare_shifted(*pair, weights, column) for weights in draw(len(cases))]
     for name in ("at_equal_false_positives", "at_threshold"):
-        values = [one[name] for one in drawn]
-        figures[f"{name}_ci95"] = [float(q) for q in np.nanpercentile(values, [2.5, 97.5])]
+        figures[f"{name}_ci95"] = interval([one[name] for one in drawn])
     what = {"dataset": dataset, "cases": len(cases), "seeds": seeds, "usual": usual}
     return {**what, **figures}
 
