@@ -1,4 +1,5 @@
-# Every target sets up what it needs, so each works alone on a fresh clone. `make help` lists them.
+# Every target sets up what it needs, so each works alone on a fresh clone; study, ablation and
+# bench-accuracy need data beside it (docs/configuration.md). `make help` lists them.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -40,7 +41,7 @@ evaluate: setup samples ## evaluate CONFIG on its test cases; trains the samples
 	@$(NEED_CHAMPION)
 	$(BIN)/segpipe evaluate $(CONFIG) --split test $(ARGS)
 
-report: setup samples ## patient reports of CONFIG's test scans, or SCANS=FOLDER, by its champion
+report: setup samples ## patient reports of the imagesTs of CONFIG's dataset, or of SCANS=FOLDER, by its champion
 	@$(BIN)/segpipe config $(CONFIG) > /dev/null
 	@$(NEED_CHAMPION)
 	$(BIN)/segpipe predict --bundle models:/$(NAME)@champion $(SCANS) --store $(OUTPUT) \

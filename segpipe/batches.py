@@ -176,7 +176,7 @@ def read_patch(
 
 
 def keep_in_memory(cases: Sequence[PreparedCase], limit_mb: float) -> list[PreparedCase]:
-    """Cases with their voxels read once and kept, in order, as far as ``limit_mb`` allows.
+    """Cases with their voxels read once and kept, in order, where ``limit_mb`` still has room.
 
     The others go on reading their patches from disk; values are the same.
     """
@@ -184,9 +184,13 @@ def keep_in_memory(cases: Sequence[PreparedCase], limit_mb: float) -> list[Prepa
     kept = []
     for case in cases:
         image, reference, regions = case.image, case.reference, case.regions
-        for part in (image, reference, regions):
-            left -= 0 if part is None else math.prod(part.shape) * part.dtype.itemsize
-        if left >= 0:
+        needed = sum(
+            math.prod(part.shape) * part.dtype.itemsize
+            for part in (image, reference, regions)
+            if part is not None
+        )
+        if needed <= left:
+            left -= needed
             case = replace(
                 case,
                 image=np.asarray(image),

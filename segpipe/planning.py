@@ -58,16 +58,17 @@ class Machine:
         """GPU, or CPU and its cores."""
         return "GPU" if self.gpu else f"CPU of {self.cores} cores"
 
-    def largest_patch(self, features: int) -> tuple[int, str]:
-        """Voxels that a patch may have at this many features, and why."""
+    def largest_patch(self, features: int) -> tuple[int, str, bool]:
+        """Voxels that a patch may have at this many features, why, and whether memory says so."""
         most = _GPU_PATCH if self.gpu else _CPU_PATCH
         memory = self.gpu_memory_mb if self.gpu else self.memory_mb
         if memory is not None:
             wide = 2 if self.precision == "float32" else 1
             fitting = int(_USABLE * memory * 1e6 / (_BYTES * wide * features * _PATCHES))
             if fitting < most:
-                return fitting, f"of which two fit into {memory / 1000:.1f} GB of memory"
-        return most, f"as a {self.name} computes in reasonable time"
+                reason = f"of which two fit into {memory / 1000:.1f} GB of memory"
+                return fitting, reason, True
+        return most, f"as a {self.name} computes in reasonable time", False
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ def _network(
     whole = int(math.prod(extent[keep]))
     first = 32 if machine.gpu or whole <= _SMALL_CASE else 16
     first = asked.get("model.features", [first])[0]
-    most, why_most = machine.largest_patch(first)
+    most, why_most, by_memory = machine.largest_patch(first)
     if given:
         patch = tuple(given)
         levels = max(2, _levels(np.array(given), spacing[keep], whole=True)[0])
@@ -156,7 +157,8 @@ def _network(
         patch, levels = _patch(extent[keep], spacing[keep], most)
     features = tuple(min(_WIDEST, first * 2**level) for level in range(levels))
     held = _PATCHES * most
-    batch = int(np.clip(round(held / math.prod(patch)), 2, 16)) * (1 if dimensions == 3 else 2)
+    twice = 2 if dimensions == 2 and not by_memory else 1
+    batch = twice * int(np.clip(round(held / math.prod(patch)), 2, 16))
     size = " × ".join(f"{n:.0f}" for n in extent)
     flat = "" if dimensions == 3 else "; too few slices for a third dimension"
     seen = (
@@ -172,7 +174,7 @@ def _network(
             f"{levels} levels until 4 voxels are left; {first} at the finest for {kind}",
         ),
         Choice("train.patch", patch, f"{part}, at most {most:,} voxels, {why_most}"),
-        Choice("train.batch", batch, f"about {held:,} voxels a step"),
+        Choice("train.batch", batch, f"{batch * math.prod(patch):,} voxels a step"),
     ]
 
 

@@ -313,6 +313,10 @@ def test_memory_holds_as_many_cases_as_it_may_and_changes_no_patch(cases):
     kept = keep_in_memory(cases, 2.0 * one_mb + 1e-5)
     assert [isinstance(c.image, np.ndarray) for c in kept] == [True, True, False, False, False]
     assert isinstance(kept[1].regions, np.ndarray)
+    large = replace(cases[0], image=np.zeros((*SHAPE, 9), np.float32))
+    others = keep_in_memory([large, *cases[1:]], 2.0 * one_mb + 1e-5)
+    held = [isinstance(case.reference, np.ndarray) for case in others]
+    assert held == [False, True, True, False, False]  # what is too large is in nobody's way
     assert not any(isinstance(c.image, np.ndarray) for c in keep_in_memory(cases, 0.0))
     a, b = sampler(cases, augment=True), sampler(kept, augment=True)
     for number in range(5):

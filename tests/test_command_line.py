@@ -17,9 +17,8 @@ HEAVY = ("tensorflow", "keras", "mlflow", "albumentations", "skimage", "SimpleIT
 
 
 def segpipe(*arguments, cwd=None):
-    code = "from segpipe.cli import main; main()"
     return subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
+        [sys.executable, "-m", "segpipe", *map(str, arguments)],
         capture_output=True, text=True, cwd=cwd, timeout=400,
     )  # fmt: skip
 

@@ -107,6 +107,18 @@ def test_memory_limits_the_patch():
     assert choices((192,) * 3, (1.0,) * 3, machine=unknown)["train.patch"].value == (128,) * 3
 
 
+def test_slices_keep_to_the_memory_too_and_the_batch_tells_its_voxels():
+    small = Machine(True, 4, 16_000.0, 4_000.0, "mixed_float16")
+    limited = choices((512, 512, 10), (0.5, 0.5, 6.0), machine=small)
+    assert configured(limited).model.dimensions == 2
+    voxels = math.prod(limited["train.patch"].value) * limited["train.batch"].value
+    assert voxels <= 2.3 * 0.6 * 4_000e6 / (60 * 32 * 2)  # of two patches, which are rounded
+    whole, slices = choices((192,) * 3, (1.0,) * 3), choices((256, 240, 8), (0.7, 0.7, 5.0))
+    for chosen in (limited, whole, slices):
+        voxels = math.prod(chosen["train.patch"].value) * chosen["train.batch"].value
+        assert chosen["train.batch"].reason == f"{voxels:,} voxels a step"
+
+
 def test_a_plan_says_what_the_machine_decides():
     chosen = choices((192, 192, 192), (1.0, 1.0, 1.0), machine=GPU, cases=3000)
     assert chosen["prepare.workers"].value == 8

@@ -8,7 +8,6 @@ import pytest
 
 from benchmarks import bootstrap
 from benchmarks.study import analyse, jobs, shifted, train
-from benchmarks.study.train import SETTINGS as SETTINGS_SWEPT
 from segpipe.config import EvaluateConfig, OperatingPoint, load
 from segpipe.evaluate.score import tabulate
 from segpipe.evaluate.settings import ScoreSettings
@@ -177,7 +176,7 @@ def test_an_arm_is_also_read_at_what_an_evaluation_considers(tmp_path, monkeypat
     for arm, own in (("plain", CONTROL), ("all", BETTER)):
         for fold in range(jobs.DATASETS["samples"][2]):
             write_fold("samples", arm, 0, fold, own)
-    wide, usual = analyse.analyse("samples"), analyse.analyse("samples", usual=True)
+    wide, usual = analyse.analyse("samples"), analyse.analyse("samples", "evaluation")
     # The control's best F1 has 2 of 4 lesions above 0.999, and 3 of 4 where that is not swept.
     assert [found["arms"]["all"]["sensitivity"] for found in (wide, usual)] == pytest.approx(
         [0.5, 0.75]
@@ -185,13 +184,21 @@ def test_an_arm_is_also_read_at_what_an_evaluation_considers(tmp_path, monkeypat
     assert [found["arms"]["all"]["ratio"] for found in (wide, usual)] == [2.0, 0.4]
 
 
-def test_usual_settings_are_those_of_an_evaluation():
+def test_the_sweeps_are_what_an_evaluation_considers_and_higher_thresholds():
     considered = EvaluateConfig()
-    usual = [one for one in SETTINGS_SWEPT if analyse.is_usual(one)]
-    assert {t for _, t, core in usual if core is None} == set(THRESHOLDS)
-    assert {size for size, _, _ in usual} >= set(considered.min_sizes_mm3)
-    assert max(size for size, _, _ in usual) == max(considered.min_sizes_mm3)
-    assert {core for _, t, core in usual if t == 0.8} == {None, 0.85, 0.9, 0.95}
+    swept = {
+        name: [one for one in train.SETTINGS if has(one)]
+        for name, (_, has) in analyse.SWEEPS.items()
+    }
+    for name in ("evaluation", "one threshold"):
+        assert {t for _, t, core in swept[name] if core is None} == set(THRESHOLDS)
+    assert {core for _, t, core in swept["evaluation"] if t == 0.8} == {None, 0.85, 0.9, 0.95}
+    assert {core for _, _, core in swept["one threshold"]} == {None}
+    for settings in swept.values():
+        assert {size for size, _, _ in settings} >= set(considered.min_sizes_mm3)
+        assert max(size for size, _, _ in settings) == max(considered.min_sizes_mm3)
+        assert min(t for _, t, _ in settings) == min(THRESHOLDS)
+    assert max(t for _, t, _ in swept["all"]) == 0.999999
 
 
 def test_hysteresis_is_counted_as_an_evaluation_counts_it():

@@ -46,7 +46,7 @@ _COMMON = (
 )
 SAMPLES = "samples"
 SAMPLE_CASES, SAMPLE_SEED = 40, 1
-"""More samples than come with the project, and others: 13 of 25 are held out; 2 of 10 said nothing."""
+"""More samples than come with the project, and others: 13 of 25 are held out, not 2 of 10."""
 
 DATASETS = {
     "hippocampus": (

@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.accuracy.jobs import CONFIGURATIONS, THREADS, Comparison, Job
 from benchmarks.accuracy.layout import SUFFIX, raw_name, write_raw, write_splits
-from segpipe.config import Config
+from segpipe.config import Config, digest_values
 from segpipe.data.layouts import Dataset
 from segpipe.data.nifti import read_labels, write_volume
 from segpipe.data.splits import make_folds
@@ -73,9 +73,11 @@ class Peer:
         subprocess.run(command, cwd=ROOT, env=self.environment, check=True)
 
     def prepare(self, name: str, comparison: Comparison, dataset: Dataset, config: Config) -> None:
-        """Cases, folds, plans and preprocessed cases; what is there stays."""
+        """Cases, folds, plans and preprocessed cases; what is there for the same folds stays."""
         ready = self.folder / f"{name}.ready"
-        if ready.exists():
+        folds = make_folds(dataset.cases, config.split)
+        known = digest_values([name, [[fold.train, fold.validation] for fold in folds]])
+        if ready.exists() and ready.read_text() == known:
             return
         called = raw_name(name, comparison.number)
         write_raw(dataset, config, self.folder / "raw" / called)
@@ -86,8 +88,8 @@ class Peer:
             own += ["--batch", str(small.batch)]
         self.call(comparison.number, ["prepare", *own])
         splits = self.folder / "preprocessed" / called / "splits_final.json"
-        write_splits(make_folds(dataset.cases, config.split), splits)
-        ready.touch()
+        write_splits(folds, splits)
+        ready.write_text(known)
 
     def calibrate(self, job: Job) -> Path:
         """Seconds per step in each arithmetic, measured once per plan."""

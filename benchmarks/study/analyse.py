@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,34 @@ from benchmarks.study.jobs import ARMS, CONTROL, DATASETS, SEEDS, Job, Setting, 
 
 DOCS = Path(__file__).parents[2] / "docs"
 Settings = Sequence[Setting]
-USUAL_THRESHOLDS = (0.05, 0.95)
-USUAL_SIZE_MM3 = 100.0
-"""What an evaluation considers; the study sweeps further on either side."""
+LOWEST, USUAL, LARGEST_MM3 = 0.05, 0.95, 100.0
+"""Thresholds and sizes that an evaluation considers. Results have lower thresholds and larger
+sizes too, which are not read: there one region can cover half a brain and find all at once."""
+
+
+def _read(setting: Setting) -> bool:
+    size, threshold, _ = setting
+    return size <= LARGEST_MM3 and threshold >= LOWEST
+
+
+def _in_evaluation(setting: Setting) -> bool:
+    return _read(setting) and _strictest(setting) <= USUAL
+
+
+def _strictest(setting: Setting) -> float:
+    _, threshold, core = setting
+    return threshold if core is None else core
+
+
+SWEEPS: dict[str, tuple[str, Callable[[Setting], bool]]] = {
+    "evaluation": (f"what an evaluation considers: thresholds up to {USUAL:g}", _in_evaluation),
+    "all": ("thresholds of any height", _read),
+    "one threshold": (
+        f"thresholds up to {USUAL:g}, no core threshold",
+        lambda setting: _in_evaluation(setting) and setting[2] is None,
+    ),
+}
+"""Ways to a mask that are swept, in words, and which settings they have."""
 
 GRID = np.linspace(0.05, 1.0, 96)
 """Lesion sensitivities at which the curves are read."""
@@ -50,11 +75,9 @@ class Curves:
 
 
 def load_curves(
-    dataset: str, wanted: Sequence[str] = tuple(ARMS), usual: bool = False
+    dataset: str, wanted: Sequence[str] = tuple(ARMS), sweep: str = "all"
 ) -> tuple[dict[str, Curves], list[str], list[int]]:
     """Curves of the arms that are whole, their cases, and the seeds that all of them have.
-
-    With ``usual``, of the settings that an evaluation considers.
 
     A fold is read once all its arms that are done forked from one base. An arm is whole with a
     seed once every fold is done; an arm whose first seed is not whole is left out. Nothing is
@@ -85,7 +108,8 @@ def load_curves(
     if wanted[0] not in arms:
         return {}, [], []
     cases = sorted(found[wanted[0], 0])
-    kept = [column for column, one in enumerate(settings) if not usual or is_usual(one)]
+    _, is_swept = SWEEPS[sweep]
+    kept = [column for column, one in enumerate(settings) if is_swept(one)]
     edge = at_edge([settings[column] for column in kept])
     rows = {arm: [[found[arm, s][c] for c in cases] for s in seeds] for arm in arms}
     return {arm: _curves(rows[arm], kept, edge) for arm in arms}, cases, seeds
@@ -122,17 +146,10 @@ def _flat(values: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield from _flat(value, f"{name}.{key}" if name else key)
 
 
-def is_usual(setting: Setting) -> bool:
-    """Whether an evaluation considers a setting of size, threshold and core threshold."""
-    size, threshold, core = setting
-    low, high = USUAL_THRESHOLDS
-    return size <= USUAL_SIZE_MM3 and low <= threshold <= high and (core or high) <= high
-
-
 def at_edge(settings: Settings) -> np.ndarray:
     """(M,) bool: settings with the largest size or the highest threshold, core or not."""
     sizes = np.array([size for size, _, _ in settings])
-    strictest = np.array([core or threshold for _, threshold, core in settings])
+    strictest = np.array([_strictest(setting) for setting in settings])
     largest = (sizes == sizes.max()) & (sizes > 0)
     return largest | (strictest == strictest.max())
 
@@ -252,14 +269,14 @@ def _ratio(mine: float, control: float) -> float:
     return float("inf") if np.isnan(mine) else float(mine / control)
 
 
-def analyse(dataset: str, usual: bool = False) -> dict[str, Any]:
+def analyse(dataset: str, sweep: str = "all") -> dict[str, Any]:
     """Every arm against the control, with bootstrap intervals over patients.
 
-    With ``usual``, of the settings that an evaluation considers. An end of an interval is None
+    An end of an interval is None
     where it is infinite: in so many draws an arm does not reach the sensitivity. Empty until one
     seed is whole.
     """
-    curves, cases, seeds = load_curves(dataset, usual=usual)
+    curves, cases, seeds = load_curves(dataset, sweep=sweep)
     if not curves:
         return {}
     arms = compare(curves, np.ones(len(cases)))
@@ -269,36 +286,35 @@ def analyse(dataset: str, usual: bool = False) -> dict[str, Any]:
             figures[f"{name}_ci95"] = interval([one[arm][name] for one in drawn])
         for name in ("false_positive_regions", "ratio", "dice_difference", "range_ratio"):
             figures[name] = figures[name] if np.isfinite(figures[name]) else None
-    return {"dataset": dataset, "cases": len(cases), "seeds": seeds, "usual": usual, "arms": arms}
+    return {"cases": len(cases), "seeds": seeds, "arms": arms}
 
 
 def report() -> None:
     """Print the tables; write the figures as JSON, and the picture."""
     for dataset in DATASETS:
-        for usual, name in ((False, ""), (True, "-usual")):
-            found = analyse(dataset, usual)
-            if not found:
-                print(f"{dataset}: no seed is complete yet")
-                break
-            text = json.dumps(found, indent=1, allow_nan=False)
-            (jobs.RESULTS / f"{dataset}{name}.json").write_text(text)
-            swept = "what an evaluation considers" if usual else "all that was swept"
-            common = max(arm["common"] for arm in found["arms"].values())
+        found = {sweep: analyse(dataset, sweep) for sweep in SWEEPS}
+        if not all(found.values()):
+            print(f"{dataset}: no seed is complete yet")
+            continue
+        text = json.dumps(found, indent=1, allow_nan=False)
+        (jobs.RESULTS / f"{dataset}.json").write_text(text)
+        for sweep, (words, _) in SWEEPS.items():
+            own = found[sweep]
+            control = own["arms"][CONTROL]
             print(
-                f"\n{dataset}: {found['cases']} held-out cases, seeds {found['seeds']}, {swept}; "
-                f"best F1 of the control at {found['arms'][CONTROL]['sensitivity']:.2f}, "
-                f"range up to {common:.2f}\n"
+                f"\n{dataset}, seeds {own['seeds']}, {own['cases']} held-out cases, {words}; "
+                f"best F1 of the control at {control['sensitivity']:.2f}, range up to "
+                f"{control['common']:.2f}\n"
             )
-            print("\n".join(table(found)))
-        else:
-            _picture(dataset)
+            print("\n".join(table(own)))
+        _picture(dataset)
 
 
 def table(found: dict[str, Any]) -> list[str]:
     """The arms as a table of Markdown; a star where the best lies at the end of the sweep."""
     rows = [
         "| arm | FP regions per scan | ratio to plain (95 %) | over the range (95 %) "
-        f"| Dice difference (95 %) | at {', '.join(f'{s:g}' for s in SHOWN)} |",
+        f"| Dice difference (95 %) | regions at {', '.join(f'{s:g}' for s in SHOWN)} |",
         "|---|---|---|---|---|---|",
     ]
     for arm, figures in found["arms"].items():

@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.bootstrap import draw, interval
 from benchmarks.study import jobs
-from benchmarks.study.analyse import Curves, is_usual, load_curves, pooled_f1
+from benchmarks.study.analyse import SWEEPS, Curves, load_curves, pooled_f1
 from segpipe.prepare import PreparedCase
 
 SHIFT_MM = 10.0
@@ -87,36 +87,33 @@ def _at_most(curves: Curves, weights: np.ndarray, limits: np.ndarray) -> np.ndar
     return np.where(allowed.any(axis=1), best, np.nan)
 
 
-def analyse_shifted(dataset: str, usual: bool = True) -> dict[str, Any]:
-    """The figures with bootstrap intervals over patients; empty until one seed is whole.
-
-    With ``usual``, of the settings that an evaluation considers, else of all that was swept.
-    """
-    curves, cases, seeds = load_curves(dataset, (TRUE, jobs.SHIFTED), usual)
+def analyse_shifted(dataset: str, sweep: str = "evaluation") -> dict[str, Any]:
+    """The figures with bootstrap intervals over patients; empty until one seed is whole."""
+    curves, cases, seeds = load_curves(dataset, (TRUE, jobs.SHIFTED), sweep)
     if len(curves) < 2 or not seeds:
         return {}
     swept = json.loads(jobs.Job(dataset, 0, seeds[0], TRUE).result.read_text())["settings"]
-    column = [one for one in swept if not usual or is_usual(one)].index([0.0, 0.5, None])
+    _, is_swept = SWEEPS[sweep]
+    column = [one for one in swept if is_swept(one)].index([0.0, 0.5, None])
     pair = curves[TRUE], curves[jobs.SHIFTED]
     figures: dict[str, Any] = compare_shifted(*pair, np.ones(len(cases)), column)
     drawn = [compare_shifted(*pair, weights, column) for weights in draw(len(cases))]
     for name in ("at_equal_false_positives", "at_threshold"):
         figures[f"{name}_ci95"] = interval([one[name] for one in drawn])
-    what = {"dataset": dataset, "cases": len(cases), "seeds": seeds, "usual": usual}
-    return {**what, **figures}
+    return {"dataset": dataset, "cases": len(cases), "seeds": seeds, **figures}
 
 
 def report() -> None:
     """Print what the shift costs; write the figures as JSON."""
     for dataset in jobs.DATASETS:
-        swept = [analyse_shifted(dataset, usual) for usual in (True, False)]
-        if not all(swept):
+        found = {sweep: analyse_shifted(dataset, sweep) for sweep in ("evaluation", "all")}
+        if not all(found.values()):
             print(f"{dataset}: the shifted regions are not complete yet")
             continue
         path = jobs.RESULTS / f"{dataset}-shifted.json"
-        path.write_text(json.dumps(swept, indent=1))
-        usual, every = map(sentence, swept)
-        print(f"\nWhat an evaluation considers: {usual}\nAll that was swept: {every}")
+        path.write_text(json.dumps(found, indent=1))
+        for sweep, own in found.items():
+            print(f"\n{SWEEPS[sweep][0]}: {sentence(own)}")
 
 
 def is_within(found: dict[str, Any]) -> bool:

@@ -81,6 +81,8 @@ def region_maps(
             values, notes = _from_template(region, path, scan, placement, priors or {}, max_voxels)
         else:
             values, notes = _from_case(region, path, scan, tolerance_mm, max_voxels)
+        if values is not None and not values.any():
+            notes = (*notes, _why_empty(region, path))
         flags.extend(f"region {region.name}: {note}" for note in notes)
         if values is not None:
             found[region.name] = _shaped(region, values, scan)
@@ -125,6 +127,15 @@ def _shaped(region: RegionConfig, values: np.ndarray, scan: Volume) -> np.ndarra
     )
 
 
+def _why_empty(region: RegionConfig, path: Path) -> str:
+    """Of a map that is 0 all over the scan: a penalty that it weighs does nothing there."""
+    if region.source == "labels":
+        return f"empty: {path.name} has none of the labels {', '.join(map(str, region.ids))}"
+    if region.source in TEMPLATE_SPACE:
+        return "empty: the map is 0 all over the scan"
+    return f"empty: {path.name} is 0 everywhere"
+
+
 def _from_case(
     region: RegionConfig, path: Path, scan: Volume, tolerance_mm: float, max_voxels: int
 ) -> tuple[np.ndarray | None, tuple[str, ...]]:
@@ -135,7 +146,11 @@ def _from_case(
         labels, notes = read_flagged_labels(path, max_voxels=max_voxels)
         labels, turned = on_grid(labels, scan, path, tolerance_mm)
         return np.isin(labels.array, region.ids).astype(np.float32), (*notes, *turned)
-    mask, notes = read_probability(path, max_voxels=max_voxels)
+    mask, notes = read_probability(
+        path,
+        max_voxels=max_voxels,
+        fix="Write 1 inside, or a share, and 0 outside; or give the region source labels and ids.",
+    )
     mask, turned = on_grid(mask, scan, path, tolerance_mm)
     return mask.array, (*notes, *turned)
 

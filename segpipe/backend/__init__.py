@@ -106,6 +106,7 @@ def select(
 
     keras.utils.set_random_seed(seed)
     keras.config.set_dtype_policy(precision)
+    keras.config.set_image_data_format("channels_last")  # whatever a keras.json says
     if deterministic:
         _make_deterministic(backend)
     jit = backend == "jax" or (kind == "gpu" and backend == "tensorflow" and not deterministic)

@@ -32,7 +32,11 @@ class RegionConfig(Section):
     threshold: Probability | None = Field(
         None, description="template, frequency: cut the map into a mask here; null: stays soft"
     )
-    margin_mm: float = Field(0.0, description="grow the region by this much")
+    margin_mm: float = Field(
+        0.0,
+        validate_default=True,
+        description="grow the region by this much, once it is a mask: a soft one is cut at 0.5",
+    )
     soften_mm: NonNegative = Field(
         0.0,
         description="standard deviation of the blurred border; frequency: of the smoothing in "
@@ -58,6 +62,17 @@ class RegionConfig(Section):
         if info.data.get("source") == "labels" and not ids:
             raise ValueError("expected label values, as source labels needs 'ids'")
         return ids
+
+    @field_validator("margin_mm")
+    @classmethod
+    def _rare_lesions_are_cut_first(cls, margin_mm: float, info: ValidationInfo) -> float:
+        uncut = info.data.get("threshold", 0.0) is None
+        if margin_mm and uncut and info.data.get("source") == "frequency":
+            raise ValueError(
+                "expected a threshold too, such as 0.01: what grows is a mask, and few lesions are "
+                "as frequent as the 0.5 at which a soft map is cut"
+            )
+        return margin_mm
 
 
 class RegistrationConfig(Section):

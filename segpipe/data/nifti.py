@@ -132,11 +132,16 @@ def read_flagged_labels(
 
 
 def read_probability(
-    path: str | Path, *, strict: bool = False, max_voxels: int = MAX_VOXELS
+    path: str | Path,
+    *,
+    strict: bool = False,
+    max_voxels: int = MAX_VOXELS,
+    fix: str = "Apply the sigmoid or softmax, or divide percentages by 100.",
 ) -> tuple[Volume, tuple[str, ...]]:
     """Read a map of probabilities, float32.
 
-    NaN becomes 0 and is flagged, or raises when ``strict``.
+    NaN becomes 0 and is flagged, or raises when ``strict``. ``fix`` tells what to do about values
+    that are none.
 
     Raises
     ------
@@ -165,7 +170,7 @@ def read_probability(
             "values that are no probabilities",
             expected="numbers in [0, 1]",
             received=f"{low:g} to {high:g}",
-            fix="Apply the sigmoid or softmax, or divide percentages by 100.",
+            fix=fix,
         )
     np.clip(array, 0, 1, out=array)
     return Volume(array, header.affine, header.form_codes), flags

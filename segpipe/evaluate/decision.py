@@ -78,7 +78,7 @@ def _chosen(
     patients: Mapping[str, str],
 ) -> Choice:
     choice = choose(tallies, config, configured, patients)
-    if config.choose == "fixed" or not choosable(tallies, config):
+    if config.choose == "fixed" or not choosable(tallies):
         return choice
     return try_steps(table, tallies, choice, config, configured, patients)
 

@@ -108,11 +108,9 @@ def _by_point(values: np.ndarray) -> np.ndarray:
     return values.reshape(-1, int(np.prod(values.shape[2:]))).T
 
 
-def choosable(tallies: Tallies, config: EvaluateConfig) -> bool:
-    """Whether there is a lesion to choose by, and something to choose from."""
-    curve = operating_curve(tallies)
-    offered = curve[np.isin(curve["min_size_mm3"], config.min_sizes_mm3)]
-    return bool(offered["lesion_f1"].notna().any())
+def choosable(tallies: Tallies) -> bool:
+    """Whether there is a lesion to choose by."""
+    return bool(operating_curve(tallies)["lesion_f1"].notna().any())
 
 
 def choose(
@@ -147,9 +145,10 @@ def choose(
     curve = operating_curve(tallies)
     if config.choose == "fixed":
         return kept(curve, configured, "fixed by configuration")
-    if not choosable(tallies, config):
+    if not choosable(tallies):
         return kept(curve, configured, "no validation case has a lesion")
-    offered = curve[np.isin(curve["min_size_mm3"], config.min_sizes_mm3)]
+    sizes = [*config.min_sizes_mm3, configured.min_size_mm3]
+    offered = curve[np.isin(curve["min_size_mm3"], sizes)]
     if config.choose == "sensitivity":
         index, reason = _fewest_false_positives(offered, config.sensitivity_floor, configured)
     else:

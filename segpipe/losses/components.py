@@ -29,13 +29,19 @@ def label(mask, engine: Labelling = "graph"):
         ``spatial`` must be static.
     engine : {'graph', 'host'}
         graph: on any device, compiled or not; on torch for volumes of up to 2²⁴ voxels, as Keras
-        takes maxima over segments in float32 there. host: cc3d in a callback.
+        takes maxima over segments in float32 there. host: cc3d in a callback, which XLA
+        (``jit_compile=True`` on TensorFlow) cannot compile.
 
     Returns
     -------
     (B, \\*spatial, C) int32 tensor
         0 outside the mask; inside, 1 + the largest C-order index of the component's voxels. No
         gradient flows through it.
+
+    Raises
+    ------
+    ValueError
+        If a spatial axis is not static.
 
     Examples
     --------
@@ -44,6 +50,12 @@ def label(mask, engine: Labelling = "graph"):
     >>> np.asarray(label(line)).ravel().tolist()
     [2, 2, 0, 4]
     """
+    if None in mask.shape[1:-1]:
+        raise ValueError(
+            "Components are labelled in arrays of a size that is known when the graph is made. "
+            f"Expected (B, *spatial, C) with numbers for spatial; received {tuple(mask.shape)}. "
+            "Give the model a fixed input size, such as Input((96, 96, 96, 1))."
+        )
     mask = ops.stop_gradient(mask)
     spatial, channels = tuple(mask.shape[1:-1]), mask.shape[-1]
     volumes = ops.reshape(ops.moveaxis(mask, -1, 1), (-1, *spatial))

@@ -89,7 +89,7 @@ def count_above_threshold(
     of p:
 
     - ``soft``: ``Σ w·s``;
-    - ``straight_through``: ``Σ w·s + sg(Σ w·h − Σ w·s)``, the hard count's value with the soft
+    - ``straight_through``: ``sg(Σ w·h) + Σ w·s − sg(Σ w·s)``, the hard count's value with the soft
       one's gradient.
 
     Parameters
@@ -127,7 +127,7 @@ def count_above_threshold(
     if form == "soft":
         return soft
     hard = reduce(_above(y_pred, threshold, from_logits), weight)
-    return soft + ops.stop_gradient(hard - soft)
+    return ops.stop_gradient(hard) + (soft - ops.stop_gradient(soft))  # exactly the hard value
 
 
 def masked_count(

@@ -135,7 +135,8 @@ class FilteredLoss(keras.losses.Loss):
     Raises
     ------
     ValueError
-        If a condition or the weight names a tensor that is not there, a relation is unknown,
+        If a condition or the weight names a tensor that is not there, two tensors have one name,
+        a relation is unknown,
         ``base`` works across classes, or, when called, a tensor is missing or ``base`` is not
         elementwise.
 
@@ -175,7 +176,7 @@ class FilteredLoss(keras.losses.Loss):
     ) -> None:
         super().__init__(name=name, reduction=reduction)
         self.conditions: list[filtered.Condition] = [
-            (tensor, relation, value) for tensor, relation, value in conditions
+            (tensor, relation, float(value)) for tensor, relation, value in conditions
         ]
         self.base = keras.losses.get(base)
         self.weight = weight
@@ -184,6 +185,11 @@ class FilteredLoss(keras.losses.Loss):
         self.from_logits = from_logits
         filtered.check_depends_on_prediction(self.base)
         known = ("prediction", "reference", *self.further)
+        if len(set(known)) < len(known):
+            raise ValueError(
+                f"{name}: further: expected names that differ from each other and from prediction "
+                f"and reference; received {', '.join(self.further)}."
+            )
         for tensor in (*(condition[0] for condition in self.conditions), weight):
             if tensor is not None and tensor not in known:
                 raise ValueError(

@@ -77,8 +77,14 @@ def log_odds(logits):
     classes = logits.shape[-1]
     if classes == 1:
         return logits
-    parts = []
-    for c in range(1, classes):
-        others = ops.concatenate([logits[..., :c], logits[..., c + 1 :]], axis=-1)
-        parts.append(logits[..., c : c + 1] - ops.logsumexp(others, axis=-1, keepdims=True))
-    return ops.concatenate(parts, axis=-1)
+    if classes == 2:
+        return logits[..., 1:] - logits[..., :1]
+    # The others of the likeliest class are summed without it. Of any other class p <= 1/2, so that
+    # log p - log(1 - p) loses nothing.
+    numbers = ops.arange(classes, dtype="int32")
+    likeliest = ops.cast(ops.argmax(logits, axis=-1), "int32")[..., None] == numbers
+    others = ops.logsumexp(ops.where(likeliest, -1e30, logits), axis=-1, keepdims=True)
+    log_p = logits - ops.logsumexp(logits, axis=-1, keepdims=True)
+    log_p = ops.where(likeliest, -1.0, log_p)  # log1p(-1) would make the gradient nan
+    odds = ops.where(likeliest, logits - others, log_p - ops.log1p(-ops.exp(log_p)))
+    return odds[..., 1:]

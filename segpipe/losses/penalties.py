@@ -199,5 +199,7 @@ def _spared(reference, border):
     """(B, *spatial, 1) bool: the reference of any class, and the box of ``border`` around it."""
     inside = ops.max(widen(reference), axis=-1, keepdims=True)
     if border:
-        inside = ops.max_pool(inside, 2 * int(border) + 1, strides=1, padding="same")
+        inside = ops.max_pool(
+            inside, 2 * int(border) + 1, strides=1, padding="same", data_format="channels_last"
+        )
     return inside > 0.5

@@ -11,6 +11,8 @@ from keras import ops
 from segpipe.losses import components
 from segpipe.losses.odds import widen
 
+_EXACTLY = 1 + 1e-6  # a share of exactly ``overlap`` is not above it, whatever float32 makes of it
+
 
 def region_count(z, labels, weight, spared, *, min_voxels: int, overlap: float, cut: float):
     """Weighted existence of the false-positive regions, and how many they are.
@@ -60,7 +62,7 @@ def region_count(z, labels, weight, spared, *, min_voxels: int, overlap: float, 
     ids = components.segments(labels)
     size = components.sum_by(ids, found)
     free = components.sum_by(ids, outside)
-    counts = (free > 0) & (size - free <= overlap * size)
+    counts = (free > 0) & (size - free <= overlap * _EXACTLY * size)
     share = ops.cast(size >= min_voxels, z.dtype)
     if cut < 1.0:
         at_border = components.touched_by_border(ids, labels.shape)

@@ -69,7 +69,7 @@ def split_target(y_true, y_pred, names: tuple[str, ...], where: str):
     Raises
     ------
     ValueError
-        If a tensor is missing, or there are too many channels.
+        If a tensor is missing, there are too many channels, or another axis differs.
     """
     channels, found = y_pred.shape[-1], y_true.shape[-1]
     widths = (1, channels)
@@ -77,7 +77,9 @@ def split_target(y_true, y_pred, names: tuple[str, ...], where: str):
         if found == channels + width * len(names):
             first = [channels + i * width for i in range(len(names))]
             parts = [y_true[..., start : start + width] for start in first]
-            return y_true[..., :channels], dict(zip(names, parts, strict=True))
+            reference = y_true[..., :channels]
+            check_shape(reference, y_pred, "reference", where)
+            return reference, dict(zip(names, parts, strict=True))
     expected = " or ".join(str(n) for n in dict.fromkeys(channels + w * len(names) for w in widths))
     problem = f"{', '.join(names)} is missing" if found <= channels else "the channels do not fit"
     raise ValueError(

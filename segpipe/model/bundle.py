@@ -12,7 +12,7 @@ import hashlib
 import json
 import zipfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
@@ -23,54 +23,11 @@ from segpipe.config.fields import Axis, Section
 from segpipe.errors import ModelError
 from segpipe.files import write_bytes, write_text
 from segpipe.model.arrays import assign_arrays, network_arrays, pack_arrays, unpack_arrays
+from segpipe.model.facts import DatasetFacts, FittingFacts, Member
 from segpipe.prepare import PreparePlan
 from segpipe.prepare.profile import ProfileRange
 
 _JSON, _WEIGHTS = "bundle.json", "weights.npz"
-
-
-class DatasetFacts(Section):
-    """What the model was trained on, without any patient.
-
-    ``marks`` tell whether a scan that is at hand was among the training cases, and nothing of one
-    that is not (:meth:`mark`); bundles from before they were kept have none.
-    """
-
-    name: str
-    digest: str
-    training_cases: int
-    validation_cases: int
-    fold: int | None = None
-    marks: tuple[str, ...] = ()
-
-    @staticmethod
-    def mark(digest: str, scan: str) -> str:
-        """The mark of a scan in a dataset of this digest: the same scan has others elsewhere."""
-        return digest_values([digest, scan])[:16]
-
-
-class FittingFacts(Section):
-    """How long the network was fitted.
-
-    ``steps`` are fewer than ``planned`` where validation no longer improved. ``seconds`` and
-    ``shortened``, whether more steps were planned at first, are of a training with a budget; None
-    of others.
-    """
-
-    steps: int
-    planned: int
-    seconds: float | None = None
-    shortened: bool | None = None
-
-
-class Member(Section):
-    """A network of an ensemble, and the SHA-256 of its two files."""
-
-    name: str
-    fold: int | None
-    seed: int
-    bundle_sha256: str
-    weights_sha256: str
 
 
 class Bundle(Section):
@@ -79,8 +36,8 @@ class Bundle(Section):
     An ensemble has ``members``; its ``weights_sha256`` are theirs, joined by ``+``, and its
     ``config`` and ``plan`` are those of the first. ``intensity_range`` has a range per channel;
     bundles from before it was recorded have none, and no ``fitting``, as ensembles whose members
-    differ in it. ``mirror_axes`` is the test-time mirroring that
-    the operating point was chosen with; None: that of the configuration.
+    differ in it. ``mirror_axes`` and ``overlap`` are the test-time mirroring and the overlap of
+    tiles that the operating point was chosen with; None: those of the configuration.
     """
 
     model_config = ConfigDict(
@@ -105,6 +62,7 @@ class Bundle(Section):
     weights_sha256: str
     priors_sha256: dict[str, str] = Field({})
     mirror_axes: tuple[Axis, ...] | None = None
+    overlap: Annotated[float, Field(ge=0, lt=1)] | None = None
     members: tuple[Member, ...] = ()
 
     @model_validator(mode="after")
@@ -118,6 +76,18 @@ class Bundle(Section):
     def mirrored(self) -> tuple[Axis, ...]:
         """Axes of test-time mirroring that belong to the operating point."""
         return self.config.predict.mirror_axes if self.mirror_axes is None else self.mirror_axes
+
+    @property
+    def overlapped(self) -> float:
+        """Overlap of tiles that belongs to the operating point."""
+        return self.config.predict.overlap if self.overlap is None else self.overlap
+
+    @property
+    def selected(self) -> bool:
+        """Whether the cases that it held out chose its weights."""
+        settings = self.config.train
+        began = self.fitting is not None and self.fitting.began_selected is True
+        return settings.keep == "best" or settings.patience > 0 or began
 
     @property
     def counting(self) -> dict[str, Any]:

@@ -16,7 +16,8 @@ import segpipe
 from segpipe.config import OperatingPoint
 from segpipe.errors import ModelError
 from segpipe.files import file_sha256, write_bytes
-from segpipe.model.bundle import Bundle, DatasetFacts, Member, load_bundle, save_bundle
+from segpipe.model.bundle import Bundle, load_bundle, save_bundle
+from segpipe.model.facts import DatasetFacts, Member
 from segpipe.prepare.profile import ProfileRange
 
 _JSON, _WEIGHTS = "bundle.json", "weights.npz"
@@ -151,6 +152,7 @@ def _describe(bundles: Sequence[Bundle], digests: Sequence[str], created: str) -
         validation=validation,
         weights_sha256="+".join(bundle.weights_sha256 for bundle in bundles),
         mirror_axes=first.mirrored,
+        overlap=first.overlapped,
         members=tuple(
             Member(
                 name=bundle.name,
@@ -179,6 +181,7 @@ def _common_point(bundles: Sequence[Bundle]) -> tuple[OperatingPoint, dict | Non
         other.operating_point == first.operating_point
         and other.validation == first.validation
         and other.mirrored == first.mirrored
+        and other.overlapped == first.overlapped
         for other in bundles[1:]
     )
     if not shared or first.validation is None:
@@ -190,7 +193,9 @@ def _common_point(bundles: Sequence[Bundle]) -> tuple[OperatingPoint, dict | Non
 def _facts(bundles: Sequence[Bundle]) -> DatasetFacts:
     """What was trained on, by one member or another."""
     marks = tuple(sorted({mark for bundle in bundles for mark in bundle.dataset.marks}))
-    every = [bundle.dataset.model_copy(update={"marks": marks}) for bundle in bundles]
+    earlier = tuple(dict.fromkeys(one for b in bundles for one in b.dataset.earlier))
+    known = {"marks": marks, "earlier": earlier}
+    every = [bundle.dataset.model_copy(update=known) for bundle in bundles]
     facts = list(dict.fromkeys(every))
     first = facts[0]
     if len(facts) == 1:

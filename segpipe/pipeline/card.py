@@ -9,7 +9,8 @@ from typing import Any
 
 from segpipe.config import Config, TrainConfig
 from segpipe.files import write_text
-from segpipe.model.bundle import Bundle, FittingFacts, load_bundle
+from segpipe.model.bundle import Bundle, load_bundle
+from segpipe.model.facts import FittingFacts
 from segpipe.pipeline.tracked import anatomy_in_words
 from segpipe.report.card import CardFacts, model_card
 from segpipe.report.wording import point_in_words, sentence

@@ -35,7 +35,6 @@ from segpipe.pipeline.scoring import (
     score_cases,
 )
 from segpipe.pipeline.tracked import track_evaluation
-from segpipe.report.wording import count
 
 
 def run_evaluate(
@@ -132,8 +131,8 @@ def _store(loaded: Loaded, evaluation: Evaluation, task: Task) -> None:
     kept = None
     if len(loaded.folders) > 1:
         kept = "several bundles predicted together"
-    elif evaluation.failed:
-        kept = f"{count(len(evaluation.failed), 'case')} failed"
+    elif not evaluation.scored:
+        kept = "no case could be scored"
     if kept is not None:
         task.observer.message(f"{loaded.bundle.name} keeps its operating point and figures: {kept}")
         return

@@ -66,12 +66,16 @@ class Evaluation:
 
     def curve(self, config: Config) -> pd.DataFrame | None:
         """What other operating points would have given; None where no case was scored."""
-        rows = self.document["rows"]
-        scored = list(dict.fromkeys(row["case"] for row in rows if row["status"] == "scored"))
-        if not scored:
+        if not self.scored:
             return None
         point = self.choice.operating_point
-        return operating_curve(validation_tallies(self.table, config.evaluate, scored, point))
+        return operating_curve(validation_tallies(self.table, config.evaluate, self.scored, point))
+
+    @property
+    def scored(self) -> list[str]:
+        """Cases that did not fail."""
+        rows = self.document["rows"]
+        return list(dict.fromkeys(row["case"] for row in rows if row["status"] == "scored"))
 
     def validation_facts(self, config: Config) -> dict[str, Any]:
         """What a bundle keeps of its validation; no case is named.

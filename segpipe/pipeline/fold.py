@@ -15,12 +15,10 @@ from segpipe.backend import Device
 from segpipe.config import Config, OperatingPoint, digest
 from segpipe.data.layouts import Dataset
 from segpipe.data.splits import Fold
-from segpipe.errors import ConfigError, DataError, SegpipeError
+from segpipe.errors import DataError, SegpipeError
 from segpipe.files import write_text
 from segpipe.model.bundle import (
     Bundle,
-    DatasetFacts,
-    FittingFacts,
     assign_arrays,
     build_network,
     load_bundle,
@@ -30,12 +28,13 @@ from segpipe.model.bundle import (
     save_weights,
     slice_axis,
 )
+from segpipe.model.facts import DatasetFacts, FittingFacts
 from segpipe.model.priors import save_priors
 from segpipe.observer import Observer
 from segpipe.pipeline.card import write_card
 from segpipe.pipeline.cohort import publish_evaluation
 from segpipe.pipeline.evaluation import Evaluation
-from segpipe.pipeline.models import Loaded, bundle_folder, inference_network
+from segpipe.pipeline.models import Loaded, inference_network
 from segpipe.pipeline.prepare import (
     Prepared,
     plan_for,
@@ -46,6 +45,7 @@ from segpipe.pipeline.prepare import (
 from segpipe.pipeline.priors import fold_priors
 from segpipe.pipeline.provenance import now, source
 from segpipe.pipeline.scoring import evaluate_cases
+from segpipe.pipeline.start import find_start
 from segpipe.predict.case import Model
 from segpipe.predict.engines import choose_engine, make_engine
 from segpipe.prepare import PreparedCase, PreparePlan
@@ -92,15 +92,21 @@ def train_fold(
             )
     tell_failures(prepared.failed, observer)
     tell_regions(prepared, observer)
+    _tell_copies(prepared, fold, observer)
     training = _usable(prepared, fold.train)
     if not training:
         raise DataError(dataset.root, "no training case could be prepared", fix="See above.")
     write_text(folder / "split.json", json.dumps({"train": fold.train, "val": fold.validation}))
+    start = None
+    if config.train.init is not None:
+        held_out = _usable(prepared, fold.validation)
+        start = find_start(config, fold, digest_of_data, held_out)
     network, fitting = _train(
-        config, plan, digest_of_data, training, prepared, fold, device, folder, observer, resume
+        config, plan, training, prepared, fold, device, folder, observer, resume, start
     )
     bundle = _save(
-        config, plan, digest_of_data, dataset, training, fold, network, fitting, folder, priors
+        *(config, plan, digest_of_data, dataset, training, fold),
+        *(network, fitting, folder, priors, start),
     )
     observer.message(f"bundle in {folder / 'bundle'}")
     failed = dict(prepared.failed)
@@ -176,24 +182,43 @@ def store_validation(folder: Path, evaluation: Evaluation, config: Config) -> No
     bundle = load_bundle(folder)
     facts = evaluation.validation_facts(config)
     point = evaluation.choice.operating_point
-    chosen = {"operating_point": point, "mirror_axes": config.predict.mirror_axes}
+    predict = config.predict
+    chosen = {
+        "operating_point": point,
+        "mirror_axes": predict.mirror_axes,
+        "overlap": predict.overlap,
+    }
     save_bundle(folder, bundle.model_copy(update={**chosen, "validation": facts}))
     write_card(folder)
+
+
+def _tell_copies(prepared: Prepared, fold: Fold, observer: Observer) -> None:
+    """Say which held-out scans are trained on as well, under another case id."""
+    trained = {case.mark: case.id for case in _usable(prepared, fold.train)}
+    copies = [
+        f"{case.id} ({trained[case.mark]})"
+        for case in _usable(prepared, fold.validation)
+        if case.mark in trained
+    ]
+    if copies:
+        observer.message(
+            f"warning: fold {fold.index} holds out scans that it trains on under another id, so "
+            f"that validation is too good: {', '.join(copies)}. segpipe check lists such findings"
+        )
 
 
 def _usable(prepared: Prepared, ids: tuple[str, ...]) -> list[PreparedCase]:
     return [prepared.cases[i] for i in ids if i in prepared.cases]
 
 
-def _train(
-    config, plan, digest_of_data, training, prepared, fold, device, folder, observer, resume
-):
+def _train(config, plan, training, prepared, fold, device, folder, observer, resume, start):
     from segpipe.train.fit import fit
 
     sampler = patch_sampler(training, config, plan)
     network = seeded_network(config, plan)
-    if config.train.init is not None:
-        _initialise(network, config, fold, digest_of_data, _usable(prepared, fold.validation))
+    if start is not None:
+        arrays = network_arrays(load_network(start.folder, start.bundle))
+        assign_arrays(network, arrays, f"train.init={start.folder}")
     observer.params({"network.parameters": network.count_params()})
     validation = [c for c in _usable(prepared, fold.validation) if c.reference is not None]
     progress = fit(
@@ -207,40 +232,18 @@ def _train(
         observer=observer,
         resume=resume,
     )
-    facts = FittingFacts(steps=progress.steps, planned=progress.planned)
+    began_selected = True if start is not None and start.selected_here else None
+    facts = FittingFacts(
+        steps=progress.steps, planned=progress.planned, began_selected=began_selected
+    )
     if progress.seconds is None:
         return network, facts
     clocked = {"seconds": round(progress.seconds, 1), "shortened": progress.shortened}
     return network, facts.model_copy(update=clocked)
 
 
-def _initialise(
-    network, config: Config, fold: Fold, dataset: str, held_out: Sequence[PreparedCase]
-) -> None:
-    """Start from a trained bundle of the same architecture.
-
-    Raises
-    ------
-    ConfigError
-        If it was trained on cases that are held out now: they would leak.
-    """
-    folder = bundle_folder(str(config.train.init), config.output)
-    bundle = load_bundle(folder)
-    facts = bundle.dataset
-    seen = [case.id for case in held_out if facts.mark(facts.digest, case.mark) in facts.marks]
-    same_split = facts.fold == fold.index and bundle.config.split == config.split
-    if seen or (not facts.marks and facts.digest == dataset and not same_split):
-        what = f"trained on {', '.join(seen)}" if seen else f"of fold {facts.fold} of this dataset"
-        raise ConfigError(
-            f"train.init: expected a bundle that never saw the cases held out now; received one "
-            f"{what}: validation would be too good. Start from another bundle, or hold out what it "
-            "held out."
-        )
-    assign_arrays(network, network_arrays(load_network(folder, bundle)), f"train.init={folder}")
-
-
 def _save(
-    config, plan, digest_of_data, dataset, training, fold, network, fitting, folder, priors
+    config, plan, digest_of_data, dataset, training, fold, network, fitting, folder, priors, start
 ) -> Bundle:
     code = source()
     spacing = np.array([_own_spacing(case) for case in training])
@@ -261,6 +264,7 @@ def _save(
             validation_cases=len(fold.validation),
             fold=fold.index,
             marks=tuple(sorted(DatasetFacts.mark(digest_of_data, c.mark) for c in training)),
+            earlier=() if start is None else start.bundle.dataset.trainings,
         ),
         spacing_range_mm=(tuple(spacing.min(axis=0)), tuple(spacing.max(axis=0))),
         intensity_range=tuple(

@@ -110,7 +110,8 @@ def load_models(
         Output folder with the MLflow store.
     engine : {'auto', 'keras', 'openvino'}
     config : Config, optional
-        Whose device settings, overlap, batch and mirroring hold; None: the first bundle's.
+        Whose device settings, overlap, batch and mirroring hold; None: the first bundle's, with
+        overlap and mirroring as its operating point was chosen.
     mirror : bool, optional
         True: along every axis that all models were trained with. False: not at all. None: as the
         configuration says, or else as the first bundle's operating point was chosen.
@@ -143,13 +144,12 @@ def load_models(
         adjusted.train.seed,
     )
     chosen = choose_engine(engine, device.kind, device.backend)
+    overlap = bundles[0].overlapped if config is None else config.predict.overlap
     models = []
     for folder, bundle in networks:
         network = inference_network(load_network(folder, bundle))
         run = make_engine(chosen, network, adjusted.predict.batch)
-        models.append(
-            Model(bundle, run, adjusted.predict.overlap, adjusted.predict.batch, tuple(axes))
-        )
+        models.append(Model(bundle, run, overlap, adjusted.predict.batch, tuple(axes)))
     priors = load_priors(*networks[0])
     return Loaded(folders, tuple(bundles), tuple(models), device, chosen, adjusted, priors)
 

@@ -14,7 +14,8 @@ from segpipe.model.bundle import Bundle
 from segpipe.observer import Observer
 from segpipe.pipeline.models import Loaded, load_models
 from segpipe.pipeline.prepare import chosen_fold
-from segpipe.pipeline.runs import RunFolder, finished_bundle
+from segpipe.pipeline.runs import RunFolder, finished_bundle, finished_run
+from segpipe.prepare.keys import scan_mark
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,8 @@ def find_parts(
     config : Config
     dataset : Dataset
     bundles : sequence of str
-        None given: those that were trained on the fold, in ``run`` or else in the newest one.
+        None given: those that were trained on the fold, in ``run`` or else in the newest one; of
+        several folds, in the newest one that has all of them.
     fold : int or None
         None: all of them.
     split : {'validation', 'test'}
@@ -53,6 +55,8 @@ def find_parts(
     ------
     DataError
         If there is no such case.
+    ModelError
+        If a fold is not trained, or the folds are only to be had from runs of other settings.
     """
 
     if split == "test":
@@ -66,6 +70,8 @@ def find_parts(
             )
         count = len(make_folds(dataset.cases, config.split))
         trained = range(count) if fold is None else [fold]
+        if not bundles and run is None and len(trained) > 1:
+            run = finished_run(config, trained)
         chosen = tuple(bundles) or tuple(str(_trained(config, k, run)) for k in trained)
         return [Part("test cases", chosen, cases, choose=False)]
     folds = (
@@ -73,6 +79,9 @@ def find_parts(
         if fold is None
         else [chosen_fold(dataset, config, fold)]
     )
+    with_cases = [one.index for one in folds if one.validation]
+    if not bundles and run is None and len(with_cases) > 1:
+        run = finished_run(config, with_cases)
     parts = []
     for one in folds:
         held_out = set(one.validation)
@@ -113,11 +122,24 @@ class Task:
         )
         for model in loaded.models:
             _fits(model.bundle, part, self.dataset, self.digest, config)
-        chosen_with, wanted = set(loaded.bundle.mirrored), set(config.predict.mirror_axes)
+        seen = [case.id for case in part.cases if _trained_on(loaded, case)]
+        if seen and not part.choose:
+            self.observer.message(
+                f"warning: {loaded.bundle.name}, or the weights that it began from, was trained on "
+                f"these test cases, so that their figures are too good: {', '.join(seen)}"
+            )
+        bundle, predict = loaded.bundle, config.predict
+        if not part.choose and bundle.overlapped != predict.overlap:
+            raise ConfigError(
+                f"predict.overlap: expected {bundle.overlapped:g}, with which the operating point "
+                f"of {bundle.name} was chosen; received {predict.overlap:g}. Say so, or evaluate "
+                "--split validation first, which chooses anew."
+            )
+        chosen_with, wanted = set(bundle.mirrored), set(predict.mirror_axes)
         if not part.choose and chosen_with != wanted:
             raise ConfigError(
                 f"predict.mirror_axes: expected {sorted(chosen_with)}, with which the operating "
-                f"point of {loaded.bundle.name} was chosen; received {sorted(wanted)}. Say so, or "
+                f"point of {bundle.name} was chosen; received {sorted(wanted)}. Say so, or "
                 "evaluate --split validation first, which chooses anew."
             )
         return loaded
@@ -125,6 +147,15 @@ class Task:
     def part_folder(self, part: Part) -> Path:
         """Where what belongs to a part is written."""
         return self.folder / part.name.replace(" ", "-")
+
+
+def _trained_on(loaded: Loaded, case: Case) -> bool:
+    """Whether a scan is known to one of the networks; not of one that cannot be read."""
+    try:
+        mark = scan_mark(case)
+    except DataError:
+        return False
+    return any(model.bundle.dataset.saw(mark) for model in loaded.models)
 
 
 def _fits(bundle: Bundle, part: Part, dataset: Dataset, digest: str, config: Config) -> None:

@@ -75,10 +75,11 @@ def bundled_choice(loaded: Loaded, evaluate: EvaluateConfig) -> Choice:
         ) from error
     void = certificate_void(loaded, evaluate)
     if not adopted or certificate is None:
+        chosen = "chosen on validation" if bundle.validation else "as configured, chosen on no case"
         return Choice(
             bundle.operating_point,
             {},
-            f"{whose}, chosen on validation",
+            f"{whose}, {chosen}",
             certificate if void is None else None,
         )
     if void is not None:
@@ -102,6 +103,8 @@ def certificate_void(loaded: Loaded, evaluate: EvaluateConfig | None = None) -> 
     if set(loaded.mirror_axes) != set(bundle.mirrored):
         with_them = ", ".join(bundle.mirrored) or "none"
         return f"it was calibrated with these axes mirrored: {with_them}"
+    if loaded.models[0].overlap != bundle.overlapped:
+        return f"it was calibrated with tiles that overlap by {bundle.overlapped:g}"
     if evaluate is not None and evaluate.counting != bundle.counting:
         told = ", ".join(f"{name} {value}" for name, value in bundle.counting.items())
         return f"it was calibrated for {told}"

@@ -20,7 +20,7 @@ def fold_priors(
     """Lesion frequency by region, from patients that the fold trains on or does not know.
 
     A region without a folder of masks takes the references of the patients that the fold trains
-    on. Held out are all patients of the dataset, test cases included, that are not trained on.
+    on. Held out are all patients of the dataset that are not trained on, and all of test cases.
 
     Returns
     -------
@@ -77,9 +77,8 @@ def _from_folder(
     training = set(fold.train)
     cases = (*dataset.cases, *dataset.test_cases)
     trained = {case.patient for case in dataset.cases if case.id in training}
-    out = {
-        name for case in cases if case.patient not in trained for name in (case.id, case.patient)
-    }
+    apart = [case for case in dataset.cases if case.patient not in trained]
+    out = {name for case in (*apart, *dataset.test_cases) for name in (case.id, case.patient)}
     patients = {case.id: case.patient for case in cases}
     pattern = config.data.patient_pattern
     try:

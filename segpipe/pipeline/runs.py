@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ CHANGES_NO_FIGURE = (
     "train.memory_mb",
 )
 """How settings begin that may differ between a run and its resumption."""
+
+DECIDED_AT_THE_BEGINNING = ("tracking.enabled",)
+"""But not these: a run has a place in MLflow, or none."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +127,39 @@ def finished_bundle(config: Config, fold: int) -> Path:
     )
 
 
+def finished_run(config: Config, folds: Iterable[int]) -> RunFolder | None:
+    """The newest run in which all of these folds were trained to the end.
+
+    Returns
+    -------
+    RunFolder or None
+        None: the newest trainings of the folds lie in several runs, of the same settings.
+
+    Raises
+    ------
+    ModelError
+        If a fold is not trained, or those runs differ: together they would be the
+        cross-validation of nothing.
+    """
+    wanted = list(folds)
+    runs = all_runs(config)
+    for run in runs:
+        if all((run.bundle(fold) / "bundle.json").is_file() for fold in wanted):
+            return run
+    newest = {fold: finished_bundle(config, fold).parents[1] for fold in wanted}
+    first, *others = dict.fromkeys(newest.values())
+    for other in others:
+        changed = _differences(_configuration(first), _configuration(other))
+        if changed:
+            raise ModelError(
+                f"experiment {config.name}: expected folds {', '.join(map(str, wanted))} of one "
+                f"run, or of runs with the same settings; received runs {first.name} and "
+                f"{other.name}, between which {'; '.join(changed)}. Train --fold all, or evaluate "
+                "one --fold at a time."
+            )
+    return None
+
+
 def expect_same_configuration(config: Config, run: RunFolder) -> None:
     """Refuse to resume with settings that would give other weights.
 
@@ -131,20 +168,29 @@ def expect_same_configuration(config: Config, run: RunFolder) -> None:
     ConfigError
         Names what changed.
     """
-    path = run.path / "config.yaml"
-    before = parse(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
-    old, new = _flat(before.model_dump(mode="json")), _flat(config.model_dump(mode="json"))
-    changed = [
-        f"{key}: {old.get(key)} became {new.get(key)}"
-        for key in {**old, **new}
-        if old.get(key) != new.get(key) and not key.startswith(CHANGES_NO_FIGURE)
-    ]
+    changed = _differences(_configuration(run.path), config, DECIDED_AT_THE_BEGINNING)
     if not changed:
         return
     raise ConfigError(
         f"--resume {run.id}: expected the configuration that the run began with; received "
         f"changes ({'; '.join(changed)}). Undo them, or begin a new run."
     )
+
+
+def _configuration(folder: Path) -> Config:
+    path = folder / "config.yaml"
+    return parse(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
+
+
+def _differences(before: Config, now: Config, further: Container[str] = ()) -> list[str]:
+    """What became of the settings that change figures, and of those in ``further``."""
+    old, new = _flat(before.model_dump(mode="json")), _flat(now.model_dump(mode="json"))
+    return [
+        f"{key}: {old.get(key)} became {new.get(key)}"
+        for key in {**old, **new}
+        if old.get(key) != new.get(key)
+        and (key in further or not key.startswith(CHANGES_NO_FIGURE))
+    ]
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

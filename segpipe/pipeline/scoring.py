@@ -103,7 +103,15 @@ def evaluate_cases(
     with temporary_folder(config.output / config.name) as store:
         point = given.operating_point if given else config.predict.operating_point
         predicted = predict_cases(cases, dataset, config, loaded, store, observer, point=point)
-        choice = given or choose_point(predicted.table, predicted.patients, config)
+        obstacle = None
+        if any(model.bundle.selected for model in loaded.models):
+            obstacle = (
+                "not certified: the weights were chosen on these patients (train.keep, "
+                "train.patience)"
+            )
+        choice = given or choose_point(
+            predicted.table, predicted.patients, config, obstacle=obstacle
+        )
         return score_cases(predicted, choice, dataset, config, loaded, folder, observer)
 
 
@@ -124,12 +132,8 @@ def choose_point(
         The cases to their patients.
     config : Config
     obstacle : str, optional
-        Why these cases cannot calibrate; weights that were chosen on them are another reason.
+        Why these cases cannot calibrate.
     """
-    if obstacle is None and (config.train.keep == "best" or config.train.patience > 0):
-        obstacle = (
-            "not certified: the weights were chosen on these patients (train.keep, train.patience)"
-        )
     return decide(
         table,
         config.evaluate,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from segpipe.classes import IGNORE
+from segpipe.data.nifti import MAX_VOXELS
 from segpipe.errors import DataError
 from segpipe.geometry import (
     GridTransform,
@@ -25,7 +26,6 @@ from segpipe.prepare.plan import PreparePlan
 from segpipe.prepare.profile import PERCENTILES, intensity_profile
 from segpipe.volume import Volume, describe_grid, grid_difference_mm
 
-MAX_VOXELS = 2_000_000_000
 _UNDECLARED = 254
 
 

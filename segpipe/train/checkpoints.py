@@ -53,7 +53,11 @@ def save_checkpoint(
     digest = hashlib.sha256(content).hexdigest()[:16]
     path = Path(folder) / f"epoch-{epoch:06d}-{digest}.npz"
     write_bytes(path, content)
-    for _, old in _listed(folder)[2:]:
+    others = [(number, old) for number, old in _listed(folder) if old != path]
+    for number, old in others:
+        if number >= epoch:  # damaged, or of a course that was given up for this one
+            old.unlink(missing_ok=True)
+    for _, old in [one for one in others if one[0] < epoch][1:]:
         old.unlink(missing_ok=True)
     return path
 

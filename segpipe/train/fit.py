@@ -14,7 +14,7 @@ import numpy as np
 from segpipe.backend import Device
 from segpipe.backend.callbacks import choose_labelling
 from segpipe.batches import PatchSampler
-from segpipe.config import Config
+from segpipe.config import Config, TrainConfig
 from segpipe.files import temporary_folder
 from segpipe.losses.compound import CompoundLoss
 from segpipe.model.arrays import assign_arrays, network_arrays
@@ -101,6 +101,7 @@ def fit(
     progress, epoch, best = Progress(), 0, None
     if resume:
         progress, epoch, best = restore_state(trainer, fitting.folder, budget, observer)
+    _tell_what_cannot_be_chosen(settings, validate is not None, fitting)
     if budget is not None:
         if budget.total == 0:
             _plan(fitting, budget, validate)
@@ -133,6 +134,19 @@ def fit(
     progress.steps, progress.planned = fitting.done, fitting.total
     progress.seconds = None if budget is None else budget.elapsed
     return progress
+
+
+def _tell_what_cannot_be_chosen(settings: TrainConfig, validates: bool, fitting: Fitting) -> None:
+    """Say so where ``train.keep`` and ``train.patience`` find at most one validation to act on."""
+    asked = [
+        f"train.{name}"
+        for name, on in (("keep=best", settings.keep == "best"), ("patience", settings.patience))
+        if on
+    ]
+    if not asked or (validates and settings.validate_every):
+        return
+    why = "train.validate_every is 0" if validates else "the fold holds no case out"
+    fitting.observer.message(f"{' and '.join(asked)} changes nothing, as {why}")
 
 
 def _make_trainer(network, sampler, config, classes, device) -> Trainer:
@@ -225,7 +239,9 @@ def _save(fitting: Fitting, epoch: int, progress: Progress, best) -> None:
 
 
 def _improved(progress: Progress, value: float, epoch: int) -> bool:
-    if math.isnan(value) or value <= progress.best:
+    if math.isnan(value):  # nothing is known: neither better nor no better
+        return False
+    if value <= progress.best:
         progress.validations_since_best += 1
         return False
     progress.best, progress.best_epoch, progress.validations_since_best = value, epoch, 0

@@ -142,5 +142,39 @@ def test_files_that_claim_more_voxels_than_allowed_are_refused(scan, tmp_path, r
         region_maps("a", scan, regions, tmp_path, max_voxels=119)
 
 
+@pytest.mark.parametrize(
+    ("region", "said"),
+    [
+        ({"source": "labels", "ids": (4, 43)}, "empty: {} has none of the labels 4, 43"),
+        ({"source": "mask"}, "empty: {} is 0 everywhere"),
+    ],
+)
+def test_a_region_that_is_nowhere_is_flagged(scan, tmp_path, region, said):
+    path = tmp_path / "a.nii.gz"
+    values = np.zeros((6, 5, 4), np.uint8)
+    if region["source"] != "mask":
+        values[2, 2, 2] = 1
+    write_volume(path, Volume(values, AFFINE))
+    regions = config({"name": "x", "file": "{case}.nii.gz", **region})
+    maps, flags = region_maps("a", scan, regions, tmp_path)
+    assert not maps["x"].array.any()
+    assert flags[-1] == f"region x: {said.format(path.name)}"
+
+
+def test_a_mask_of_0_and_255_is_told_what_to_do_with_masks(scan, tmp_path):
+    write_volume(tmp_path / "a.nii.gz", Volume(255 * random_mask(0), AFFINE))
+    brain = config({"name": "x", "source": "mask", "file": "{case}.nii.gz"})
+    with pytest.raises(DataError, match=r"received 0 to 255\. Write 1 inside, .* source labels"):
+        region_maps("a", scan, brain, tmp_path)
+
+
+def test_what_is_rare_is_not_grown_before_it_is_cut():
+    often = {"name": "often", "source": "frequency", "margin_mm": 3}
+    with pytest.raises(ValueError, match=r"margin_mm\s.*expected a threshold too, such as 0\.01"):
+        RegionConfig(**often)
+    assert RegionConfig(**often, threshold=0.01).margin_mm == 3
+    assert RegionConfig(**{**often, "source": "template", "file": "wm"}).margin_mm == 3
+
+
 def test_no_regions_no_maps(scan, tmp_path):
     assert region_maps("a", scan, AnatomyConfig(), tmp_path) == ({}, ())

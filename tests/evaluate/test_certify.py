@@ -194,6 +194,7 @@ def test_tuning_patients_choose_the_size_and_do_not_calibrate():
     config = EvaluateConfig(
         choose="certified", certify=CertifyConfig(alpha=0.2, tuning_share=0.5), min_sizes_mm3=(2.0,)
     )
-    choice = decide(table, config, patients, OperatingPoint(), seed=3)
+    blind = OperatingPoint(min_size_mm3=500.0)  # finds nothing
+    choice = decide(table, config, patients, blind, seed=3)
     assert choice.certificate.patients == 10
     assert choice.operating_point.min_size_mm3 == 2.0

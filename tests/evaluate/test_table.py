@@ -162,6 +162,19 @@ def test_nothing_found_and_nothing_there():
     assert len(component_table(views)) == 0
 
 
+@pytest.mark.parametrize("choose_by", ["f1", "sensitivity"])
+def test_the_configured_minimum_size_is_always_among_what_is_chosen_from(choose_by):
+    reference = np.zeros((9, 3, 3), np.uint8)
+    reference[1:3, :2, :2] = 1  # 8 voxels of 3 mm³
+    reference[6, 1, 1] = 1  # 1 voxel
+    pair = Volume(reference, AFFINE), Volume(reference.astype(np.float32) * 0.9, AFFINE)
+    config = EvaluateConfig(choose=choose_by, min_sizes_mm3=(0.0, 5.0))
+    point = OperatingPoint(min_size_mm3=2.0)
+    choice = chosen(table_of({"a": pair}), config, {"a": pair}, point)
+    assert choice.operating_point.min_size_mm3 == 2.0
+    assert choice.figures["lesion_f1"] == 1.0
+
+
 def test_f1_choice_is_the_nearest_within_a_standard_error_of_the_best(cohort):
     cases, table = cohort
     config = EvaluateConfig(choose="f1")

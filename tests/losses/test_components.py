@@ -1,5 +1,6 @@
 """Both labelling engines give scipy's partition, with static shapes and without retracing."""
 
+import keras
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -110,6 +111,11 @@ def test_other_masks_of_one_shape_are_not_traced_again(engine, compiled):
         mask = np.random.default_rng(3).random((2, 6, 6, 6, 1)) < density
         np.testing.assert_array_equal(np.asarray(once(mask))[0, ..., 0], expected(mask[0, ..., 0]))
     assert once.traces == 1
+
+
+def test_an_array_of_unknown_size_is_refused_with_what_to_do():
+    with pytest.raises(ValueError, match=r"received \(None, None, 8, 1\)\. Give the model a fixed"):
+        components.label(keras.KerasTensor((None, None, 8, 1), "bool"))
 
 
 def test_sums_are_those_of_each_component_and_lie_in_its_sample():

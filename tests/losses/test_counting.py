@@ -178,6 +178,25 @@ def test_a_reference_of_another_shape_is_refused():
         losses.count_plus_cross_entropy(np.zeros((1, 4, 2)), np.zeros((1, 4, 1)))
 
 
+@pytest.mark.parametrize("shape", [(1, 8, 8, 1), (4, 1, 8, 1), (8, 1), (4, 8, 8, 8, 1)])
+def test_a_reference_is_never_spread_over_the_prediction(shape):
+    reference, prediction = np.zeros(shape), np.zeros((4, 8, 8, 1))
+    for loss in (
+        losses.CountPlusCrossEntropy(),
+        losses.ThresholdedMeanAbsoluteError(),
+        losses.FilteredLoss([("prediction", ">", 0.5)]),
+        losses.VoxelCount(),
+    ):
+        with pytest.raises(ValueError, match="reference does not fit"):
+            loss(reference, prediction)
+
+
+def test_the_hard_value_is_exact_where_the_soft_one_is_many_times_larger():
+    p = np.full((1, 128, 128, 128, 1), 1 - 6e-6, np.float32)
+    p[0, 0, 0, 0] = 0.1
+    assert int(losses.count_above_threshold(p, fraction=False)[0]) == 128**3 - 1
+
+
 def test_half_precision_is_summed_in_single():
     p = probabilities((1, 40, 40, 40, 1)).astype(np.float16)
     number = np.asarray(losses.count_above_threshold(p, fraction=False))

@@ -1,5 +1,6 @@
 """Means over selected elements against NumPy's own selection by boolean index."""
 
+import json
 import operator
 
 import keras
@@ -229,6 +230,21 @@ def test_the_gradient_stays_with_what_is_selected_and_conditions_carry_none(grad
         p,
     )
     np.testing.assert_array_equal(again, slope)
+
+
+def test_a_loss_that_is_symmetric_in_the_prediction_is_taken():
+    loss = losses.FilteredLoss(
+        [("prediction", ">", np.float64(0.5))], lambda y, p: ops.square(p - 0.5)
+    )
+    prediction = np.array([0.2, 0.6, 0.9]).reshape(1, 3, 1)
+    assert float(loss(np.zeros((1, 3, 1)), prediction)) == pytest.approx((0.01 + 0.16) / 2)
+    assert json.dumps(loss.conditions)
+
+
+@pytest.mark.parametrize("further", [["reference"], ["a", "a"]])
+def test_no_two_tensors_have_one_name(further):
+    with pytest.raises(ValueError, match="further: expected names that differ"):
+        losses.FilteredLoss([("prediction", ">", 0.5)], further=further)
 
 
 def test_what_cannot_be_computed_is_named():

@@ -81,6 +81,19 @@ def test_a_region_cut_by_the_border_of_the_array_counts_as_configured_and_small_
         assert expected == found
 
 
+def test_the_border_lies_around_the_lesion_whatever_keras_calls_the_first_axis():
+    reference, z = np.zeros((1, 9, 9, 9, 1)), np.full((1, 9, 9, 9, 1), -9.0)
+    reference[0, 4, 4, 4] = 1
+    z[0, 4, 4, 5] = 3  # beside the lesion
+    usual = keras.config.image_data_format()
+    try:
+        for order in ("channels_last", "channels_first"):
+            keras.config.set_image_data_format(order)
+            assert float(VoxelCount(border=1)(reference, z)) == 0
+    finally:
+        keras.config.set_image_data_format(usual)
+
+
 def test_voxels_above_the_threshold_count_outside_the_border():
     each = math.log2(1 + math.exp(4 / 0.5))
     for border, voxels in ((0, 2), (1, 2), (3, 1), (4, 0)):

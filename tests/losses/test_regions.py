@@ -185,6 +185,14 @@ def test_missed_gradient_agrees_with_finite_differences(gradient, oracle):
     np.testing.assert_allclose(slope, numeric, rtol=1e-6, atol=1e-9)
 
 
+def test_a_share_of_exactly_the_overlap_is_a_false_positive_region(value):
+    z, spared = np.full((1, 180, 1), 3.0, np.float32), np.zeros((1, 180, 1), bool)
+    spared[0, :117] = True  # 117 / 180 = 0.65, which float32 cannot hold
+    for overlap, number in ((0.65, 1), (0.6499, 0)):
+        found = value(lambda *t, o=overlap: region_count(*t, overlap=o), z, np.ones_like(z), spared)
+        assert found[1][0] == number
+
+
 @pytest.mark.parametrize("overlap", [0.0, 0.5])
 def test_what_is_rightly_found_gets_exactly_no_gradient(overlap, gradient_of, oracle):
     """Not its voxels, and no voxel of the reference and its band, whatever region it is in."""

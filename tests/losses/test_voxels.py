@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
+from scipy import special
 
 from segpipe.losses import odds, voxels
 
@@ -139,3 +140,24 @@ def test_log_odds_invert_the_softmax():
     probability = ops.convert_to_numpy(ops.softmax(logits))[..., 1:]
     z = ops.convert_to_numpy(odds.log_odds(logits))
     np.testing.assert_allclose(1 / (1 + np.exp(-z)), probability, atol=1e-6)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5, 33])
+@pytest.mark.parametrize("scale", [0.0, 1.0, 30.0])  # 0: all classes are as likely
+def test_log_odds_and_their_gradient_are_exact_however_sure_the_network_is(
+    classes, scale, gradient
+):
+    logits = np.random.default_rng(5).normal(0, scale, (40, 3, classes)).astype(np.float32)
+    exact = logits.astype(np.float64)
+    odds_of, slopes = [], []
+    for c in range(1, classes):
+        others = np.delete(exact, c, axis=-1)
+        odds_of.append(exact[..., c] - special.logsumexp(others, axis=-1))
+        shares = special.softmax(others, axis=-1)  # d z_c / d the others is minus these
+        slopes.append(np.insert(-shares, c, 1.0, axis=-1))
+    z = ops.convert_to_numpy(odds.log_odds(logits))
+    np.testing.assert_allclose(z, np.stack(odds_of, axis=-1), rtol=2e-5, atol=2e-5)
+    weights = np.random.default_rng(6).normal(size=z.shape).astype(np.float32)
+    found = gradient(lambda t: ops.sum(odds.log_odds(t) * weights, axis=(1, 2)), logits)
+    expected = np.einsum("bxk,kbxc->bxc", weights, np.stack(slopes))
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)

@@ -13,14 +13,8 @@ import pytest
 from segpipe.config import OperatingPoint, digest, parse
 from segpipe.errors import ModelError
 from segpipe.model.arrays import pack_arrays, unpack_arrays
-from segpipe.model.bundle import (
-    Bundle,
-    DatasetFacts,
-    load_bundle,
-    load_network,
-    save_bundle,
-    save_weights,
-)
+from segpipe.model.bundle import Bundle, load_bundle, load_network, save_bundle, save_weights
+from segpipe.model.facts import DatasetFacts
 from segpipe.model.priors import load_priors, save_priors
 from segpipe.prepare import PreparePlan
 from segpipe.volume import Volume

@@ -8,16 +8,9 @@ import pytest
 from segpipe.config import OperatingPoint, digest, parse
 from segpipe.errors import ModelError
 from segpipe.files import file_sha256
-from segpipe.model.bundle import (
-    Bundle,
-    DatasetFacts,
-    FittingFacts,
-    load_bundle,
-    load_network,
-    save_bundle,
-    save_weights,
-)
+from segpipe.model.bundle import Bundle, load_bundle, load_network, save_bundle, save_weights
 from segpipe.model.ensemble import open_members, save_ensemble
+from segpipe.model.facts import DatasetFacts, FittingFacts
 from segpipe.model.priors import load_priors, save_priors
 from segpipe.pipeline.models import load_models
 from segpipe.prepare import PreparePlan

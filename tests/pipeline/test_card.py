@@ -3,7 +3,7 @@
 import pytest
 
 from segpipe.config import TrainConfig
-from segpipe.model.bundle import FittingFacts
+from segpipe.model.facts import FittingFacts
 from segpipe.pipeline.card import _steps
 
 

@@ -1,6 +1,7 @@
 """``--fold all``: every patient once, at an operating point that others chose; one ensemble."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -11,9 +12,11 @@ from segpipe.config import parse
 from segpipe.data.layouts import open_dataset
 from segpipe.data.nifti import read_image
 from segpipe.data.splits import make_folds
-from segpipe.errors import ConfigError, ModelError
-from segpipe.model.bundle import FittingFacts, load_bundle
+from segpipe.errors import ConfigError, DataError, ModelError
+from segpipe.model.bundle import load_bundle, save_bundle
+from segpipe.model.facts import FittingFacts
 from segpipe.observer import Silent
+from segpipe.pipeline import scoring
 from segpipe.pipeline.evaluate import run_evaluate
 from segpipe.pipeline.predict import PredictRequest, run_predict
 from segpipe.pipeline.runs import all_runs
@@ -179,6 +182,62 @@ def test_test_cases_are_scored_with_the_mirroring_of_the_operating_point(evaluat
     with pytest.raises(ConfigError, match=r"expected \['R'\], with which the operating point"):
         evaluate(other, [str(ensemble)], 0, "test")
     assert evaluate(config, [str(ensemble)], 0, "test") is False
+
+
+def test_tiles_overlap_as_they_did_when_the_operating_point_was_chosen(
+    evaluated, ensemble, tmp_path
+):
+    config, _ = evaluated
+    wide = config.model_copy(update={"predict": config.predict.model_copy(update={"overlap": 0.7})})
+    with pytest.raises(ConfigError, match=r"predict\.overlap: expected 0\.5, with which"):
+        evaluate(wide, [str(ensemble)], 0, "test")
+    copy = tmp_path / "copy"
+    shutil.copytree(all_runs(config)[0].bundle(0), copy)
+    assert evaluate(wide, [str(copy)], 0, "validation") is False
+    assert load_bundle(copy).overlapped == 0.7
+    scans = (next((config.data.root / "imagesTs").glob("*_0000.nii.gz")),)
+    channels = tuple(scans[0].with_name(scans[0].name.replace("_0000", f"_000{k}")) for k in (0, 1))
+    request = PredictRequest((str(copy),), channels, tmp_path / "out", engine="keras")
+    assert run_predict(request, Silent()) is False
+    assert read(tmp_path / "out/predict.json")["settings"]["overlap"] == 0.7
+
+
+def test_a_case_that_fails_does_not_undo_what_the_others_chose(evaluated, tmp_path, monkeypatch):
+    config, _ = evaluated
+    copy = tmp_path / "copy"
+    shutil.copytree(all_runs(config)[0].bundle(0), copy)
+    before = load_bundle(copy)
+    read_case = scoring.read_case
+    bad = make_folds(open_dataset(config.data).cases, config.split)[0].validation[0]
+
+    def failing(case, *rest):
+        if case.id == bad:
+            raise DataError(case.id, "damaged")
+        return read_case(case, *rest)
+
+    monkeypatch.setattr(scoring, "read_case", failing)
+    assert evaluate(config, [str(copy)], 0, "validation") is True
+    after = load_bundle(copy)
+    assert after.validation["cases"] == 1
+    assert after.validation != before.validation
+
+
+def test_what_chose_the_weights_certifies_nothing(evaluated, tmp_path):
+    config, _ = evaluated
+    certify = config.evaluate.certify.model_copy(update={"alpha": 0.9})
+    config = config.model_copy(
+        update={"evaluate": config.evaluate.model_copy(update={"certify": certify})}
+    )
+    copy = tmp_path / "copy"
+    shutil.copytree(all_runs(config)[0].bundle(0), copy)
+    assert evaluate(config, [str(copy)], 0, "validation") is False
+    assert load_bundle(copy).validation["certificate"]["threshold"] is not None
+    fitting = load_bundle(copy).fitting.model_copy(update={"began_selected": True})
+    save_bundle(copy, load_bundle(copy).model_copy(update={"fitting": fitting}))
+    assert evaluate(config, [str(copy)], 0, "validation") is False
+    certificate = load_bundle(copy).validation["certificate"]
+    assert certificate["threshold"] is None
+    assert "the weights were chosen on these patients" in certificate["statement"]
 
 
 def test_one_network_without_mirroring_disagrees_with_nobody(evaluated, ensemble, tmp_path):

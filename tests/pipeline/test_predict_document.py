@@ -277,7 +277,7 @@ CERTIFICATE = {
 }
 
 
-def certified(networks=1, axes=(), **validation):
+def certified(networks=1, axes=(), overlap=0.5, **validation):
     """A certified bundle, and perhaps others, ready to predict."""
     facts = {"certificate": CERTIFICATE, **validation}
     bundle = Bundle.model_construct(
@@ -286,8 +286,9 @@ def certified(networks=1, axes=(), **validation):
         operating_point=BUNDLE.operating_point,
         validation=facts,
         mirror_axes=("R",),
+        overlap=0.5,
     )
-    model = SimpleNamespace(bundle=bundle, mirror_axes=axes)
+    model = SimpleNamespace(bundle=bundle, mirror_axes=axes, overlap=overlap)
     device = Device("tensorflow", "cpu", "Abacus", "float32", True, False)
     every = (Path("b"),) * networks, (bundle,) * networks, (model,) * networks
     return Loaded(*every, device, "keras", CONFIG)
@@ -307,6 +308,7 @@ def test_the_certificate_is_told_only_at_its_own_operating_point():
     [
         ({"networks": 2, "axes": ["R"]}, "2 predict together"),
         ({"axes": []}, "these axes mirrored: R"),
+        ({"axes": ["R"], "overlap": 0.25}, "tiles that overlap by 0.5"),
     ],
 )
 def test_the_certificate_of_one_network_is_not_that_of_others(changes, why):
@@ -318,6 +320,13 @@ def test_the_certificate_of_one_network_is_not_that_of_others(changes, why):
     choice = bundled_choice(used, CONFIG.evaluate)
     assert (choice.certificate, choice.certified) == (None, False)
     assert why in choice.reason
+
+
+def test_a_point_that_no_case_chose_is_not_said_to_be_chosen():
+    one = certified(axes=["R"])
+    never = one.bundle.model_copy(update={"validation": None})
+    choice = bundled_choice(replace(one, bundles=(never,)), CONFIG.evaluate)
+    assert choice.reason == "the bundle's, as configured, chosen on no case"
 
 
 def test_a_certificate_holds_for_the_counting_that_it_was_calibrated_with():

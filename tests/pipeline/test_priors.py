@@ -107,6 +107,16 @@ def test_a_test_patient_is_in_no_fold_and_a_stranger_in_all(config, root):
     assert all(after[fold] != before[fold] for fold in before)
 
 
+def test_a_test_case_of_a_trained_patient_is_held_out_all_the_same(config, root):
+    scan = brain()
+    write_volume(root / "data/imagesTs/p1_z_0000.nii.gz", scan)
+    write_volume(root / "data/labelsTs/p1_z.nii.gz", scan.with_array(lesion(3)))
+    before = priors(config)
+    for name in ("p1_z", "p1"):
+        write_volume(root / f"masks/{name}.nii.gz", scan.with_array(np.ones_like(lesion(0))))
+    assert priors(config) == before
+
+
 def test_prepared_cases_of_a_fold_depend_on_its_training_patients_alone(config, root):
     def entries():
         return {path.parent.name for path in (root / "runs/cache").glob("*/*/regions.json")}

@@ -12,6 +12,7 @@ from segpipe.pipeline.runs import (
     expect_same_configuration,
     find_run,
     finished_bundle,
+    finished_run,
 )
 
 
@@ -94,6 +95,26 @@ def test_the_bundle_of_a_fold_is_that_of_the_newest_finished_run(config):
         finished_bundle(config, 2)
 
 
+def test_several_folds_are_those_of_one_run(config):
+    whole = make(config, "whole", "1", bundles=(0, 1))
+    make(config, "newer", "2", bundles=(0,))  # still training, or a fold alone
+    assert finished_run(config, (0, 1)) == whole
+    with pytest.raises(ModelError, match="fold 2: expected a trained bundle"):
+        finished_run(config, (0, 1, 2))
+
+
+@pytest.mark.parametrize("setting", ["train.batch=7", "train.seed=1", "train.workers=0"])
+def test_folds_of_several_runs_belong_together_if_their_settings_do(config, setting):
+    for name, fold, settings in (("a", 0, config), ("b", 1, override(config, [setting]))):
+        run = make(config, name, name, bundles=(fold,))
+        (run.path / "config.yaml").write_text(dump(settings))
+    if setting == "train.workers=0":
+        assert finished_run(config, (0, 1)) is None
+        return
+    with pytest.raises(ModelError, match=rf"runs a and b, between which {setting[:10]}"):
+        finished_run(config, (0, 1))
+
+
 @pytest.mark.parametrize(
     ("setting", "why"),
     [
@@ -103,6 +124,7 @@ def test_the_bundle_of_a_fold_is_that_of_the_newest_finished_run(config):
         ("train.workers=0", None),
         ("train.memory_mb=7", None),
         ("tracking.overlays=0", None),
+        ("tracking.enabled=false", "tracking.enabled: True became False"),
         ("card.ethics=none", None),
         ("prepare.crop=false", "prepare.crop: True became False"),
         ("train.batch=7", "train.batch: 4 became 7"),

@@ -97,6 +97,21 @@ def test_going_on_after_damage_mends_it(tmp_path):
     assert_is(load_checkpoint(tmp_path, Silent()), 5)
 
 
+def test_a_damaged_one_pushes_no_intact_one_out(tmp_path):
+    for epoch in (1, 2):
+        save(tmp_path, epoch)
+    for index in range(8):  # redone, an epoch has other bits where a clock is among them
+        damaged = save(tmp_path, 3)
+        damaged.write_bytes(b"x")
+        before = load_checkpoint(tmp_path, Silent())
+        assert_is(before, 2)
+        save_checkpoint(tmp_path, 3, before.arrays, {**before.state, "seconds": index})
+        names = sorted(path.name[:12] for path in tmp_path.iterdir())
+        assert names == ["epoch-000002", "epoch-000003"]
+        newest = load_checkpoint(tmp_path, Silent())
+        assert (newest.epoch, newest.state["seconds"]) == (3, index)
+
+
 def test_a_kill_before_the_rename_leaves_the_last_one(tmp_path, monkeypatch):
     save(tmp_path, 1)
     monkeypatch.setattr(os, "replace", lambda *_: None)

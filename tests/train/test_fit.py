@@ -191,6 +191,36 @@ def test_early_stopping_ends_a_training_with_a_budget(tmp_path):
     assert (progress.steps, progress.planned > 15) == (15, True)
 
 
+class Unknown(Validate):
+    """A figure that is undefined, as lesion F1 is where no held-out case has a lesion."""
+
+    def __call__(self, network, epoch):
+        return {"dice": float("nan") * super().__call__(network, epoch)["dice"]}
+
+
+def test_what_is_undefined_ends_no_training(tmp_path):
+    options = {"steps": 20, "validate_every": 1, "patience": 1, "keep": "best"}
+    _, progress = train(tmp_path, Clock(), validate=Unknown(Clock()), **options)
+    assert progress.steps == 20
+
+
+@pytest.mark.parametrize(
+    ("options", "validates", "said"),
+    [
+        ({"keep": "best", "patience": 1}, False, "and train.patience changes nothing, as the fold"),
+        ({"keep": "best", "validate_every": 0}, True, "nothing, as train.validate_every is 0"),
+        ({"keep": "best", "validate_every": 1}, True, None),
+        ({}, False, None),
+    ],
+)
+def test_it_is_said_where_nothing_can_be_chosen(tmp_path, options, validates, said):
+    clock = Clock()
+    train(tmp_path, clock, steps=5, validate=Validate(clock) if validates else None, **options)
+    found = [line for line in clock.lines if "changes nothing" in line]
+    assert len(found) == (said is not None)
+    assert all(said in line for line in found)
+
+
 def test_averaged_weights_are_validated_and_kept_and_disturb_no_step(tmp_path):
     validate = Validate(Clock())
     options = {"steps": 20, "ema": 0.7}

@@ -14,6 +14,8 @@ import pytest
 from rich.console import Console
 
 from segpipe.config import SplitConfig, load, parse
+from segpipe.data.layouts import open_dataset
+from segpipe.data.splits import make_folds
 from segpipe.errors import ConfigError, DataError, ModelError
 from segpipe.observer import Silent
 from segpipe.pipeline.evaluate import run_evaluate
@@ -182,6 +184,50 @@ def test_weights_that_saw_the_held_out_cases_are_no_start(tiny_config, whole):
     config = load(tiny_config, [f"train.init={bundle}"])
     with pytest.raises(ConfigError, match="expected a bundle that never saw the cases held out"):
         run_train(config, 1, None, Silent())
+
+
+class _Listener(Silent):
+    def __init__(self):
+        self.lines = []
+
+    def message(self, text):
+        self.lines.append(text)
+
+
+def test_scans_are_known_after_any_number_of_trainings_in_between(tiny_config, whole, tmp_path):
+    parts = make_folds(open_dataset(whole.data).cases, whole.split)
+    first = all_runs(whole)[0].bundle(0)  # trained on what fold 1 holds out
+    other = tmp_path / "other"
+    shutil.copytree(whole.data.root, other)
+    for name in ("imagesTr", "labelsTr"):  # of its scans only those that the first bundle saw
+        for path in (other / name).iterdir():
+            if not path.name.startswith(parts[0].train):
+                path.unlink()
+    short = ["train.epochs=1", "split.folds=1", f"data.root={other}", f"train.init={first}"]
+    between = load(tiny_config, short)
+    train(between)
+    second = all_runs(between)[0].bundle(0)
+    again = load(tiny_config, [f"train.init={second}"])
+    with pytest.raises(ConfigError, match="received one trained on sample"):
+        run_train(again, 1, None, Silent())
+
+    shutil.rmtree(other / "imagesTs")
+    shutil.rmtree(other / "labelsTs")
+    for name in ("images", "labels"):
+        (other / f"{name}Ts").mkdir()
+        for path in (whole.data.root / f"{name}Tr").iterdir():
+            shutil.copy(path, other / f"{name}Ts/copy_{path.name}")
+    listener, seen = _Listener(), ", ".join(f"copy_{case}" for case in sorted(parts[0].train))
+    run_evaluate(
+        load(tiny_config, [f"data.root={other}", "split.folds=1"]),
+        [str(second)],
+        0,
+        "test",
+        Console(quiet=True),
+        listener,
+    )
+    warned = [line for line in listener.lines if "their figures are too good" in line]
+    assert [line.rpartition(": ")[2] for line in warned] == [seen]
 
 
 def test_scans_are_known_though_the_dataset_changed_since(tiny_config, whole, tmp_path):
