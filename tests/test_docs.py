@@ -17,6 +17,7 @@ from segpipe.config.load import parse
 from segpipe.evaluate.score import score_labels
 from segpipe.evaluate.settings import ScoreSettings
 from segpipe.evaluate.table import COLUMNS
+from segpipe.report import document
 from segpipe.volume import Volume
 
 ROOT = Path(__file__).parents[1]
@@ -180,6 +181,14 @@ def test_fields_of_scores_are_those_of_the_program(score):
     assert first_column(page, "Fields of a row") == list(score.row)
     assert first_column(page, "Fields of the details") == list(score.detail)
     assert first_column(page, "Table of components") == list(COLUMNS)
+
+
+def test_fields_of_predictions_that_reports_read_are_told():
+    told = set(CODE.findall(section_of(ROOT / "docs/training.md", "predict.json")))
+    records = ("Bundle", "Settings", "Case", "Channel", "Files", "Count", "Component", "Region")
+    for record in records:
+        fields = getattr(document, f"{record}Record").model_fields
+        assert set(fields) <= told, record
 
 
 EDGES = {

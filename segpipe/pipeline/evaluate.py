@@ -18,7 +18,7 @@ from segpipe.evaluate.outcome import Outcome, compare_outcomes, outcomes
 from segpipe.files import temporary_folder
 from segpipe.observer import Observer, Together
 from segpipe.pipeline.cohort import publish_evaluation
-from segpipe.pipeline.evaluation import Evaluation, pool
+from segpipe.pipeline.evaluation import Evaluation, expect_columns, pool
 from segpipe.pipeline.fold import store_validation
 from segpipe.pipeline.models import Loaded, bundle_folder
 from segpipe.pipeline.parts import Part, Task, find_parts
@@ -76,6 +76,7 @@ def run_evaluate(
     """
     against = None if baseline is None else read_scored_run(baseline, config.output)
     dataset = open_dataset(config.data)
+    expect_columns(dataset, config)
     tell_findings(dataset.findings, observer)
     digest = dataset_digest(dataset, observer)
     parts = find_parts(config, dataset, bundles, fold, split, run)

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from segpipe.config import Config, OperatingPoint
-from segpipe.data.layouts import Case
-from segpipe.errors import SegpipeError
+from segpipe.data.layouts import Case, Dataset
+from segpipe.errors import ConfigError, SegpipeError
 from segpipe.evaluate.froc import froc_by_label
 from segpipe.evaluate.operating_point import (
     Choice,
@@ -220,6 +220,24 @@ def pool(
 def score_settings(config: Config, point: OperatingPoint) -> ScoreSettings:
     """How a configuration scores at an operating point."""
     return ScoreSettings.from_config(config.evaluate, point, ignore_label=config.data.ignore_label)
+
+
+def expect_columns(dataset: Dataset, config: Config) -> None:
+    """Refuse to group by a column that no case has, before anything is computed.
+
+    Raises
+    ------
+    ConfigError
+        Names the columns that there are.
+    """
+    cases = (*dataset.cases, *dataset.test_cases)
+    known = dict.fromkeys(column for case in cases for column in case.attributes)
+    missing = [column for column in config.evaluate.by if column not in known]
+    if missing:
+        raise ConfigError(
+            f"evaluate.by: expected columns of the dataset ({', '.join(known) or 'it has none'}); "
+            f"received {', '.join(missing)}. Correct them, or leave them out."
+        )
 
 
 def make_document(

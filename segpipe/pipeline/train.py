@@ -17,7 +17,7 @@ from segpipe.data.splits import Fold, dataset_digest, make_folds
 from segpipe.errors import DataError
 from segpipe.files import write_text
 from segpipe.observer import Observer, Together
-from segpipe.pipeline.evaluation import Evaluation
+from segpipe.pipeline.evaluation import Evaluation, expect_columns
 from segpipe.pipeline.fold import train_fold
 from segpipe.pipeline.folds import conclude_folds
 from segpipe.pipeline.prepare import chosen_fold, tell_findings
@@ -78,6 +78,7 @@ def run_train(
     )
     observer.message(f"device: {device.describe()}")
     dataset = open_dataset(config.data)
+    expect_columns(dataset, config)
     tell_findings(dataset.findings, observer)
     if not dataset.cases:
         raise DataError(dataset.root, "no training case", fix="Check data.root and data.layout.")

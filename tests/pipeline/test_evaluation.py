@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from segpipe.config import OperatingPoint, parse
+from segpipe.data.layouts import Case, Dataset
+from segpipe.errors import ConfigError
 from segpipe.evaluate.operating_point import Choice
 from segpipe.evaluate.score import score_labels, tabulate
 from segpipe.evaluate.settings import ScoreSettings
 from segpipe.evaluate.summary import score_document
 from segpipe.evaluate.table import THRESHOLDS, component_table
-from segpipe.pipeline.evaluation import Evaluation
+from segpipe.pipeline.evaluation import Evaluation, expect_columns
 from segpipe.volume import Volume
 
 LABELS = {"a": 1, "b": 2}
@@ -52,3 +54,20 @@ def test_sensitivity_is_pooled_over_labels_with_an_interval_over_patients():
     known = facts["sensitivity"]
     assert (known["detected"], known["lesions"], known["value"]) == (5, 8, 5 / 8)
     assert known["ci95"] == pytest.approx([1 / 4, 1.0])  # patient q alone, patient p alone
+
+
+def test_scores_are_grouped_by_columns_that_there_are():
+    def case(name, **attributes):
+        return Case(name, name, (), None, attributes)
+
+    cases, tests = (case("a", site="x"), case("b")), (case("c", scanner="y"),)
+    dataset = Dataset("d", Path("d"), "csv", ("flair",), {"lesion": 1}, cases, tests)
+
+    def grouped(*columns):
+        values = {"name": "x", "data": {"root": "x"}, "evaluate": {"by": columns}}
+        expect_columns(dataset, parse(values))
+
+    grouped()
+    grouped("site", "scanner")
+    with pytest.raises(ConfigError, match=r"evaluate\.by: .*\(site, scanner\); received sites\."):
+        grouped("site", "sites")
