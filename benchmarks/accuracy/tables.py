@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.accuracy.jobs import COMPARISONS, RESULTS, SEGPIPE, Job
+from benchmarks.accuracy.jobs import COMPARISONS, RESULTS, Job
 from benchmarks.accuracy.judge import pooled
 from benchmarks.bootstrap import draw, interval
 from benchmarks.report import table
@@ -159,12 +159,13 @@ def report(datasets: Sequence[str], folder: Path = RESULTS) -> None:
         ways = [(arm, name, done) for arm, done in listed for name in done[0]["predictions"]]
         print(f"\n{dataset}, folds {', '.join(map(str, folds))}\n")
         print(table([summary_row(*way) for way in ways]))
-        if COMPARISONS[dataset].sweep and SEGPIPE in found:
-            ours = list(found[SEGPIPE].values())
+        if COMPARISONS[dataset].sweep:
             peers = [way for way in ways if Job(dataset, 0, way[0]).peer]
-            if peers:
-                print(f"\n{SEGPIPE} at the lesion sensitivity of nnU-Net's masks\n")
-                print(table([sensitivity_row(*way, ours) for way in peers]))
+            for arm, done in listed if peers else ():
+                if Job(dataset, 0, arm).peer:
+                    continue
+                print(f"\n{arm} at the lesion sensitivity of nnU-Net's masks\n")
+                print(table([sensitivity_row(*way, done) for way in peers]))
         else:
             print()
             print(table([row for way in ways for row in label_rows(*way)]))
