@@ -14,6 +14,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 
+def thread_variables(number: int) -> dict[str, str]:
+    """Variables of the environment that give segpipe's commands so many threads."""
+    names = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+    return dict.fromkeys(names, str(number))
+
+
 class Job(Protocol):
     """One training; ``str`` names it in the log."""
 
@@ -98,5 +104,4 @@ def code_digest(*own: str) -> str:
 
 def _one_thread() -> None:
     """Before anything is imported that reads these."""
-    for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
-        os.environ[name] = "1"
+    os.environ.update(thread_variables(1))

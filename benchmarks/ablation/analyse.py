@@ -87,7 +87,7 @@ def table(dataset: str) -> str:
 
 
 def _trained_on(dataset: str) -> str:
-    """Under what the arms were not all alike, if so, apart from what they change."""
+    """The machines, and the states of the code, that the results come from."""
     done = [Job(dataset, seed, arm).read() for seed in range(SEEDS) for arm in ARMS]
     kinds = {name: sorted({one[name] for one in done if one}) for name in ("device", "code")}
     devices = "; ".join(kinds["device"])

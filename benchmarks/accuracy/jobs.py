@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.jobs import thread_variables
+
 RESULTS = Path(__file__).parent / "results"
 
 THREADS = 2
 """Threads, and loading processes at most, of both sides."""
 
-OUR_ENVIRONMENT = dict.fromkeys(
-    ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), str(THREADS)
-)
+OUR_ENVIRONMENT = thread_variables(THREADS)
 """Variables of segpipe's commands."""
 
 NNUNET = "nnunet"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 from benchmarks.bootstrap import draw, interval
 from benchmarks.study import jobs
 from benchmarks.study.jobs import ARMS, CONTROL, DATASETS, SEEDS, Job, Setting, forked_from
+from segpipe.config import flat_values
 
 DOCS = Path(__file__).parents[2] / "docs"
 Settings = Sequence[Setting]
@@ -120,9 +121,9 @@ def _check_alike(results: Sequence[dict[str, Any]], arm: str) -> None:
 
     A field that only one of two revisions has does not count.
     """
-    first = dict(_flat(results[0]["config"]))
+    first = flat_values(results[0]["config"])
     for other in results[1:]:
-        theirs = dict(_flat(other["config"]))
+        theirs = flat_values(other["config"])
         differ = {
             name
             for name in first.keys() & theirs.keys() - {"train.seed"}
@@ -136,14 +137,6 @@ def _check_alike(results: Sequence[dict[str, Any]], arm: str) -> None:
                 f"a result of the same settings as that of seed 0, fold 0; received others for "
                 f"{', '.join(sorted(differ))}. Delete one of them and run make study."
             )
-
-
-def _flat(values: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    if not isinstance(values, dict):
-        yield name, values
-        return
-    for key, value in values.items():
-        yield from _flat(value, f"{name}.{key}" if name else key)
 
 
 def at_edge(settings: Settings) -> np.ndarray:

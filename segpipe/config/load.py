@@ -7,7 +7,7 @@ import hashlib
 import json
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +152,23 @@ def digest_values(values: Any) -> str:
     """The same of values as JSON holds them, whether or not this version knows all of them."""
     text = json.dumps(values, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def flat_values(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Values as JSON holds them, by dotted name; lists stay whole.
+
+    Examples
+    --------
+    >>> flat_values({"train": {"batch": 2, "patch": [8, 8, 8]}, "name": "x"})
+    {'train.batch': 2, 'train.patch': [8, 8, 8], 'name': 'x'}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= flat_values(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
 
 
 def describe(config: Config) -> Iterator[tuple[int, str, str, str]]:

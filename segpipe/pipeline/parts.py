@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from segpipe.config import Config
+from segpipe.config import Config, PredictConfig
 from segpipe.data.layouts import Case, Dataset
 from segpipe.data.splits import make_folds
 from segpipe.errors import ConfigError, DataError, ModelError
@@ -70,37 +70,39 @@ def find_parts(
             )
         count = len(make_folds(dataset.cases, config.split))
         trained = range(count) if fold is None else [fold]
-        if not bundles and run is None and len(trained) > 1:
-            run = finished_run(config, trained)
-        chosen = tuple(bundles) or tuple(str(_trained(config, k, run)) for k in trained)
+        chosen = tuple(bundles) or tuple(_trained(config, trained, run).values())
         return [Part("test cases", chosen, cases, choose=False)]
     folds = (
         make_folds(dataset.cases, config.split)
         if fold is None
         else [chosen_fold(dataset, config, fold)]
     )
-    with_cases = [one.index for one in folds if one.validation]
-    if not bundles and run is None and len(with_cases) > 1:
-        run = finished_run(config, with_cases)
-    parts = []
-    for one in folds:
-        held_out = set(one.validation)
-        cases = tuple(case for case in dataset.cases if case.id in held_out)
-        chosen = tuple(bundles) or (str(_trained(config, one.index, run)),)
-        if cases:
-            parts.append(Part(f"fold {one.index}", chosen, cases, choose=True, fold=one.index))
-    if not parts:
+    folds = [one for one in folds if one.validation]
+    if not folds:
         raise DataError(
             dataset.root,
             "no validation case",
             expected="split.folds of at least 2",
             fix="Train with more folds, or evaluate --split test.",
         )
+    own = {} if bundles else _trained(config, [one.index for one in folds], run)
+    parts = []
+    for one in folds:
+        held_out = set(one.validation)
+        cases = tuple(case for case in dataset.cases if case.id in held_out)
+        chosen = tuple(bundles) or (own[one.index],)
+        parts.append(Part(f"fold {one.index}", chosen, cases, choose=True, fold=one.index))
     return parts
 
 
-def _trained(config: Config, fold: int, run: RunFolder | None) -> Path:
-    return finished_bundle(config, fold) if run is None else run.bundle(fold)
+def _trained(config: Config, folds: Sequence[int], run: RunFolder | None) -> dict[int, str]:
+    """Bundles of folds, in ``run`` or else in the newest one that has them."""
+    if run is None and len(folds) > 1:
+        run = finished_run(config, folds)
+    return {
+        fold: str(finished_bundle(config, fold) if run is None else run.bundle(fold))
+        for fold in folds
+    }
 
 
 @dataclass(frozen=True)
@@ -122,31 +124,34 @@ class Task:
         )
         for model in loaded.models:
             _fits(model.bundle, part, self.dataset, self.digest, config)
-        seen = [case.id for case in part.cases if _trained_on(loaded, case)]
-        if seen and not part.choose:
-            self.observer.message(
-                f"warning: {loaded.bundle.name}, or the weights that it began from, was trained on "
-                f"these test cases, so that their figures are too good: {', '.join(seen)}"
-            )
-        bundle, predict = loaded.bundle, config.predict
-        if not part.choose and bundle.overlapped != predict.overlap:
-            raise ConfigError(
-                f"predict.overlap: expected {bundle.overlapped:g}, with which the operating point "
-                f"of {bundle.name} was chosen; received {predict.overlap:g}. Say so, or evaluate "
-                "--split validation first, which chooses anew."
-            )
-        chosen_with, wanted = set(bundle.mirrored), set(predict.mirror_axes)
-        if not part.choose and chosen_with != wanted:
-            raise ConfigError(
-                f"predict.mirror_axes: expected {sorted(chosen_with)}, with which the operating "
-                f"point of {bundle.name} was chosen; received {sorted(wanted)}. Say so, or "
-                "evaluate --split validation first, which chooses anew."
-            )
+        if not part.choose:
+            _expect_its_prediction(loaded.bundle, config.predict)
+            seen = [case.id for case in part.cases if _trained_on(loaded, case)]
+            if seen:
+                self.observer.message(
+                    f"warning: {loaded.bundle.name}, or the weights that it began from, was "
+                    "trained on these test cases, so that their figures are too good: "
+                    f"{', '.join(seen)}"
+                )
         return loaded
 
     def part_folder(self, part: Part) -> Path:
         """Where what belongs to a part is written."""
         return self.folder / part.name.replace(" ", "-")
+
+
+def _expect_its_prediction(bundle: Bundle, predict: PredictConfig) -> None:
+    """Refuse to score an operating point on other predictions than it was chosen on."""
+    for name, chosen_with, wanted in (
+        ("overlap", bundle.overlapped, predict.overlap),
+        ("mirror_axes", sorted(bundle.mirrored), sorted(predict.mirror_axes)),
+    ):
+        if chosen_with != wanted:
+            raise ConfigError(
+                f"predict.{name}: expected {chosen_with}, with which the operating point of "
+                f"{bundle.name} was chosen; received {wanted}. Say so, or evaluate --split "
+                "validation first, which chooses anew."
+            )
 
 
 def _trained_on(loaded: Loaded, case: Case) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from segpipe.config import Config, parse
+from segpipe.config import Config, flat_values, parse
 from segpipe.errors import ConfigError, ModelError
 from segpipe.files import write_text
 
@@ -184,20 +184,10 @@ def _configuration(folder: Path) -> Config:
 
 def _differences(before: Config, now: Config, further: Container[str] = ()) -> list[str]:
     """What became of the settings that change figures, and of those in ``further``."""
-    old, new = _flat(before.model_dump(mode="json")), _flat(now.model_dump(mode="json"))
+    old, new = flat_values(before.model_dump(mode="json")), flat_values(now.model_dump(mode="json"))
     return [
         f"{key}: {old.get(key)} became {new.get(key)}"
         for key in {**old, **new}
         if old.get(key) != new.get(key)
         and (key in further or not key.startswith(CHANGES_NO_FIGURE))
     ]
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat

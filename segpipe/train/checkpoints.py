@@ -53,12 +53,10 @@ def save_checkpoint(
     digest = hashlib.sha256(content).hexdigest()[:16]
     path = Path(folder) / f"epoch-{epoch:06d}-{digest}.npz"
     write_bytes(path, content)
-    others = [(number, old) for number, old in _listed(folder) if old != path]
-    for number, old in others:
-        if number >= epoch:  # damaged, or of a course that was given up for this one
+    before = [old for number, old in _listed(folder) if number < epoch]
+    for _, old in _listed(folder):  # others of this epoch or later are damaged, or were given up
+        if old not in (path, *before[:1]):
             old.unlink(missing_ok=True)
-    for _, old in [one for one in others if one[0] < epoch][1:]:
-        old.unlink(missing_ok=True)
     return path
 
 
