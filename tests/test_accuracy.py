@@ -222,6 +222,12 @@ def test_false_positives_are_compared_at_the_sensitivity_of_the_other():
     assert found["ratio, swept (95 %)"] == "0.30 to 0.38"
 
 
+def test_one_patient_has_no_interval():
+    found = tables.sensitivity_row("nnunet", "not mirrored", NNUNET[:1], OURS[:1])
+    assert found["ratio"] == pytest.approx(3 / 8)  # 3 of 4 at 8 regions; ours 4 of 4 at 3
+    assert "ratio (95 %)" not in found
+
+
 def test_a_sensitivity_that_is_not_reached_has_no_ratio():
     blind = [result("a", [row()], [0, 0, 0], [0, 0, 0]), result("b", [row()], [1, 0, 0], [9, 0, 0])]
     found = tables.sensitivity_row("nnunet", "not mirrored", NNUNET, blind)
@@ -237,22 +243,45 @@ def test_counts_of_folds_are_pooled_over_their_cases():
     assert [point["false_positive_regions"] for point in points] == [5.5, 1.5, 0]
 
 
-def test_tables_compare_the_folds_that_every_arm_has(tmp_path, capsys):
-    for arm, done in ((jobs.NNUNET_SMALL, NNUNET), (jobs.SEGPIPE, OURS[:1])):
-        for fold, one in enumerate(done):
-            path = Job("ms_lesions", fold, arm).result(tmp_path)
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(json.dumps(one))
-    found = tables.load_results("ms_lesions", tmp_path)
-    assert {arm: list(done) for arm, done in found.items()} == {
-        jobs.NNUNET_SMALL: [0],
-        jobs.SEGPIPE: [0],
+def _write(folder, arm, done):
+    for fold, one in done.items():
+        path = Job("ms_lesions", fold, arm).result(folder)
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(one))
+
+
+def test_an_arm_with_few_folds_does_not_hide_those_of_the_others(tmp_path, capsys):
+    _write(tmp_path, jobs.NNUNET_SMALL, dict(enumerate(NNUNET)))
+    _write(tmp_path, jobs.SEGPIPE, dict(enumerate(OURS)))
+    _write(tmp_path, jobs.NNUNET, {1: NNUNET[1]})
+    whole, one = tables.load_results("ms_lesions", tmp_path)
+    assert {arm: list(done) for arm, done in whole.items()} == {
+        jobs.NNUNET_SMALL: [0, 1],
+        jobs.SEGPIPE: [0, 1],
+    }
+    assert {arm: list(done) for arm, done in one.items()} == {
+        jobs.NNUNET_SMALL: [1],
+        jobs.SEGPIPE: [1],
+        jobs.NNUNET: [1],
     }
     tables.report(["ms_lesions", "hippocampus"], tmp_path)
     printed = capsys.readouterr().out
-    assert "ms_lesions, folds 0" in printed
+    assert "ms_lesions, folds 0, 1\n" in printed
+    assert "ms_lesions, folds 1\n" in printed
     assert "ratio, swept" in printed
     assert "hippocampus: no fold" in printed
+
+
+def test_folds_of_one_arm_alone_are_shown_only_where_there_is_nothing_to_compare(tmp_path):
+    _write(tmp_path, jobs.NNUNET_SMALL, dict(enumerate(NNUNET)))
+    (alone,) = tables.load_results("ms_lesions", tmp_path)
+    assert {arm: list(done) for arm, done in alone.items()} == {jobs.NNUNET_SMALL: [0, 1]}
+    _write(tmp_path, jobs.SEGPIPE, {0: OURS[0]})
+    (both,) = tables.load_results("ms_lesions", tmp_path)
+    assert {arm: list(done) for arm, done in both.items()} == {
+        jobs.NNUNET_SMALL: [0],
+        jobs.SEGPIPE: [0],
+    }
 
 
 def test_lengths_are_minutes_or_as_many_iterations():

@@ -18,8 +18,13 @@ from benchmarks.report import table
 Result = Mapping[str, Any]
 
 
-def load_results(dataset: str, folder: Path = RESULTS) -> dict[str, dict[int, Result]]:
-    """Arm to fold to result, of the folds that every begun arm has."""
+def load_results(dataset: str, folder: Path = RESULTS) -> list[dict[str, dict[int, Result]]]:
+    """Arm to fold to result, once for each set of folds that an arm has done, the most folds first.
+
+    An arm is in every one whose folds it has all done: one that has done few does not keep the
+    others from being compared on all of theirs. What compares nothing, as one arm alone has those
+    folds, is left out, unless it is everything.
+    """
     comparison = COMPARISONS[dataset]
     found: dict[str, dict[int, Result]] = {}
     for arm in comparison.arms:
@@ -27,8 +32,16 @@ def load_results(dataset: str, folder: Path = RESULTS) -> dict[str, dict[int, Re
         done = {fold: json.loads(path.read_text()) for fold, path in paths.items() if path.exists()}
         if done:
             found[arm] = done
-    shared = set(comparison.folds).intersection(*found.values()) if found else set()
-    return {arm: {fold: done[fold] for fold in sorted(shared)} for arm, done in found.items()}
+    sets = sorted({tuple(done) for done in found.values()}, key=lambda folds: (-len(folds), folds))
+    compared = [
+        {
+            arm: {fold: done[fold] for fold in folds}
+            for arm, done in found.items()
+            if done.keys() >= set(folds)
+        }
+        for folds in sets
+    ]
+    return [arms for arms in compared if len(arms) > 1] or compared
 
 
 def summary_row(arm: str, name: str, results: Sequence[Result]) -> dict[str, Any]:
@@ -92,15 +105,17 @@ def sensitivity_row(
 
     ``theirs``: nnU-Net's masks as they are; ``theirs, swept`` and ``ours``: the fewest over
     thresholds and minimum sizes. Ratios are ours to each, None where undefined, with the middle
-    95 % of a bootstrap over the folds, each of which leaves one patient out.
+    95 % of a bootstrap over the folds, each of which leaves one patient out; one fold has none.
     """
-    row = _at_their_sensitivity(name, peer, ours)
+    row = {"against": arm, "prediction": name, **_at_their_sensitivity(name, peer, ours)}
+    if len(peer) < 2:
+        return row
     drawn = [_at_their_sensitivity(name, peer, ours, often) for often in draw(len(peer))]
     for ratio in ("ratio", "ratio, swept"):
         ends = interval([_or_infinite(one, ratio) for one in drawn])
         low, high = ("∞" if end is None else f"{end:.2f}" for end in ends)
         row[f"{ratio} (95 %)"] = f"{low} to {high}"
-    return {"against": arm, "prediction": name, **row}
+    return row
 
 
 def _at_their_sensitivity(
@@ -150,25 +165,29 @@ def _or_infinite(row: Mapping[str, Any], ratio: str) -> float:
 def report(datasets: Sequence[str], folder: Path = RESULTS) -> None:
     """Print the tables of what is done."""
     for dataset in datasets:
-        found = load_results(dataset, folder)
-        folds = sorted({fold for done in found.values() for fold in done})
-        if not folds:
-            print(f"{dataset}: no fold is done by every arm yet")
-            continue
-        listed = [(arm, list(done.values())) for arm, done in found.items()]
-        ways = [(arm, name, done) for arm, done in listed for name in done[0]["predictions"]]
-        print(f"\n{dataset}, folds {', '.join(map(str, folds))}\n")
-        print(table([summary_row(*way) for way in ways]))
-        if COMPARISONS[dataset].sweep:
-            peers = [way for way in ways if Job(dataset, 0, way[0]).peer]
-            for arm, done in listed if peers else ():
-                if Job(dataset, 0, arm).peer:
-                    continue
-                print(f"\n{arm} at the lesion sensitivity of nnU-Net's masks\n")
-                print(table([sensitivity_row(*way, done) for way in peers]))
-        else:
-            print()
-            print(table([row for way in ways for row in label_rows(*way)]))
+        compared = load_results(dataset, folder)
+        if not compared:
+            print(f"{dataset}: no fold is done yet")
+        for arms in compared:
+            _report(dataset, arms)
+
+
+def _report(dataset: str, arms: Mapping[str, Mapping[int, Result]]) -> None:
+    """Print the tables of some arms on the same folds."""
+    folds = next(iter(arms.values()))
+    listed = [(arm, list(done.values())) for arm, done in arms.items()]
+    ways = [(arm, name, done) for arm, done in listed for name in done[0]["predictions"]]
+    print(f"\n{dataset}, folds {', '.join(map(str, folds))}\n")
+    print(table([summary_row(*way) for way in ways]))
+    if not COMPARISONS[dataset].sweep:
+        print()
+        print(table([row for way in ways for row in label_rows(*way)]))
+        return
+    peers = [way for way in ways if Job(dataset, 0, way[0]).peer]
+    for arm, done in listed if peers else ():
+        if not Job(dataset, 0, arm).peer:
+            print(f"\n{arm} at the lesion sensitivity of nnU-Net's masks\n")
+            print(table([sensitivity_row(*way, done) for way in peers]))
 
 
 def _scans(rows: Sequence[Mapping[str, Any]]) -> int:
