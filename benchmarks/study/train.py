@@ -36,14 +36,17 @@ from segpipe.train.fit import fit
 
 BASES = "bases"
 _NINES = tuple(round(1 - part * 10.0**-n, n + 1) for n in range(2, 7) for part in (5, 2, 1))
-THRESHOLDS = (0.005, 0.01, 0.02, *USUAL, *(t for t in _NINES if t > USUAL[-1]))
-"""Thresholds swept, to 0.999999: without a penalty most false positives lie above 0.95."""
+THRESHOLDS = (*USUAL, *(t for t in _NINES if t > USUAL[-1]))
+"""Thresholds swept: those of an evaluation, and on to 0.999999, as without a penalty most false
+positives lie above 0.95. Lower ones were swept once: there one region can cover half a brain and
+find all at once."""
 
-SIZES_MM3 = (0.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0)
+SIZES_MM3 = (0.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0)
 """Minimum sizes swept, of the control as of every arm."""
 
-MASKS = (0.2, 0.5, 0.8)
-"""Thresholds whose components are swept by their highest probability as well (hysteresis)."""
+MASKS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.8)
+"""Thresholds whose components are swept by their highest probability as well (hysteresis). An
+evaluation pairs each of its thresholds with every higher one; these are some of them."""
 
 SETTINGS: tuple[Setting, ...] = tuple(
     (size, t, core)
