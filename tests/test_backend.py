@@ -21,6 +21,21 @@ def environment(monkeypatch):
         monkeypatch.setenv(name, os.environ.get(name, ""))
 
 
+@pytest.mark.skipif(HERE != "tensorflow", reason="TensorFlow's allocator")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts page faults")
+def test_memory_that_one_step_frees_is_kept_for_the_next():
+    import resource
+
+    size = 2**24  # floats: 64 MiB, which malloc maps anew every time
+    x = keras.ops.ones((size,))
+    keras.ops.multiply(x, 2.0)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(8):
+        keras.ops.multiply(x, 2.0)
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+    assert faults < size * 4 / resource.getpagesize()  # of one of the eight
+
+
 def test_another_backend_than_the_running_one_is_refused():
     with pytest.raises(ConfigError, match=f"runs on {HERE}; expected {OTHER}.*start another"):
         select(OTHER, device="cpu")
