@@ -56,6 +56,19 @@ def test_envelope_takes_the_fewest_false_positives_that_reach_a_sensitivity():
     assert (edge[0.5], edge[0.51]) == (True, False)  # there may be better ones above 0.999
 
 
+def test_the_end_of_what_was_swept_is_marked_on_both_sides():
+    swept = {
+        (0.0, 0.5, None): False,
+        (0.0, 0.05, None): True,  # the lowest
+        (0.0, 0.2, 0.95): True,  # the lowest with a core
+        (0.0, 0.5, 0.95): False,
+        (0.0, 0.5, 0.99): True,  # the highest core
+        (0.0, 0.99, None): True,
+        (100.0, 0.5, 0.95): True,  # the largest size
+    }
+    assert analyse.at_edge(list(swept)).tolist() == list(swept.values())
+
+
 def test_of_settings_with_as_few_false_positives_the_masks_decide():
     equal = counts([2, 3, 3], [5, 5, 5], [40, 150, 100], [40, 80, 75])
     best = analyse.envelope(curves([equal]), np.ones(1))
@@ -144,7 +157,7 @@ def test_only_whole_arms_are_read(tmp_path, monkeypatch):
     assert (list(arms), len(cases), seeds) == (["plain", "all"], folds, [0])
     table = analyse.table(analyse.analyse("samples"))
     assert table[2].startswith("| plain | 2.0* | 1.00 (1.00 to 1.00) |")
-    assert table[2].endswith(" | 2.0*, 2.0*, 10.0, 20.0 |")
+    assert table[2].endswith(" | 2.0*, 2.0*, 10.0, 20.0* |")
 
     write_fold("samples", "all", 0, 2, BETTER, base="another")
     assert analyse.load_curves("samples") == ({}, [], [])

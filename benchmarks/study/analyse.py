@@ -140,11 +140,20 @@ def _check_alike(results: Sequence[dict[str, Any]], arm: str) -> None:
 
 
 def at_edge(settings: Settings) -> np.ndarray:
-    """(M,) bool: settings with the largest size or the highest threshold, core or not."""
+    """(M,) bool: settings with the largest size, or with the highest or the lowest threshold.
+
+    The highest threshold is that of the core, where there is one; the lowest is looked for among
+    the settings with a core and among those without.
+    """
     sizes = np.array([size for size, _, _ in settings])
-    strictest = np.array([_strictest(setting) for setting in settings])
     largest = (sizes == sizes.max()) & (sizes > 0)
-    return largest | (strictest == strictest.max())
+    strictest = np.array([_strictest(setting) for setting in settings])
+    has_core = np.array([core is not None for _, _, core in settings])
+    thresholds = np.array([threshold for _, threshold, _ in settings])
+    edge = largest | (strictest == strictest.max())
+    for kind in (has_core, ~has_core):
+        edge |= kind & (thresholds == thresholds.min(where=kind, initial=1.0))
+    return edge
 
 
 def _curves(rows: list[list[dict[str, Any]]], kept: list[int], edge: np.ndarray) -> Curves:
