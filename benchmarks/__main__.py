@@ -11,11 +11,11 @@ from pathlib import Path
 from benchmarks.report import RESULTS, document, table, write
 
 NAMES = (
-    *("steps", "losses", "loading", "predict", "score", "gpu", "large"),
+    *("steps", "losses", "loading", "predict", "score", "switches", "gpu", "large"),
     *("readers", "ranking", "registration"),
 )
 _UNASKED = NAMES[
-    :5
+    :6
 ]  # gpu takes hours on a processor, large many minutes; the last three need scans
 
 

@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 
 from segpipe.data.layouts import Dataset
-from segpipe.geometry import slice_axis
+from segpipe.geometry import AXES, slice_axis
+from segpipe.model.levels import halving
 from segpipe.prepare import CaseGrid
 
 _ANISOTROPIC = 3.0  # spacing ratio from which the coarse axis is treated apart
+_FLAT = 4  # voxels; an axis with fewer holds no third dimension, however fine
 _FEW_SLICES = 12  # a coarse axis with fewer voxels than this holds no third dimension
 _MINORITY = 0.2  # share of the cases from which another kind of grid is not passed over
 _CPU_PATCH, _GPU_PATCH = 56**3, 128**3  # voxels
@@ -141,7 +143,7 @@ def _network(
     spacing: np.ndarray, extent: np.ndarray, machine: Machine, asked: Mapping[str, Any]
 ) -> list[Choice]:
     """Dimensions, features, patch and batch."""
-    across = slice_axis(spacing.tolist())
+    across = _across(spacing, extent, asked.get("model.slice_axis"))
     given = asked.get("train.patch")
     dimensions = len(given) if given else asked.get("model.dimensions")
     dimensions = dimensions or _dimensions(spacing, extent, across)
@@ -164,10 +166,12 @@ def _network(
     seen = (
         f"as train.patch has {dimensions} numbers" if given else f"median case {size} voxels{flat}"
     )
+    slices = f"{extent[across]} voxels across the slices, {spacing[across]:.3g} mm apart"
     kind = "small cases" if first == 32 and not machine.gpu else f"a {machine.name}"
     part = "the whole case" if whole <= math.prod(patch) else "the case's shape"
     return [
         Choice("model.dimensions", dimensions, seen),
+        *([] if dimensions == 3 else [Choice("model.slice_axis", AXES[across], slices)]),
         Choice(
             "model.features",
             features,
@@ -242,8 +246,18 @@ def _range(values: np.ndarray) -> str:
     return low if low == high else f"{low} to {high}"
 
 
+def _across(spacing: np.ndarray, extent: np.ndarray, asked: str | None) -> int:
+    """The axis across the slices, if they are to be slices: one of few voxels, or the coarsest."""
+    if asked is not None:
+        return AXES.index(asked)
+    flat = extent < _FLAT
+    if flat.any():
+        spacing = np.where(flat, spacing, 0.0)
+    return slice_axis(spacing.tolist())
+
+
 def _dimensions(spacing: np.ndarray, extent: np.ndarray, across: int) -> int:
-    flat = extent[across] < 4
+    flat = extent[across] < _FLAT
     coarse = spacing[across] > _ANISOTROPIC * spacing.min() and extent[across] < _FEW_SLICES
     return 2 if flat or coarse else 3
 
@@ -271,12 +285,11 @@ def _levels(size: np.ndarray, spacing: np.ndarray, *, whole: bool = False) -> tu
     """
     levels, step = 1, np.ones(len(size), dtype=int)
     while levels < 6:
-        fine = spacing * step < 2 * (spacing * step).min()
         even = (size % (2 * step) == 0) | (not whole)
-        halved = np.where(fine & even & (size / step >= 8), 2, 1)
-        if (halved == 1).all():
+        stride = halving(size / step, spacing * step, even)
+        if (stride == 1).all():
             break
-        step *= halved
+        step *= stride
         levels += 1
     return levels, step
 

@@ -75,7 +75,7 @@ def sampler(
             "loss": {"voxel_count": {"border_mm": border}},
         }
     )
-    augmenter = build(config.augment, len(patch), SPACING)
+    augmenter = build(config.augment, patch, SPACING, axis)
     weights = {"wm": 0.5, "csf": 3.0}
     return PatchSampler(cases, config, weights, augmenter, SPACING, axis)
 

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from segpipe.config import parse
 from segpipe.data.layouts import Dataset
-from segpipe.geometry import slice_axis
-from segpipe.model.unet import plan_levels
+from segpipe.model.levels import plan_levels
 from segpipe.planning import Machine, make_choices
 from segpipe.prepare import CaseGrid
 
@@ -43,7 +42,7 @@ def configured(chosen):
 def levels_of(config):
     spacing = list(config.prepare.spacing_mm)
     if config.model.dimensions == 2:
-        del spacing[slice_axis(spacing)]
+        del spacing["RAS".index(config.model.slice_axis)]
     return plan_levels(config.model, config.train.patch, spacing)
 
 
@@ -189,13 +188,37 @@ def test_a_few_thick_slices_are_seen_one_by_one():
     assert configured(choices((256, 256, 12), (0.7, 0.7, 5.0))).model.dimensions == 3
 
 
-def test_a_single_slice_is_2_d_only_where_slices_are_taken_across_it():
-    assert configured(choices((300, 200, 1), (0.5, 0.5, 1.0))).train.patch == (320, 224)
-    across_another_axis = configured(choices((200, 200, 1), (2.0, 2.0, 1.0)))
-    assert across_another_axis.model.dimensions == 3
-    patch = across_another_axis.train.patch
-    assert patch[2] == 1
-    assert min(patch[:2]) >= 160
+@pytest.mark.parametrize(
+    ("shape", "spacing", "axis", "patch"),
+    [
+        ((300, 200, 1), (0.5, 0.5, 1.0), "S", (320, 224)),
+        ((200, 200, 1), (2.0, 2.0, 1.0), "S", (224, 224)),  # the finest axis
+        ((1, 256, 200), (1.0, 1.0, 1.0), "R", (256, 224)),
+        ((256, 1, 200), (1.0, 1.0, 1.0), "A", (256, 224)),
+        ((200, 200, 3), (1.0, 1.0, 3.0), "S", (224, 224)),
+    ],
+)
+def test_a_few_voxels_along_any_axis_are_slices_across_it(shape, spacing, axis, patch):
+    config = configured(choices(shape, spacing))
+    assert config.model.dimensions == 2
+    assert config.model.slice_axis == axis
+    assert config.train.patch == patch
+
+
+def test_slices_are_taken_across_the_axis_that_was_asked_for():
+    chosen = choices(
+        (192, 160, 192), (1.0,) * 3, asked={"train.patch": [64, 64], "model.slice_axis": "A"}
+    )
+    assert chosen["model.slice_axis"].value == "A"
+    assert chosen["model.dimensions"].value == 2
+
+
+def test_a_thin_slab_is_halved_in_its_plane():
+    config = configured(choices((128, 128, 6), (1.0, 1.0, 1.0)))
+    levels = levels_of(config)
+    assert len(levels) >= 4
+    assert {level.kernel for level in levels} == {(3, 3, 3)}
+    assert {level.stride for level in levels[1:]} == {(2, 2, 1)}
 
 
 @pytest.mark.parametrize(
@@ -224,7 +247,7 @@ def test_what_is_asked_for_stands_and_the_rest_is_chosen_for_it(asked, expected)
         assert (chosen[key].value, chosen[key].reason) == (value, "as asked")
     assert {key: chosen[key].value for key in expected} == expected
     assert len(levels_of(configured(chosen))) == len(chosen["model.features"].value)
-    assert len(chosen) == 16
+    assert len(chosen) == (17 if chosen["model.dimensions"].value == 2 else 16)
 
 
 def test_a_spacing_asked_for_is_planned_with_as_if_the_scans_had_it():
@@ -311,7 +334,7 @@ def test_every_plan_makes_a_network(shape, spacing, gpu):
         assert (strides[1:].max(axis=1) == 2).all()
     extents = np.array(shape, float)
     if config.model.dimensions == 2:
-        extents = np.delete(extents, slice_axis(config.prepare.spacing_mm))
+        extents = np.delete(extents, "RAS".index(config.model.slice_axis))
     assert math.prod(patch) <= 1.7 * (128 if gpu else 56) ** 3
     assert (patch <= 1.5 * extents + 1).all()
     assert 2 <= config.train.batch <= 32

@@ -217,7 +217,7 @@ def time_patches(patch: Sequence[int], channels: int, count: int) -> list[float]
     intensities = {"noise": 0.1, "blur": 0.1, "brightness": 0.15, "contrast": 0.15}
     intensities |= {"low_resolution": 0.125, "gamma": 0.37, "bias_field": 0.0}
     settings = moved.model_copy(update=intensities)
-    augmenter = build(settings, 3, (1.0, 1.0, 1.0))
+    augmenter = build(settings, patch, (1.0, 1.0, 1.0))
     block = augmenter.margin(patch)
     rng = np.random.default_rng(0)
     image = rng.random((*block, channels), np.float32)

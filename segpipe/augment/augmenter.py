@@ -21,9 +21,9 @@ from segpipe.augment.intensity import (
 from segpipe.augment.spatial import Deform3D, Mirror3D
 from segpipe.config import AugmentConfig
 from segpipe.errors import GeometryError
-from segpipe.geometry import slice_axis, thick_axes
+from segpipe.geometry import AXES, thick_axes
 
-_AXES = "RAS"
+_THIN = 3.0  # times that the longest side of a patch is longer than one along which nothing turns
 
 
 class Augmenter:
@@ -34,25 +34,35 @@ class Augmenter:
     config : AugmentConfig
     axes : (D,) int
         Axes of the prepared grid (0 R, 1 A, 2 S) that a patch has, in order.
+    patch : (D,) int
+        Voxels along them. Nothing is turned or shifted along thick slices, nor along an axis on
+        which the patch is less than a third as long as on its longest: it would leave the case.
     spacing_mm : (3,) float
         Of the prepared grid along R, A, S.
     """
 
     def __init__(
-        self, config: AugmentConfig, axes: tuple[int, ...], spacing_mm: Sequence[float]
+        self,
+        config: AugmentConfig,
+        axes: tuple[int, ...],
+        patch: Sequence[int],
+        spacing_mm: Sequence[float],
     ) -> None:
         self.config = config
         self.axes = axes
         spacing = [float(spacing_mm[axis]) for axis in axes]
-        thick = thick_axes(spacing)
+        lengths = [n * step for n, step in zip(patch, spacing, strict=True)]
+        thin = [length * _THIN < max(lengths) for length in lengths]
+        fixed = [a or b for a, b in zip(thick_axes(spacing), thin, strict=True)]
         # A slice is a volume of one voxel's depth, across which nothing moves.
         missing = 3 - len(axes)
         x, y, z = (*spacing, *[min(spacing)] * missing)
         self.spacing_mm = (x, y, z)
-        i, j, k = (*thick, *[True] * missing)
+        i, j, k = (*fixed, *[True] * missing)
         self.fixed_axes = (i, j, k)
         self._deform = self._make_deform()
         self._of_thread = threading.local()
+        self._margins: dict[tuple[int, ...], tuple[int, ...]] = {}
 
     def margin(self, patch: Sequence[int]) -> tuple[int, ...]:
         """Voxels to read around a patch so that no transform looks beyond them.
@@ -67,8 +77,13 @@ class Augmenter:
         (D,) int
             At least ``patch``; the difference is even, so the patch lies in the middle.
         """
-        solid = self._deform.margin((*patch, *[1] * (3 - len(patch))))
-        return solid[: len(patch)] if self.config.enabled else tuple(patch)
+        wanted = tuple(patch)
+        if not self.config.enabled:
+            return wanted
+        if wanted not in self._margins:
+            solid = self._deform.margin((*wanted, *[1] * (3 - len(wanted))))
+            self._margins[wanted] = solid[: len(wanted)]
+        return self._margins[wanted]
 
     def __call__(
         self,
@@ -166,7 +181,7 @@ class Augmenter:
         if not config.enabled:
             return [self._make_deform()]
         mirrored = tuple(
-            position for position, axis in enumerate(self.axes) if _AXES[axis] in config.mirror_axes
+            position for position, axis in enumerate(self.axes) if AXES[axis] in config.mirror_axes
         )
         return [
             self._make_deform(),
@@ -181,16 +196,23 @@ class Augmenter:
         ]
 
 
-def build(config: AugmentConfig, dimensions: int, spacing_mm: Sequence[float]) -> Augmenter:
+def build(
+    config: AugmentConfig,
+    patch: Sequence[int],
+    spacing_mm: Sequence[float],
+    across: int | None = None,
+) -> Augmenter:
     """Make the augmenter of a configuration.
 
     Parameters
     ----------
     config : AugmentConfig
-    dimensions : int
-        3: patches are (X, Y, Z); 2: slices across the coarsest axis.
+    patch : (3,) or (2,) int
+        Voxels of a patch or of a slice.
     spacing_mm : (3,) float
         Of the prepared grid along R, A, S.
+    across : int, optional
+        Slices: the axis across them.
     """
-    across = slice_axis(spacing_mm) if dimensions == 2 else None
-    return Augmenter(config, tuple(a for a in range(3) if a != across), spacing_mm)
+    axes = tuple(axis for axis in range(3) if axis != across)
+    return Augmenter(config, axes, patch, spacing_mm)

@@ -64,6 +64,9 @@ def sample_linear(block: np.ndarray, coordinates: np.ndarray) -> np.ndarray:
 
 def _interpolate(block: np.ndarray, coordinates: np.ndarray, out: np.ndarray) -> None:
     """Fill ``out``, in halves where the planes involved are too many for one OpenCV image."""
+    if block.shape[2] == 1 and max(*block.shape[:2], *out.shape[:3]) <= _LARGEST_SIDE:
+        _interpolate_in_plane(block[:, :, 0], coordinates, out)
+        return
     planes, height = coordinates.shape[1:3]
     before = np.floor(coordinates[0])
     first, last = int(before.min()), min(int(before.max()) + 1, block.shape[0] - 1)
@@ -87,6 +90,14 @@ def _interpolate(block: np.ndarray, coordinates: np.ndarray, out: np.ndarray) ->
     near = near.reshape(out.shape).astype(np.float32, copy=False)
     mixed = near + (far.reshape(out.shape) - near) * share
     out[...] = np.rint(mixed) if out.dtype == np.uint8 else mixed
+
+
+def _interpolate_in_plane(plane: np.ndarray, coordinates: np.ndarray, out: np.ndarray) -> None:
+    """Fill ``out`` from one (X, Y, C) plane, whatever the third coordinate."""
+    shape = (coordinates.shape[1], -1)
+    row, column = (coordinates[axis].reshape(shape) for axis in (0, 1))
+    found = cv2.remap(plane, column, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    out[...] = found.reshape(out.shape)
 
 
 def _interpolate_slowly(block: np.ndarray, coordinates: np.ndarray, out: np.ndarray) -> None:

@@ -14,6 +14,7 @@ from segpipe.augment.sampling import sample_linear, sample_nearest
 from segpipe.geometry import resample
 
 _NODE_VOXELS = 16
+_ANGLES = 13  # about each axis that are tried for how far a rotation reaches
 
 
 def rotation_matrix(radians: Sequence[float] | np.ndarray) -> np.ndarray:
@@ -86,11 +87,11 @@ class Deform3D(al.Transform3D):
         """
         spacing = np.array(self.spacing_mm)
         half = (np.array(patch) - 1) / 2 * spacing
-        angles = [
-            self._angles((a, b, c))
-            for a, b, c in itertools.product((-1, -0.5, 0, 0.5, 1), repeat=3)
-        ]
-        reach = np.max([np.abs(rotation_matrix(a)) @ half for a in angles], axis=0)
+        # Beyond a right angle a turn reaches no farther than one below it.
+        farthest = np.minimum(np.abs(self._angles((1, 1, 1))), math.pi / 2)
+        steps = [np.linspace(-angle, angle, _ANGLES if angle else 1) for angle in farthest]
+        turns = [rotation_matrix(angles) for angles in itertools.product(*steps)]
+        reach = np.max([np.abs(turn) @ half for turn in turns], axis=0)
         reach = reach / self._magnification(min(1.0, *self.scale_range) if self.scale else 1.0)
         reach = reach + self._free * (self.elastic_mm if self.elastic else 0.0)
         extra = np.ceil(np.round((reach - half) / spacing, 6)).astype(int)

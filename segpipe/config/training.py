@@ -23,7 +23,12 @@ class ModelConfig(Section):
     """The U-Net."""
 
     dimensions: Literal[2, 3] = Field(
-        3, description="3: volumes; 2: slices across the coarsest axis"
+        3, description="3: volumes; 2: slices across model.slice_axis"
+    )
+    slice_axis: Literal["R", "A", "S"] | None = Field(
+        None,
+        description="axis across the slices of 2-D networks: R for sagittal, A coronal, S axial "
+        "ones; null: the coarsest, the last of equals",
     )
     block: Literal["plain", "residual"] = Field("plain", description="convolution blocks")
     features: tuple[Annotated[int, Field(gt=0)], ...] = Field(

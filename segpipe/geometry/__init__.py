@@ -1,6 +1,7 @@
 """From a scan's own grid to the prepared grid and back: reorient, crop, resample."""
 
 from segpipe.geometry.resampling import (
+    AXES,
     apply_along,
     as_operator,
     resample,
@@ -28,6 +29,7 @@ from segpipe.geometry.transform import (
 )
 
 __all__ = [
+    "AXES",
     "Box",
     "GridTransform",
     "Shape3",

@@ -15,6 +15,9 @@ from scipy import ndimage, sparse
 
 from segpipe.geometry.steps import Shape3
 
+AXES = "RAS"
+"""Letters of the three axes of a prepared grid: each grows to the right, front, or top."""
+
 THICK_SLICES = 3.0
 """Spacing over the finest spacing from which an axis counts as thick."""
 

@@ -179,4 +179,5 @@ class CompoundLoss:
     @staticmethod
     def _stride(finest, output):
         steps = [f // o for f, o in zip(finest.shape[1:-1], output.shape[1:-1], strict=True)]
-        return (slice(None), *(slice(None, None, step) for step in steps))
+        # A coarse voxel stands for a block of fine ones: its target is that nearest to the middle.
+        return (slice(None), *(slice(step // 2, None, step) for step in steps))

@@ -112,7 +112,11 @@ class Bundle(Section):
 
 def slice_axis(config: Config, plan: PreparePlan) -> int | None:
     """The axis across the slices of 2-D networks, None for 3-D ones."""
-    return None if config.model.dimensions == 3 else geometry.slice_axis(plan.spacing_mm)
+    if config.model.dimensions == 3:
+        return None
+    if config.model.slice_axis is not None:
+        return geometry.AXES.index(config.model.slice_axis)
+    return geometry.slice_axis(plan.spacing_mm)
 
 
 def build_network(config: Config, plan: PreparePlan):

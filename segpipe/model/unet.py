@@ -3,81 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import keras
 import numpy as np
 from keras import layers
 
 from segpipe.config import ModelConfig
-from segpipe.errors import ConfigError
 from segpipe.model import blocks
-
-_COARSE = 2.0  # an axis this much coarser than the finest is neither halved nor convolved along
-_SMALLEST = 4  # voxels that must be left along an axis after halving
-
-
-@dataclass(frozen=True)
-class Level:
-    """One resolution level: the stride into it and its kernel, per spatial axis."""
-
-    stride: tuple[int, ...]
-    kernel: tuple[int, ...]
-
-
-def plan_levels(
-    config: ModelConfig, patch: Sequence[int], spacing_mm: Sequence[float]
-) -> tuple[Level, ...]:
-    """Strides and kernels of every level.
-
-    Parameters
-    ----------
-    config : ModelConfig
-    patch : sequence of int
-        Voxels per spatial axis of the network's input.
-    spacing_mm : sequence of float
-        Of the same axes.
-
-    Returns
-    -------
-    tuple of Level
-        As many as ``config.features``.
-
-    Raises
-    ------
-    ConfigError
-        If configured strides do not divide the patch.
-
-    Examples
-    --------
-    >>> config = ModelConfig(features=(8, 16, 32))
-    >>> [level.stride for level in plan_levels(config, (32, 32, 8), (1, 1, 4))]
-    [(1, 1, 1), (2, 2, 1), (2, 2, 1)]
-    """
-    size = np.array(patch)
-    spacing = np.array(spacing_mm, dtype=float)
-    levels = []
-    for i in range(len(config.features)):
-        if i == 0:
-            stride = np.ones(len(size), dtype=int)
-        elif config.strides is not None:
-            stride = np.array(config.strides[i - 1])
-        else:
-            fine = spacing < _COARSE * spacing.min()
-            stride = np.where(fine & (size % 2 == 0) & (size >= 2 * _SMALLEST), 2, 1)
-        if (size % stride).any():
-            raise ConfigError(
-                f"train.patch: expected {tuple(patch)} to be divisible by the strides down to "
-                f"level {i}; received {tuple(int(s) for s in size)} voxels and stride "
-                f"{tuple(int(s) for s in stride)}. Choose multiples of "
-                f"{2 ** (len(config.features) - 1)}."
-            )
-        size = size // stride
-        spacing = spacing * stride
-        kernel = np.where(spacing < _COARSE * spacing.min(), 3, 1)
-        kernel = np.where(size > 1, kernel, 1)
-        levels.append(Level(tuple(stride.tolist()), tuple(kernel.tolist())))
-    return tuple(levels)
+from segpipe.model.levels import plan_levels
 
 
 def build_unet(

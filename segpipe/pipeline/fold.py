@@ -143,13 +143,14 @@ def patch_sampler(
     """Augmented patches of prepared cases, as a configuration draws them for training."""
     from segpipe.batches import PatchSampler, keep_in_memory
 
+    across = slice_axis(config, plan)
     return PatchSampler(
         keep_in_memory(training, config.train.memory_mb),
         config,
         {region.name: region.weight for region in config.anatomy.regions},
-        build(config.augment, config.model.dimensions, plan.spacing_mm),
+        build(config.augment, config.train.patch, plan.spacing_mm, across),
         plan.spacing_mm,
-        slice_axis(config, plan),
+        across,
     )
 
 

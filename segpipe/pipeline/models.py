@@ -10,12 +10,12 @@ from typing import Any
 from segpipe.backend import Device, select
 from segpipe.config import Config, override
 from segpipe.errors import ConfigError, ModelError
+from segpipe.geometry import AXES
 from segpipe.model.bundle import Bundle, load_bundle, load_network
 from segpipe.model.ensemble import check_members, open_members
 from segpipe.model.priors import load_priors
 from segpipe.predict.case import Model
 from segpipe.predict.engines import choose_engine, make_engine
-from segpipe.predict.mirroring import AXES
 from segpipe.volume import Volume
 
 ADJUSTABLE = (

@@ -5,8 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-AXES = "RAS"
-"""Letters of the axes of the prepared grid, in order."""
+from segpipe.geometry import AXES
 
 Mirroring = tuple[int, ...]
 """Axes of the prepared grid that are reversed; empty: the scan as it is."""

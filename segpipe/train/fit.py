@@ -30,6 +30,8 @@ from segpipe.train.state import (
 )
 from segpipe.train.trainer import Trainer
 
+_DRAWN = 16  # patches whose loading is timed
+
 
 class Validate(Protocol):
     """Whole volumes, predicted and scored."""
@@ -181,7 +183,7 @@ def _plan(fitting: Fitting, budget: Budget, validate: Validate | None) -> None:
     most = FIRST_STEPS + MEASURED[1]
     run_steps(fitting, 0, most, 1, report, stop)
     times = ends[FIRST_STEPS - 1 :]
-    step = (times[-1] - times[0]) / (len(times) - 1)
+    step = max((times[-1] - times[0]) / (len(times) - 1), _loading(fitting, clock))
     validation = 0.0
     if validate is not None and budget.validate_every:
         validate.sample(trainer.network)  # compiles
@@ -197,6 +199,20 @@ def _plan(fitting: Fitting, budget: Budget, validate: Validate | None) -> None:
     save_state(trainer, fitting.folder, 0, Progress(), None, budget)
     fitting.observer.message(budget.describe())
     fitting.observer.params({"budget.steps": budget.total})
+
+
+def _loading(fitting: Fitting, clock: Callable[[], float]) -> float:
+    """Seconds in which the loading threads make a batch; 0 where the steps do so themselves.
+
+    A step may take less while it is measured: batches were loaded in advance as the first compiled.
+    """
+    settings = fitting.config.train
+    if settings.workers == 0:
+        return 0.0
+    started = clock()
+    for number in range(_DRAWN):
+        fitting.sampler.draw(number)
+    return (clock() - started) / _DRAWN * settings.batch / settings.workers
 
 
 def _keep_to_budget(fitting: Fitting, epoch: int | None) -> bool:

@@ -73,7 +73,7 @@ def target_with(shift_mm, folder):
         regions=("rare",),
     )
     made = prepare_case(loaded, maps, plan, folder / f"cache{shift_mm}")
-    augmenter = build(CONFIG.augment, 3, plan.spacing_mm)
+    augmenter = build(CONFIG.augment, CONFIG.train.patch, plan.spacing_mm)
     return PatchSampler([made], CONFIG, {"rare": 2.0}, augmenter, plan.spacing_mm).draw(0)[1]
 
 

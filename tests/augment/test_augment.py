@@ -33,11 +33,14 @@ def scene(shape, channels=2, regions=2, seed=0):
     return image, labels, (image[..., :1] * np.linspace(0, 255, regions)).astype(np.uint8)
 
 
+CUBE = (16, 16, 16)
+
+
 @pytest.mark.parametrize("dimensions", [2, 3])
 def test_probability_0_is_the_identity_and_the_middle_of_the_block(dimensions):
     shape = (12, 14, 10)[:dimensions]
     for config in (only(), AugmentConfig(enabled=False)):
-        augment = build(config, dimensions, (1, 1, 2))
+        augment = build(config, shape, (1, 1, 2), across=2 if dimensions == 2 else None)
         assert augment.margin(shape) == shape
         arrays = scene(shape)
         for before, after in zip(arrays, augment(*arrays, np.random.default_rng(0)), strict=True):
@@ -52,7 +55,7 @@ def test_probability_0_is_the_identity_and_the_middle_of_the_block(dimensions):
 
 @pytest.mark.parametrize("regions", [0, 2])
 def test_everything_on_keeps_types_range_and_labels(regions):
-    augment = build(ALL, 3, (1.0, 1.2, 2.0))
+    augment = build(ALL, CUBE, (1.0, 1.2, 2.0))
     patch = (10, 12, 8)
     arrays = scene(augment.margin(patch), regions=regions)
     copies = [a.copy() for a in arrays]
@@ -73,12 +76,12 @@ def test_everything_on_keeps_types_range_and_labels(regions):
 
 
 def test_equal_generators_give_equal_patches_and_others_do_not():
-    augment = build(ALL, 3, (1, 1, 1))
+    augment = build(ALL, CUBE, (1, 1, 1))
     arrays = scene((12, 12, 12))
     first = augment(*arrays, np.random.default_rng([1, 2]))
     augment(*arrays, np.random.default_rng(5))
     again = augment(*arrays, np.random.default_rng([1, 2]))
-    other = build(ALL, 3, (1, 1, 1))(*arrays, np.random.default_rng([1, 2]))
+    other = build(ALL, CUBE, (1, 1, 1))(*arrays, np.random.default_rng([1, 2]))
     for a, b, c in zip(first, again, other, strict=True):
         assert a.tobytes() == b.tobytes() == c.tobytes()
     assert not np.array_equal(first[0], augment(*arrays, np.random.default_rng([1, 3]))[0])
@@ -86,7 +89,7 @@ def test_equal_generators_give_equal_patches_and_others_do_not():
 
 def test_threads_at_once_change_nothing():
     config = AugmentConfig(**dict.fromkeys(OFF, 0.5))
-    augment = build(config, 3, (1, 1, 1))
+    augment = build(config, CUBE, (1, 1, 1))
     arrays = scene((16, 16, 16))
 
     def draw(seed):
@@ -100,7 +103,7 @@ def test_threads_at_once_change_nothing():
 @pytest.mark.parametrize("name", INTENSITY)
 def test_each_intensity_transform_changes_each_channel_and_nothing_else(name):
     arrays = scene((14, 14, 14))
-    image, labels, maps = build(only(**{name: 1.0}), 3, (1, 1, 1))(
+    image, labels, maps = build(only(**{name: 1.0}), CUBE, (1, 1, 1))(
         *arrays, np.random.default_rng(3)
     )
     for channel in range(2):
@@ -114,7 +117,7 @@ def test_constant_patches_stay_finite(name):
     labels = np.zeros((6, 6, 6), np.uint8)
     for value in (0.0, 1.0):
         image = np.full((6, 6, 6, 1), value, np.float32)
-        result, _, _ = build(only(**{name: 1.0}), 3, (1, 1, 1))(
+        result, _, _ = build(only(**{name: 1.0}), CUBE, (1, 1, 1))(
             image, labels, labels[..., None][..., :0], np.random.default_rng(0)
         )
         assert np.isfinite(result).all()
@@ -126,7 +129,7 @@ def test_blur_is_the_same_in_mm_along_every_axis():
     image = np.zeros((31, 31, 31, 1), np.float32)
     image[15, 15, 15] = 1
     labels = np.zeros((31, 31, 31), np.uint8)
-    result, _, _ = build(only(blur=1.0), 3, (1, 1, 2))(
+    result, _, _ = build(only(blur=1.0), CUBE, (1, 1, 2))(
         image, labels, labels[..., None][..., :0], np.random.default_rng(0)
     )
     near, far = result[17, 15, 15, 0], result[15, 15, 16, 0]
@@ -138,13 +141,15 @@ def test_gamma_and_brightness_follow_their_formula():
     image = np.linspace(0, 0.5, 1000, dtype=np.float32).reshape(10, 10, 10, 1)
     labels = np.zeros((10, 10, 10), np.uint8)
     none = labels[..., None][..., :0]
-    bright, _, _ = build(only(brightness=1.0), 3, (1, 1, 1))(
+    bright, _, _ = build(only(brightness=1.0), CUBE, (1, 1, 1))(
         image, labels, none, np.random.default_rng(1)
     )
     ratio = bright.ravel()[1:] / image.ravel()[1:]
     assert np.ptp(ratio) < 1e-5
     assert 0.75 <= ratio[0] <= 1.25
-    bent, _, _ = build(only(gamma=1.0), 3, (1, 1, 1))(image, labels, none, np.random.default_rng(1))
+    bent, _, _ = build(only(gamma=1.0), CUBE, (1, 1, 1))(
+        image, labels, none, np.random.default_rng(1)
+    )
     low, high = bent.min(), bent.max()
     assert (low, high) == pytest.approx((0, 0.5), abs=1e-6)
     forms = [np.log(2 * bent.ravel()[500]) / np.log(500 / 999)]
@@ -157,7 +162,7 @@ def test_gamma_and_brightness_follow_their_formula():
 
 def test_mirrors_are_exact_and_only_along_their_axes():
     arrays = scene((5, 6, 7))
-    augment = build(only(mirror_axes=("A",)), 3, (1, 1, 1))
+    augment = build(only(mirror_axes=("A",)), CUBE, (1, 1, 1))
     seen = set()
     for seed in range(12):
         image, labels, maps = augment(*arrays, np.random.default_rng(seed))
@@ -172,7 +177,7 @@ def test_mirrors_are_exact_and_only_along_their_axes():
 
 def test_in_2d_the_axes_are_those_of_the_slice():
     """Slices across A: the patch's second axis is S."""
-    augment = build(only(mirror_axes=("S",)), 2, (1, 5, 1))
+    augment = build(only(mirror_axes=("S",)), (6, 7), (1, 5, 1), across=1)
     arrays = scene((6, 7))
     flipped = [
         np.array_equal(augment(*arrays, np.random.default_rng(seed))[0], arrays[0][:, ::-1])
@@ -185,7 +190,7 @@ def test_in_2d_the_axes_are_those_of_the_slice():
 def test_a_ball_in_mm_stays_a_ball_whatever_the_spacing():
     spacing = np.array([1.0, 1.0, 2.5])
     config = only(rotate=1.0, rotate_degrees=45.0)
-    augment = build(config, 3, spacing)
+    augment = build(config, (24, 24, 10), spacing)
     patch = (24, 24, 10)
     block = augment.margin(patch)
     grid = [(np.arange(n) - (n - 1) / 2) * s for n, s in zip(block, spacing, strict=True)]
@@ -227,12 +232,13 @@ def test_blocks_too_large_for_one_opencv_image_give_the_same():
     np.testing.assert_allclose(sampled[..., 0], coordinates[0].clip(0, 199), atol=1e-4)
 
 
+@pytest.mark.parametrize("degrees", [15.0, 60.0, 180.0])
 @pytest.mark.parametrize("spacing", [(1, 1, 1), (1, 1, 2.5), (1, 6, 1)])
-def test_the_margin_is_enough_and_even(spacing):
+def test_the_margin_is_enough_and_even(spacing, degrees):
     """Every coordinate that can be drawn lies within the block."""
-    config = only(rotate=1.0, scale=1.0, elastic=1.0)
-    augment = build(config, 3, spacing)
+    config = only(rotate=1.0, rotate_degrees=degrees, scale=1.0, elastic=1.0)
     patch = (16, 14, 9)
+    augment = build(config, patch, spacing)
     block = augment.margin(patch)
     assert all((b - p) % 2 == 0 and b >= p for b, p in zip(block, patch, strict=True))
     deform = augment._deform
@@ -246,7 +252,7 @@ def test_the_margin_is_enough_and_even(spacing):
 
 
 def test_nothing_moves_across_thick_slices():
-    augment = build(only(rotate=1.0, scale=1.0, elastic=1.0), 3, (1, 1, 6))
+    augment = build(only(rotate=1.0, scale=1.0, elastic=1.0), CUBE, (1, 1, 6))
     block = (20, 20, 5)
     image = np.broadcast_to(np.linspace(0, 1, 5, dtype=np.float32), (20, 20, 5))[..., None]
     labels = np.zeros(block, np.uint8)
@@ -255,8 +261,40 @@ def test_nothing_moves_across_thick_slices():
     np.testing.assert_allclose(moved, image, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("patch", "spacing", "fixed"),
+    [
+        ((128, 128, 6), (1, 1, 1), (False, False, True)),
+        ((3, 64, 64), (1, 1, 1), (True, False, False)),
+        ((96, 96, 20), (0.9, 0.9, 2.7), (False, False, False)),
+        ((48, 16, 16), (1, 1, 1), (False, False, False)),
+    ],
+)
+def test_nothing_turns_out_of_a_thin_slab(patch, spacing, fixed):
+    augment = build(only(rotate=1.0, scale=1.0, elastic=1.0), patch, spacing)
+    assert augment.fixed_axes == fixed
+    assert [b == p for b, p in zip(augment.margin(patch), patch, strict=True)] == list(fixed)
+
+
+def test_a_large_slice_is_sampled_as_scipy_does():
+    """One plane is one image: no slower, and no less exact, than a small one."""
+    block = ndimage.gaussian_filter(
+        np.random.default_rng(2).random((300, 260, 1, 2)), (2, 2, 0, 0)
+    ).astype(np.float32)
+    patch = (240, 220, 1)
+    coordinates = affine_coordinates(rotation_matrix((0, 0, 0.2)), block.shape[:3], patch)
+    sampled = sample_linear(block, coordinates)
+    steepest = max(np.abs(np.diff(block, axis=axis)).max() for axis in range(2))
+    for channel in range(2):
+        expected = ndimage.map_coordinates(
+            block[..., channel], coordinates, order=1, mode="nearest"
+        )
+        assert np.abs(sampled[..., channel] - expected).max() < steepest / 24
+    assert sample_linear((block * 255).astype(np.uint8), coordinates).dtype == np.uint8
+
+
 def test_scaling_magnifies_about_the_centre():
-    augment = build(only(scale=1.0, scale_range=(1.25, 1.25)), 3, (1, 1, 1))
+    augment = build(only(scale=1.0, scale_range=(1.25, 1.25)), CUBE, (1, 1, 1))
     block = (41, 41, 41)
     x, y, z = np.meshgrid(*[np.arange(41) - 20.0] * 3, indexing="ij")
     ball = (x**2 + y**2 + z**2 < 100).astype(np.uint8)
@@ -271,7 +309,7 @@ def test_scaling_magnifies_about_the_centre():
 
 
 def test_shapes_that_do_not_fit_are_refused():
-    augment = build(only(), 3, (1, 1, 1))
+    augment = build(only(), CUBE, (1, 1, 1))
     image, labels, maps = scene((6, 6, 6))
     with pytest.raises(GeometryError, match="none smaller than the patch"):
         augment(image, labels, maps, np.random.default_rng(0), (8, 6, 6))

@@ -6,7 +6,8 @@ from keras import ops
 from segpipe.config import ModelConfig
 from segpipe.errors import ConfigError
 from segpipe.model.blocks import InstanceNorm
-from segpipe.model.unet import build_unet, plan_levels
+from segpipe.model.levels import plan_levels
+from segpipe.model.unet import build_unet
 
 
 def test_instance_norm_has_zero_mean_and_unit_variance():
@@ -45,6 +46,16 @@ def test_anisotropic_axes_wait_until_the_others_caught_up():
     levels = plan_levels(config, (64, 64, 16), (1, 1, 4))
     assert [level.stride for level in levels] == [(1, 1, 1), (2, 2, 1), (2, 2, 1), (2, 2, 2)]
     assert [level.kernel for level in levels] == [(3, 3, 1), (3, 3, 1), (3, 3, 3), (3, 3, 3)]
+
+
+def test_an_axis_too_short_to_be_halved_keeps_no_other_from_it():
+    config = ModelConfig(features=(4, 8, 16, 32))
+    levels = plan_levels(config, (96, 96, 6), (1, 1, 1))
+    assert [level.stride for level in levels] == [(1, 1, 1), (2, 2, 1), (2, 2, 1), (2, 2, 1)]
+    assert {level.kernel for level in levels} == {(3, 3, 3)}
+    levels = plan_levels(config, (24, 36, 20), (1, 1, 1))  # 3, 9, 5 cannot be halved
+    assert [level.stride for level in levels[2:]] == [(2, 2, 2), (1, 1, 1)]
+    assert {level.kernel for level in levels} == {(3, 3, 3)}
 
 
 def test_strides_that_do_not_divide_the_patch_are_refused():

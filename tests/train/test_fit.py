@@ -1,5 +1,6 @@
 """Fitting a tiny network: a budget on a clock that the tests turn, averaged weights, resuming."""
 
+import threading
 from types import SimpleNamespace
 
 import keras
@@ -129,6 +130,21 @@ def test_a_budget_fixes_a_number_of_steps_and_gives_the_weights_of_that_number(t
     np.testing.assert_array_equal(again, weights)
     assert repeated.seconds is None
     assert len(repeated.history) == 11  # the last epoch has 2 steps
+
+
+def test_a_step_costs_at_least_what_its_batch_takes_to_load(tmp_path):
+    """The batches of the steps that are measured may have been loaded while the first compiled."""
+
+    class Loading(Clock):
+        def draw(self, number):
+            if threading.current_thread() is threading.main_thread():
+                self.now += 4.0
+            return super().draw(number)
+
+    clock = Loading(stop_after=1)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, clock, budget="300s", workers=2)
+    assert any("2 s a step" in line for line in clock.lines)  # of 1 batch, by 2 threads
 
 
 def test_a_resumed_training_remembers_the_time_used_and_gives_the_same(tmp_path, whole):
