@@ -222,6 +222,16 @@ def test_false_positives_are_compared_at_the_sensitivity_of_the_other():
     assert found["ratio, swept (95 %)"] == "0.30 to 0.38"
 
 
+def test_a_setting_is_chosen_on_the_other_patients():
+    # On b 1 of 4 lesions is asked for: ours finds 2 at the lowest threshold alone, at which a has 4
+    # of 4 and 8 regions. On a 3 of 4: reached at 8 and 3 regions; where those are 3, b has nothing.
+    found = tables.chosen_on_the_others(OURS, "not mirrored", [1 / 4, 3 / 4])
+    assert found == (4 / 8, 4.0)
+    assert tables.chosen_on_the_others(OURS, "not mirrored", [1.0, 0.0]) is None
+    row = tables.sensitivity_row("nnunet", "not mirrored", NNUNET, OURS)
+    assert row["ours, left out"] == "4.0 at 0.500"
+
+
 def test_one_patient_has_no_interval():
     found = tables.sensitivity_row("nnunet", "not mirrored", NNUNET[:1], OURS[:1])
     assert found["ratio"] == pytest.approx(3 / 8)  # 3 of 4 at 8 regions; ours 4 of 4 at 3

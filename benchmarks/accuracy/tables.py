@@ -106,6 +106,8 @@ def sensitivity_row(
     ``theirs``: nnU-Net's masks as they are; ``theirs, swept`` and ``ours``: the fewest over
     thresholds and minimum sizes. Ratios are ours to each, None where undefined, with the middle
     95 % of a bootstrap over the folds, each of which leaves one patient out; one fold has none.
+    ``left out``: regions and sensitivity where each fold's setting was chosen on the other folds:
+    the best of many settings on the very patients that it is told of is flattered.
     """
     row = {"against": arm, "prediction": name, **_at_their_sensitivity(name, peer, ours)}
     if len(peer) < 2:
@@ -115,7 +117,69 @@ def sensitivity_row(
         ends = interval([_or_infinite(one, ratio) for one in drawn])
         low, high = ("∞" if end is None else f"{end:.2f}" for end in ends)
         row[f"{ratio} (95 %)"] = f"{low} to {high}"
+    (own,) = ours[0]["predictions"]
+    for side, key, told in ((ours, own, "ours"), (peer, name, "theirs")):
+        found = chosen_on_the_others(side, key, _sensitivities(peer, name))
+        row[f"{told}, left out"] = None if found is None else f"{found[1]:.1f} at {found[0]:.3f}"
     return row
+
+
+def _sensitivities(results: Sequence[Result], name: str) -> list[float]:
+    """Of each fold's others: the pooled lesion sensitivity of the masks; nan without lesions."""
+    counts = np.array(
+        [
+            [
+                sum(row[figure] for row in result["predictions"][name]["rows"])
+                for figure in ("detected_lesions", "reference_lesions")
+            ]
+            for result in results
+        ],
+        float,
+    )
+    detected, lesions = (counts.sum(axis=0) - counts).T
+    return np.divide(
+        detected, lesions, where=lesions > 0, out=np.full(len(counts), np.nan)
+    ).tolist()
+
+
+def chosen_on_the_others(
+    side: Sequence[Result], name: str, required: Sequence[float]
+) -> tuple[float, float] | None:
+    """Pooled lesion sensitivity, and regions per scan, of settings chosen without the fold itself.
+
+    Parameters
+    ----------
+    side : sequence of result
+        A fold each.
+    name : str
+        The way of predicting.
+    required : sequence of float
+        For each fold, the sensitivity that its setting must reach on the others with the fewest
+        regions, and of equals the highest sensitivity.
+
+    Returns
+    -------
+    (float, float) or None
+        None where a sensitivity is not reached.
+    """
+    sweeps = [one["predictions"][name]["sweep"] for one in side]
+    detected = lesions = regions = 0.0
+    for fold, least in enumerate(required):
+        others = pooled(sweeps, [float(k != fold) for k in range(len(sweeps))])
+        reached = [
+            (point["false_positive_regions"], -point["sensitivity"], at)
+            for at, point in enumerate(others)
+            if point["sensitivity"] is not None and point["sensitivity"] >= least - 1e-12
+        ]
+        if not reached:
+            return None
+        rows = side[fold]["predictions"][name]["rows"]
+        there = sum(row["reference_lesions"] for row in rows)
+        own = pooled([sweeps[fold]])[min(reached)[2]]
+        detected += there * (own["sensitivity"] or 0.0)
+        lesions += there
+        regions += own["false_positive_regions"]
+    return detected / lesions, regions / len(sweeps)
 
 
 def _at_their_sensitivity(
