@@ -302,10 +302,11 @@ def _normalisation(channels: Sequence[str]) -> tuple[str, str]:
 
 def _mirroring(labels: dict[str, int]) -> tuple[tuple[str, ...], str]:
     """Axes along which no label has a direction, and why."""
+    edges = r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=[A-Za-z]{2})(?=\d)"  # not in L1
     kept, reasons = [], []
     for axis, words in _DIRECTIONS.items():
         pattern = re.compile(rf"(^|[_\W])({'|'.join(words)})([_\W]|$)", re.IGNORECASE)
-        directed = [name for name in labels if pattern.search(name)]
+        directed = [name for name in labels if pattern.search(re.sub(edges, "_", name))]
         if directed:
             reasons.append(f"{', '.join(directed)} tell {_OPPOSITES[axis]}")
         else:

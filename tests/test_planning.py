@@ -292,6 +292,12 @@ def test_only_ct_has_units(channels, expected):
         ("Kidney Right", True),
         ("thalamus-L", True),
         ("rh.cortex", True),
+        ("leftKidney", True),
+        ("RKidney", True),
+        ("lungL", True),
+        ("left1", True),
+        ("L1", False),  # a vertebra
+        ("brightSpot2", False),
         ("lesion", False),
         ("bright spot", False),
         ("upright", False),
