@@ -1,4 +1,4 @@
-"""Two runs on the same cases: paired differences with intervals."""
+"""Two runs on the same cases: paired differences with intervals, and which run is better."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from segpipe.evaluate.bootstrap import mean_interval
+from segpipe.evaluate.permutation import FEWEST_PATIENTS, LEVEL, sign_flip_p
 from segpipe.evaluate.summary import NOT_SUMMARISED
 
 LOWER_IS_BETTER = frozenset(
@@ -40,6 +41,7 @@ HIGHER_IS_BETTER = frozenset(
         "recognition_quality",
     }
 )
+DIRECTED = HIGHER_IS_BETTER | LOWER_IS_BETTER
 
 
 def compare_rows(
@@ -57,7 +59,7 @@ def compare_rows(
     rows_a, rows_b : sequence of dict
         Rows of two score documents; they may hold the details too.
     bootstrap, seed : int
-        Draws of the bootstrap over patients, and its seed.
+        Draws of the bootstrap over patients, and its seed (that of drawn sign flips too).
     patients : mapping of str to str, optional
         Case id to patient; without it every case is a patient.
 
@@ -66,9 +68,12 @@ def compare_rows(
     dict
         Per label: ``pairs`` (cases scored in both), ``unpaired`` (cases that only one run has, or
         that failed in one), ``patients`` (of the pairs), and per figure ``cases`` (defined in
-        both), ``mean_a``, ``mean_b``, ``difference`` (mean of b - a), ``median_difference``,
-        ``ci95`` (of the mean difference), ``better``: "a" or "b" where the interval excludes 0 and
-        the figure has a direction, else None.
+        both), ``only_a``, ``only_b`` (cases in which one run alone has it defined), ``mean_a``,
+        ``mean_b``, ``difference`` (mean of b - a), ``median_difference``, ``ci95`` (of the mean
+        difference), ``p`` (:func:`~segpipe.evaluate.permutation.sign_flip_p`), ``better`` and
+        ``no_verdict``. ``better`` is "a" or "b" where the figure has a direction and is defined in
+        the same cases of both runs, the interval excludes 0 and p is at most 0.05; else None, and
+        ``no_verdict`` says why where the figure has a direction.
     """
     result = {}
     for label in dict.fromkeys(row["label"] for row in (*rows_a, *rows_b)):
@@ -97,30 +102,56 @@ def _difference(
     bootstrap: int,
     seed: int,
 ) -> dict[str, Any]:
-    defined = {case: p for case, p in pairs.items() if p[0] is not None and p[1] is not None}
+    defined = {case: p for case, p in pairs.items() if None not in p}
+    alone = [
+        sum(p[own] is not None and p[other] is None for p in pairs.values())
+        for own, other in ((0, 1), (1, 0))
+    ]
+    block: dict[str, Any] = {"cases": len(defined), "only_a": alone[0], "only_b": alone[1]}
     if not defined:
-        empty = dict.fromkeys(("mean_a", "mean_b", "difference", "median_difference", "ci95"))
-        return {"cases": 0, **empty, "better": None}
+        empty = ("mean_a", "mean_b", "difference", "median_difference", "ci95", "p", "better")
+        why = _alone_in_words(alone) if name in DIRECTED else ""
+        return {**block, **dict.fromkeys(empty), "no_verdict": why or None}
     values = np.array(list(defined.values()), float)
     differences = values[:, 1] - values[:, 0]
     owners = [patients.get(case, case) for case in defined]
     interval = mean_interval(differences, owners, bootstrap, seed)
+    p = sign_flip_p(differences, owners, seed)
+    why = _no_verdict(alone, len(set(owners)), interval, p) if name in DIRECTED else None
+    better = None
+    if name in DIRECTED and why is None:
+        better = "b" if (differences.mean() > 0) == (name in HIGHER_IS_BETTER) else "a"
     return {
-        "cases": len(defined),
+        **block,
         "mean_a": float(values[:, 0].mean()),
         "mean_b": float(values[:, 1].mean()),
         "difference": float(differences.mean()),
         "median_difference": float(np.median(differences)),
         "ci95": list(interval) if interval else None,
-        "better": _better(name, interval),
+        "p": p,
+        "better": better,
+        "no_verdict": why,
     }
 
 
-def _better(name: str, interval: tuple[float, float] | None) -> str | None:
+def _no_verdict(
+    alone: Sequence[int], patients: int, interval: tuple[float, float] | None, p: float
+) -> str | None:
+    """Why neither run is called better; None: one is."""
+    if any(alone):
+        return _alone_in_words(alone)
+    if patients < FEWEST_PATIENTS:
+        return f"fewer than {FEWEST_PATIENTS} patients, so that none is possible"
     if interval is None or interval[0] <= 0 <= interval[1]:
-        return None
-    if name in HIGHER_IS_BETTER:
-        return "b" if interval[0] > 0 else "a"
-    if name in LOWER_IS_BETTER:
-        return "a" if interval[0] > 0 else "b"
-    return None
+        return "no interval" if interval is None else "the interval includes 0"
+    return f"p is above {LEVEL:g}" if p > LEVEL else None
+
+
+def _alone_in_words(alone: Sequence[int]) -> str:
+    """Empty where the figure is defined in the same cases of both."""
+    told = [
+        f"in {run} alone in {n} {'case' if n == 1 else 'cases'}"
+        for run, n in zip("AB", alone, strict=True)
+        if n
+    ]
+    return f"defined {', '.join(told)}" if told else ""

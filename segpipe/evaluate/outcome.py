@@ -108,7 +108,7 @@ def compare_outcomes(
     patients: Mapping[str, str],
     draws: int,
 ) -> dict[str, dict[str, Any]]:
-    """Gain and cost, with paired bootstrap intervals over patients.
+    """Gain and cost, with paired bootstrap intervals and sign-flip tests over patients.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ def compare_outcomes(
     -------
     dict
         Per label: each of :data:`FIGURES` with ``cases`` (defined in both), ``before``, ``after``,
-        ``difference`` (means) and ``ci95`` of the difference; ``lesions_lost``,
+        ``difference`` (means), ``ci95`` and ``p`` of the difference; ``lesions_lost``,
         ``lesions_gained``, ``false_positives_removed``, ``false_positives_added``: net in each
         case, summed over cases.
     """
@@ -142,6 +142,7 @@ def compare_outcomes(
                 "after": block["mean_b"],
                 "difference": block["difference"],
                 "ci95": block["ci95"],
+                "p": block["p"],
             }
             for name in FIGURES
             if (block := compared[label].get(name)) is not None

@@ -12,6 +12,7 @@ import pandas as pd
 
 from segpipe.errors import DataError
 from segpipe.evaluate.bootstrap import mean_interval, ratio_interval
+from segpipe.evaluate.permutation import sign_flip_p
 from segpipe.evaluate.settings import ScoreSettings
 from segpipe.evaluate.table import read_views
 from segpipe.lesions.components import size_bins
@@ -149,7 +150,8 @@ def lesion_groups(
     dict
         ``all``, ``by_size``, ``by_region``: lists of ``name`` (or ``low_mm3``, ``high_mm3``),
         ``lesions``, a count per outcome, ``difference`` of sensitivity (B - A, over all lesions
-        of the group) and ``ci95`` over patients; None in a group without a lesion.
+        of the group), ``ci95`` over patients and ``p``
+        (:func:`~segpipe.evaluate.permutation.sign_flip_p`); None in a group without a lesion.
     """
 
     def group(rows: pd.DataFrame, **name: Any) -> dict[str, Any]:
@@ -166,6 +168,7 @@ def lesion_groups(
             **counts,
             "difference": float(gained.sum() / total) if total else None,
             "ci95": list(interval) if interval else None,
+            "p": sign_flip_p(counted[0], owners, seed) if total else None,
         }
 
     sizes = size_bins(lesions["size_mm3"].to_numpy(float), SIZE_EDGES_MM3)
@@ -205,7 +208,7 @@ def false_positive_groups(
     -------
     dict
         ``by_size``, ``by_region``: lists of ``name`` (or ``low_mm3``, ``high_mm3``), ``cases``,
-        ``mean_a``, ``mean_b``, ``difference`` (B - A) and ``ci95``.
+        ``mean_a``, ``mean_b``, ``difference`` (B - A), ``ci95`` and ``p``.
     """
     first, second = ({row["case"]: row for row in rows} for rows in (details_a, details_b))
     both = [case for case in first if case in second]
@@ -222,6 +225,7 @@ def false_positive_groups(
             "mean_b": float(values[:, 1].mean()),
             "difference": float(change.mean()),
             "ci95": list(interval) if interval else None,
+            "p": sign_flip_p(change, owners, seed),
         }
 
     def bins(case: str) -> list[tuple[Mapping, Mapping]]:

@@ -64,9 +64,14 @@ def run_compare(
 
 
 def _print(label: str, block: dict[str, Any], console: Console) -> None:
-    table = Table("figure", "cases", "A", "B", "B − A", "95 % interval", "better")
+    table = Table("figure", "cases", "A", "B", "B − A", "95 % interval", "p", "better")
+    undecided: dict[str, list[str]] = {}
     for name, figure in block.items():
-        if not isinstance(figure, dict) or figure.get("difference") is None:
+        if not isinstance(figure, dict):
+            continue
+        if figure["no_verdict"] is not None:
+            undecided.setdefault(figure["no_verdict"], []).append(name)
+        if figure["difference"] is None:
             continue
         interval = figure["ci95"]
         table.add_row(
@@ -76,7 +81,10 @@ def _print(label: str, block: dict[str, Any], console: Console) -> None:
             f"{figure['mean_b']:.3f}",
             f"{figure['difference']:+.3f}",
             "–" if interval is None else f"{interval[0]:+.3f} to {interval[1]:+.3f}",
+            f"{figure['p']:.3f}",
             figure["better"] or "",
         )
     console.print(f"{label}: {block['pairs']} paired cases", highlight=False)
     console.print(table)
+    for why, names in undecided.items():
+        console.print(f"no verdict on {', '.join(names)}: {why}", highlight=False)

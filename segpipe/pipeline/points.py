@@ -13,7 +13,7 @@ from segpipe.evaluate.operating_point import Choice
 from segpipe.evaluate.outcome import FIGURES
 from segpipe.model.bundle import Bundle
 from segpipe.pipeline.models import Loaded
-from segpipe.report.wording import point_in_words
+from segpipe.report.wording import p_in_words, point_in_words
 
 
 def operating_point(
@@ -148,7 +148,7 @@ def step_in_words(step: Mapping[str, Any]) -> str:
 
 
 def effect_in_words(effect: Mapping[str, Any]) -> str:
-    """Gain and cost on one label, with the 95 % intervals of the differences."""
+    """Gain and cost on one label, with 95 % intervals and p of the differences."""
     titles = {"lesion_sensitivity": "sensitivity", "false_positive_regions": "false positives"}
     parts = []
     for name in FIGURES:
@@ -157,7 +157,8 @@ def effect_in_words(effect: Mapping[str, Any]) -> str:
             continue
         text = f"{titles.get(name, name)} {figure['difference']:+.3g}"
         if figure["ci95"] is not None:
-            text += f" [{figure['ci95'][0]:.3g}, {figure['ci95'][1]:.3g}]"
+            low, high = figure["ci95"]
+            text += f" [{low:.3g}, {high:.3g}; {p_in_words(figure['p'])}]"
         parts.append(text)
     lost, removed = effect["lesions_lost"], effect["false_positives_removed"]
     return ", ".join([*parts, f"{lost} lesions lost, {removed} false positives removed"])

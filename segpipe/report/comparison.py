@@ -7,12 +7,18 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
-from segpipe.evaluate.compare import HIGHER_IS_BETTER, LOWER_IS_BETTER
 from segpipe.report import comparison_figures as figures
 from segpipe.report.cohort_label import FIGURES
 from segpipe.report.figures import Chart
 from segpipe.report.page import render
-from segpipe.report.wording import interval, number, point_in_words, region_name, size_range
+from segpipe.report.wording import (
+    interval,
+    number,
+    p_in_words,
+    point_in_words,
+    region_name,
+    size_range,
+)
 
 HEADLINES = ("false_positive_regions", "lesion_sensitivity", "lesion_f1", "dice")
 """Figures that are told in words and drawn case by case."""
@@ -60,7 +66,7 @@ class LabelComparison:
     name : str
     pairs, unpaired, patients : int
     headlines : list of str
-    table : list of (title, cases, a, b, difference, interval, better)
+    table : list of (title, cases, a, b, difference, interval, p, verdict)
     charts : list of (title, caption, Chart or None)
     lesions : list of GroupRow or None
         All, by size and by region; None without tables of components.
@@ -77,7 +83,7 @@ class LabelComparison:
     unpaired: int
     patients: int
     headlines: list[str]
-    table: list[tuple[str, str, str, str, str, str, str]]
+    table: list[tuple[str, str, str, str, str, str, str, str]]
     charts: list[tuple[str, str, Chart | None]]
     lesions: list[GroupRow] | None
     differing: list[tuple[str, str, str, str, str]]
@@ -152,7 +158,11 @@ def _label_view(
         pairs=block["pairs"],
         unpaired=block["unpaired"],
         patients=block["patients"],
-        headlines=[_headline(name, shown[name]) for name in HEADLINES if name in shown],
+        headlines=[
+            _headline(name, block[name])
+            for name in HEADLINES
+            if name in shown or (block.get(name) or {}).get("no_verdict")
+        ],
         table=[_row(name, figure) for name, figure in shown.items()],
         charts=figures.charts(shown, pairs, HEADLINES),
         lesions=None if lesions is None else _lesion_rows(lesions),
@@ -173,18 +183,19 @@ def _signed(value: float | None, digits: int) -> str:
 def _headline(name: str, figure: Mapping[str, Any]) -> str:
     title, digits = FIGURES[name]
     difference = _signed(figure["difference"], digits)
-    if figure["ci95"] is None:
-        return f"{title}: {difference}. No interval: fewer than two patients."
+    if figure["difference"] is None:
+        return f"{title}: {difference}. No verdict: {figure['no_verdict']}."
     limits = interval(figure["ci95"], digits)
+    told = [f"95 % interval {limits}" if limits else "no interval", p_in_words(figure["p"])]
     verdict = {
         "a": "Run A is better.",
         "b": "Run B is better.",
-        None: "No difference shown: the interval includes 0.",
+        None: f"No verdict: {figure['no_verdict']}.",
     }[figure["better"]]
-    return f"{title}: {difference} (95 % interval {limits}). {verdict}"
+    return f"{title}: {difference} ({', '.join(told)}). {verdict}"
 
 
-def _row(name: str, figure: Mapping[str, Any]) -> tuple[str, str, str, str, str, str, str]:
+def _row(name: str, figure: Mapping[str, Any]) -> tuple[str, str, str, str, str, str, str, str]:
     title, digits = FIGURES[name]
     return (
         title,
@@ -193,12 +204,13 @@ def _row(name: str, figure: Mapping[str, Any]) -> tuple[str, str, str, str, str,
         number(figure["mean_b"], digits),
         _signed(figure["difference"], digits),
         interval(figure["ci95"], digits) or "not computed",
-        {"a": "A", "b": "B", None: _undecided(name)}[figure["better"]],
+        number(figure["p"], 3),
+        {"a": "A", "b": "B", None: _undecided(figure["no_verdict"])}[figure["better"]],
     )
 
 
-def _undecided(name: str) -> str:
-    return "undecided" if name in HIGHER_IS_BETTER | LOWER_IS_BETTER else "not judged"
+def _undecided(why: str | None) -> str:
+    return "not judged" if why is None else f"no verdict: {why}"
 
 
 def _group_name(group: Mapping[str, Any]) -> str:
@@ -218,6 +230,7 @@ def _lesion_rows(lesions: Mapping[str, Any]) -> list[GroupRow]:
                 *(str(group[k]) for k in ("lesions", "both", "only_a", "only_b", "neither")),
                 _signed(group["difference"], 3),
                 interval(group["ci95"], 3) or "not computed",
+                number(group["p"], 3),
             ),
         )
         for group in groups
@@ -242,6 +255,7 @@ def _false_row(group: Mapping[str, Any]) -> GroupRow:
             number(group["mean_b"]),
             _signed(group["difference"], 2),
             interval(group["ci95"]) or "not computed",
+            number(group["p"], 3),
         ),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from segpipe.report.wording import number
+from segpipe.report.wording import number, p_in_words
 
 NAMES = {
     "threshold": "Threshold",
@@ -60,14 +60,14 @@ def _cost(effect: Mapping[str, Any]) -> Lines:
 
 
 def _difference(figure: Mapping[str, Any] | None) -> Lines:
-    """Before → after, and the 95 % interval of the difference."""
+    """Before → after, and the 95 % interval of the difference with its p."""
     if figure is None or figure["difference"] is None:
         return "not computed", ""
     text = f"{number(figure['before'], 2)} → {number(figure['after'], 2)}"
     if figure["ci95"] is None:
         return text, ""
     low, high = (f"{limit:+.2f}" for limit in figure["ci95"])
-    return text, f"({low} to {high})"
+    return text, f"({low} to {high}; {p_in_words(figure['p'])})"
 
 
 def _value(value: Any) -> str:

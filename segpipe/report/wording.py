@@ -133,6 +133,18 @@ def interval(bounds: Sequence[float | None] | None, digits: int = 2) -> str:
     return f"{number(bounds[0], digits)} to {number(bounds[1], digits)}"
 
 
+def p_in_words(p: float) -> str:
+    """A p value; one that would round to 0 says that it is not.
+
+    Examples
+    --------
+    >>> p_in_words(0.03125), p_in_words(0.0001)
+    ('p = 0.031', 'p < 0.001')
+    """
+    text = number(p, 3)
+    return f"p < {text[1:]}" if text[0] == "<" else f"p = {text}"
+
+
 def interval_and_n(spread: Mapping[str, Any], digits: int = 2) -> str:
     """Of a mean in a summary: its 95 % interval, where there is one, and its number of cases.
 

@@ -85,8 +85,9 @@ def test_groups_add_up_and_difference_is_that_of_the_sensitivities():
     assert everything["difference"] == pytest.approx(1 / 5)  # found by b 3, by a 2
     # two patients: a (1 of 2 gained) and p (0 of 3)
     assert everything["ci95"] == [0.0, 0.5]
+    assert everything["p"] == 1.0  # p gained and lost one: only a is flipped
     assert [g["lesions"] for g in groups["by_size"]] == [2, 2, 0, 0, 0, 1]
-    assert groups["by_size"][2]["difference"] is None
+    assert groups["by_size"][2]["difference"] is groups["by_size"][2]["p"] is None
     assert groups["by_size"][-1]["high_mm3"] is None
     by_region = {g["name"]: (g["only_a"], g["only_b"]) for g in groups["by_region"]}
     assert by_region == {"x": (0, 2), "y": (1, 0)}
@@ -113,6 +114,7 @@ def test_false_positives_are_paired_by_size_and_region():
     assert (small["cases"], small["mean_a"], small["mean_b"]) == (2, 2.0, 0.5)
     assert small["difference"] == -1.5
     assert small["ci95"] == [-2.0, -1.0]
+    assert small["p"] == 2 / 4
     assert large["difference"] == 0.5
     (region,) = groups["by_region"]
     assert (region["name"], region["difference"]) == ("x", -1.5)

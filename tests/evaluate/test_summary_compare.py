@@ -3,6 +3,7 @@ import pytest
 
 from segpipe.evaluate.bootstrap import mean_interval
 from segpipe.evaluate.compare import compare_rows
+from segpipe.evaluate.permutation import DRAWS, sign_flip_p
 from segpipe.evaluate.summary import failed_row, summarise
 
 
@@ -99,9 +100,10 @@ def test_comparison_is_paired_and_knows_directions():
     assert f1["difference"] == pytest.approx(0.1)
     assert f1["mean_b"] - f1["mean_a"] == pytest.approx(0.1)
     assert f1["ci95"] == [pytest.approx(0.1), pytest.approx(0.1)]
-    assert f1["better"] == "b"
+    assert (f1["better"], f1["no_verdict"], f1["p"]) == ("b", None, 2 / 2**12)
     assert block["false_positive_regions"]["better"] == "a"
-    assert block["reference_lesions"]["better"] is None
+    undirected = block["reference_lesions"]
+    assert (undirected["better"], undirected["no_verdict"]) == (None, None)
 
 
 def test_comparison_leaves_out_what_one_side_lacks():
@@ -109,5 +111,60 @@ def test_comparison_leaves_out_what_one_side_lacks():
     second = [row("a", 0.9, 1), row("b", 0.5, 1), row("c", 0.5, 1)]
     block = compare_rows(first, second)["lesion"]
     assert (block["pairs"], block["unpaired"]) == (2, 1)
-    assert block["lesion_f1"]["cases"] == 1
+    f1 = block["lesion_f1"]
+    assert (f1["cases"], f1["only_a"], f1["only_b"]) == (1, 0, 1)
+    assert f1["no_verdict"] == "defined in B alone in 1 case"
     assert block["false_positive_regions"]["better"] is None
+
+
+def test_p_is_the_share_of_sign_flips_that_are_as_extreme():
+    # totals of ±1 ±2 ±3 ±4: 10, 8, 6, 4, 4, 2, 2, 0 and their opposites; 8 (of -1) is reached by 4
+    assert sign_flip_p([-1, 2, 3, 4], list("abcd")) == 4 / 16
+    assert sign_flip_p([-1, 2, 3, 4, 0], list("abcde")) == 4 / 16  # exchanged, it is the same
+    assert sign_flip_p([1, 1, 1, 1, -4], ["a", "a", "a", "a", "b"]) == 1.0  # 4 and -4
+    assert sign_flip_p([0.1] * 6, list("abcdef")) == 2 / 2**6
+    assert sign_flip_p([], []) == sign_flip_p([0.0], ["a"]) == 1.0
+    many = [str(i) for i in range(40)]
+    assert sign_flip_p([1.0] * 40, many) == 1 / (1 + DRAWS)
+    values = np.random.default_rng(0).normal(0.2, 1, 17)
+    assert sign_flip_p(values, many[:17]) == sign_flip_p(values, many[:17])
+    assert sign_flip_p(values, many[:17]) != sign_flip_p(values, many[:17], seed=1)
+    exact = sign_flip_p(values[:16], many[:16])
+    assert sign_flip_p([*values[:16], 1e-9], many[:17]) == pytest.approx(exact, abs=0.02)
+
+
+@pytest.mark.parametrize(("patients", "most"), [(2, 0.0), (5, 0.0), (6, 0.05), (10, 0.07)])
+def test_equal_runs_are_seldom_told_apart(patients, most):
+    rng = np.random.default_rng(patients)
+    verdicts = 0
+    for _ in range(200):
+        change = rng.normal(size=patients)
+        first = [row(f"c{i}", 0.5, 1) for i in range(patients)]
+        second = [row(f"c{i}", 0.5 + d, 1) for i, d in enumerate(change)]
+        f1 = compare_rows(first, second, bootstrap=200)["lesion"]["lesion_f1"]
+        verdicts += f1["better"] is not None
+        assert (f1["better"] is None) == (f1["no_verdict"] is not None)
+    assert verdicts / 200 <= most
+
+
+def test_few_patients_are_the_reason_for_no_verdict():
+    first = [row(f"c{i}", 0.5, 9) for i in range(12)]
+    second = [row(f"c{i}", 0.6, 9) for i in range(12)]
+    owners = {f"c{i}": f"p{i % 5}" for i in range(12)}
+    f1 = compare_rows(first, second, patients=owners)["lesion"]["lesion_f1"]
+    assert (f1["better"], f1["p"]) == (None, 2 / 2**5)
+    assert f1["no_verdict"] == "fewer than 6 patients, so that none is possible"
+
+
+def test_a_run_that_invents_regions_in_healthy_scans_does_not_win_on_the_others():
+    first = [row(f"c{i}", None if i < 8 else 0.5, 0) for i in range(16)]
+    second = [row(f"c{i}", 0.0 if i < 8 else 0.6, 1) for i in range(16)]
+    f1 = compare_rows(first, second)["lesion"]["lesion_f1"]
+    assert (f1["cases"], f1["only_a"], f1["only_b"]) == (8, 0, 8)
+    assert f1["ci95"][0] > 0
+    assert f1["p"] < 0.05
+    assert (f1["better"], f1["no_verdict"]) == (None, "defined in B alone in 8 cases")
+    healthy = compare_rows(second[:8], first[:8])["lesion"]["lesion_f1"]
+    assert (healthy["difference"], healthy["p"], healthy["better"]) == (None, None, None)
+    assert healthy["no_verdict"] == "defined in A alone in 8 cases"
+    assert compare_rows(first[:8], first[:8])["lesion"]["lesion_f1"]["no_verdict"] is None

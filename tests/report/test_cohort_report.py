@@ -147,6 +147,7 @@ def test_a_baseline_is_compared_case_by_case(inputs):
     words = text(cohort_report(replace(inputs, baseline=against)))
     assert "Against the baseline A is the baseline, B is this evaluation." in words
     assert "False-positive regions per scan 4 2.25 0.50 -1.75" in words
+    assert "No verdict: fewer than 6 patients, so that none is possible." in words
     assert (
         "4 cases of 4 patients scored in both runs; 1 in one only, or failed in one, and left out."
         in words
@@ -178,7 +179,14 @@ def test_certificate_curve_and_groups_are_told(inputs):
 
 
 def test_steps_of_post_processing_tell_gain_cost_and_verdict(inputs):
-    figure = {"before": 0.5, "after": 0.75, "difference": 0.25, "ci95": [0.1, 0.4], "cases": 3}
+    figure = {
+        "before": 0.5,
+        "after": 0.75,
+        "difference": 0.25,
+        "ci95": [0.1, 0.4],
+        "p": 0.25,
+        "cases": 3,
+    }
     undefined = {**dict.fromkeys(figure), "cases": 0}
     effect = {
         "lesion_f1": figure,
@@ -203,7 +211,7 @@ def test_steps_of_post_processing_tell_gain_cost_and_verdict(inputs):
     assert "Core threshold none → 0.75" in told
     assert "Largest region only no → yes" in told
     assert "not adopted: mean lesion F1 0.5 → 0.75" in told
-    assert told.count("0.50 → 0.75 (+0.10 to +0.40)") == 2 * 3
+    assert told.count("0.50 → 0.75 (+0.10 to +0.40; p = 0.250)") == 2 * 3
     assert told.count("2 lost, 1 gained; 9 removed, 0 added") == 3
     assert "no case had a say in its own" in told
     assert "not computed" in told

@@ -25,14 +25,15 @@ def row(case, wrong, f1):
     }
 
 
-def figure(difference, ci95, better=None, cases=3):
-    means = {"mean_a": 2.0, "mean_b": 2.0 + difference}
-    return {"cases": cases, **means, "difference": difference, "ci95": ci95, "better": better}
+def figure(difference, ci95, better=None, why=None):
+    means = {"mean_a": 2.0, "mean_b": 2.0 + difference, "p": 0.03125}
+    verdict = {"better": better, "no_verdict": why}
+    return {"cases": 3, **means, "difference": difference, "ci95": ci95, **verdict}
 
 
 def group(lesions=4, **name):
     counts = {"both": 1, "only_a": 0, "only_b": 2, "neither": 1}
-    return {**name, "lesions": lesions, **counts, "difference": 0.5, "ci95": [0.1, 0.9]}
+    return {**name, "lesions": lesions, **counts, "difference": 0.5, "ci95": [0.1, 0.9], "p": 0.5}
 
 
 @pytest.fixture
@@ -42,7 +43,9 @@ def inputs():
         "unpaired": 1,
         "patients": 2,
         "false_positive_regions": figure(-1.5, [-2.0, -1.0], "b"),
-        "lesion_f1": figure(0.0004, [-0.1, 0.1]),
+        "lesion_f1": figure(0.0004, [-0.1, 0.1], why="the interval includes 0"),
+        "volume_error_ml": figure(0.25, None),
+        "dice": {"cases": 0, "difference": None, "no_verdict": "defined in B alone in 2 cases"},
         "hd95_mm": {"cases": 0, "difference": None, "ci95": None, "better": None},
     }
     differing = [
@@ -50,7 +53,7 @@ def inputs():
          "outcome": "only_b" if n % 2 else "only_a"}
         for n in range(1, MOST_LESIONS + 3)
     ]  # fmt: skip
-    wrong = {"cases": 3, "mean_a": 2.0, "mean_b": 0.5, "difference": -1.5, "ci95": None}
+    wrong = {"cases": 3, "mean_a": 2.0, "mean_b": 0.5, "difference": -1.5, "ci95": None, "p": 1.0}
     document = {
         "a": "/home/jane/scans/one/runs/samples/aaa",
         "b": "runs/samples/bbb",
@@ -91,26 +94,29 @@ def test_differences_are_told_in_words(inputs):
     words = text(comparison_report(inputs))
     assert "Research use only. Not a medical device." in words
     assert (
-        "False-positive regions per scan: -1.50 (95 % interval -2.00 to -1.00). Run B is better."
-        in words
+        "False-positive regions per scan: -1.50 (95 % interval -2.00 to -1.00, p = 0.031). "
+        "Run B is better." in words
     )
-    assert "Lesion F1: <0.001 (95 % interval -0.100 to 0.100). No difference shown" in (
+    assert "Lesion F1: <0.001 (95 % interval -0.100 to 0.100, p = 0.031). No verdict: the " in (
         words.replace("&lt;", "<")
     )
     assert "3 cases of 2 patients scored in both runs; 1 in one only" in words
-    assert "False-positive regions per scan 3 2.00 0.50 -1.50 -2.00 to -1.00 B" in words
+    assert "False-positive regions per scan 3 2.00 0.50 -1.50 -2.00 to -1.00 0.031 B" in words
+    assert "-0.100 to 0.100 0.031 no verdict: the interval includes 0" in words
+    assert "+0.25 not computed 0.031 not judged" in words
     assert "Few patients: intervals over 2 patients are too narrow to be trusted." in words
+    assert "Dice: not computed. No verdict: defined in B alone in 2 cases." in words
     assert "HD95" not in words  # defined in no pair
 
 
 def test_lesions_and_false_positives_are_told_by_size_and_region(inputs):
     words = text(comparison_report(inputs))
-    assert "all lesions 4 1 0 2 1 +0.500 0.100 to 0.900" in words
+    assert "all lesions 4 1 0 2 1 +0.500 0.100 to 0.900 0.500" in words
     assert "0 to 30 mm³ 4 1 0 2 1" in words
     assert "white matter 4 1 0 2 1" in words
     assert f"17 lesions found by one run only; the {MOST_LESIONS} largest" in words
     assert "&lt;a&gt; 1 white matter 99 B &lt;a&gt; 2 white matter 98 A" in words
-    assert "0 mm³ and more 2.00 0.50 -1.50 not computed" in words
+    assert "0 mm³ and more 2.00 0.50 -1.50 not computed 1.000" in words
     assert "outside all regions 2.00 0.50 -1.50 not computed" in words
     assert "&lt;a&gt; 3 0 -3 c 1 2 +1" in words  # the largest change first; b did not change
 

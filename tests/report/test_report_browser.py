@@ -374,7 +374,13 @@ def test_a_cohort_page_draws_its_charts(browser, tmp_path):
 
 
 def test_the_steps_of_post_processing_fit_on_the_page(browser, tmp_path):
-    figure = {"before": 12.5, "after": 122.0, "difference": 109.5, "ci95": [106.61, 112.69]}
+    figure = {
+        "before": 12.5,
+        "after": 122.0,
+        "difference": 109.5,
+        "ci95": [106.61, 112.69],
+        "p": 0.031,
+    }
     counts = dict.fromkeys(
         (
             *("lesions_lost", "lesions_gained"),
