@@ -26,7 +26,7 @@ class ComponentShape:
     longest_diameter_mm : float
     centroid_voxel, centroid_mm : (float, float, float)
         Mean voxel index, and the same place in world coordinates (RAS+).
-    side : {'L', 'R', 'midline'}
+    side : {'L', 'R', 'midline'} or None
         Of the patient; see :func:`side_of`.
     touches_border : bool
         Whether it reaches the edge of the volume and may go on outside.
@@ -38,12 +38,12 @@ class ComponentShape:
     longest_diameter_mm: float
     centroid_voxel: tuple[float, float, float]
     centroid_mm: tuple[float, float, float]
-    side: Literal["L", "R", "midline"]
+    side: Literal["L", "R", "midline"] | None
     touches_border: bool
 
 
 def describe_components(
-    labels: np.ndarray, affine: np.ndarray, *, midline_x_mm: float = 0.0
+    labels: np.ndarray, affine: np.ndarray, *, midline_x_mm: float | None = 0.0
 ) -> list[ComponentShape]:
     """Describe every component.
 
@@ -53,9 +53,9 @@ def describe_components(
         Components 1..N; numbers that do not occur are left out.
     affine : (4, 4) float ndarray
         Voxel index to world coordinates in mm (RAS+).
-    midline_x_mm : float
+    midline_x_mm : float or None
         World coordinate of the patient's midline: 0 in template space; elsewhere pass what is
-        known, such as the centroid of the brain mask.
+        known, such as the centroid of the brain mask. None: not known, and no side is told.
 
     Returns
     -------
@@ -82,7 +82,7 @@ def describe_components(
                 longest_diameter_mm=longest_diameter_mm(labels[box] == number, affine),
                 centroid_voxel=(float(centre[0]), float(centre[1]), float(centre[2])),
                 centroid_mm=(float(world[0]), float(world[1]), float(world[2])),
-                side=side_of(float(world[0]), midline_x_mm),
+                side=None if midline_x_mm is None else side_of(float(world[0]), midline_x_mm),
                 touches_border=_touches(box, labels.shape),
             )
         )

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from scipy import ndimage
 
+from segpipe.anatomy.scan_brain import shrink
 from segpipe.config import OperatingPoint
 from segpipe.data.layouts import Case
 from segpipe.data.nifti import file_sha256, write_volume
-from segpipe.geometry import bounding_box
 from segpipe.lesions.classes import class_map
 from segpipe.lesions.components import (
     component_voxels,
@@ -25,6 +26,8 @@ from segpipe.lesions.places import component_regions
 from segpipe.lesions.shape import describe_components
 from segpipe.predict.uncertainty import Uncertainty, component_agreement
 from segpipe.volume import Volume
+
+_MIDLINE_STEP_MM = 2.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +59,7 @@ def segment(
     *,
     connectivity: Literal[6, 18, 26],
     regions: Mapping[str, np.ndarray],
-    midline_x_mm: float,
+    midline_x_mm: float | None,
 ) -> Segmented:
     """Threshold, label, filter by size, hysteresis and rank, describe.
 
@@ -69,8 +72,8 @@ def segment(
     point : OperatingPoint
     connectivity : {6, 18, 26}
     regions : mapping of str to (X, Y, Z) float ndarray
-    midline_x_mm : float
-        World coordinate that separates left from right.
+    midline_x_mm : float or None
+        World coordinate that separates left from right; None: not known, so that no side is told.
 
     Returns
     -------
@@ -194,18 +197,41 @@ def write_case(
     }
 
 
-def midline_x_mm(image: Volume) -> float:
-    """World x of the middle of what is not background, to tell left from right.
+def midline_x_mm(image: Volume) -> float | None:
+    """World x of the middle of the head, to tell left from right; noise of the air has no say.
 
-    Exact only for scans whose content is symmetric, such as heads and brains; components within
-    5 mm of it are called midline.
+    The centroid of the largest connected part above Otsu's threshold, after smoothing and opening.
+    Exact only for what is symmetric, such as heads and brains; components within 5 mm of it are
+    called midline.
+
+    Parameters
+    ----------
+    image : Volume
+        (X, Y, Z) or (X, Y, Z, C), of which the first channel is looked at.
+
+    Returns
+    -------
+    float or None
+        None where nothing stands out, or where it is cut off: more than half of its largest
+        sagittal slice lies in the first or last one.
     """
+    from skimage.filters import threshold_otsu
+
     array = image.array if image.array.ndim == 3 else image.array[..., 0]
-    inside = array > array.min()
-    if not inside.any():
-        return 0.0
-    middle = [(low + high - 1) / 2 for low, high in bounding_box(inside)]
-    return float(image.affine[0, :3] @ middle + image.affine[0, 3])
+    small = shrink(image.with_array(array), _MIDLINE_STEP_MM)
+    sigma = [min(_MIDLINE_STEP_MM / edge, 1.0) for edge in small.spacing_mm]
+    smooth = ndimage.gaussian_filter(small.array, sigma)
+    smooth = np.minimum(smooth, np.percentile(smooth, 99))  # bright spots are no class of their own
+    inside = smooth > threshold_otsu(smooth)
+    labels, count = label_components(ndimage.binary_opening(inside))
+    if count == 0:
+        return None
+    head = np.argwhere(labels == 1 + component_voxels(labels, count).argmax())
+    lateral = int(np.argmax(np.abs(small.affine[0, :3]) / small.spacing_mm))
+    areas = np.bincount(head[:, lateral], minlength=small.shape[lateral])
+    if max(areas[0], areas[-1]) > areas.max() / 2:
+        return None
+    return float(small.affine[0, :3] @ head.mean(axis=0) + small.affine[0, 3])
 
 
 def _largest_first(labels: np.ndarray) -> tuple[np.ndarray, int]:

@@ -295,10 +295,48 @@ def test_the_burden_of_regions_adds_up_and_borders_are_told_per_component(tmp_pa
     assert entry["flags"] == ["odd"]  # the report makes one reason of them
 
 
-def test_the_midline_is_the_middle_of_what_is_not_background():
-    array = np.full((20, 4, 4), -1000.0, np.float32)
-    array[3:10, 1, 2] = 5
-    assert midline_x_mm(Volume(array, AFFINE)) == 10 - 6
-    channels = np.stack([array, np.arange(320.0).reshape(20, 4, 4)], -1)
-    assert midline_x_mm(Volume(channels, AFFINE)) == 4
-    assert midline_x_mm(Volume(np.ones((4, 4, 4)), AFFINE)) == 0.0
+def head(centre, noise=0.0, spacing=2.0, shape=(80, 60, 40)):
+    """An ellipsoid of 60 × 40 × 30 mm half axes, in air with the noise of magnitude images."""
+    grid = np.indices(shape).T.reshape(-1, 3) * spacing - np.array(centre)
+    inside = (((grid / (60, 40, 30)) ** 2).sum(axis=1) < 1).reshape(shape[::-1]).T
+    rng = np.random.default_rng(0)
+    real, imaginary = rng.normal(0, max(noise, 1e-9), (2, *shape))
+    array = np.hypot(100 * inside + real, imaginary).astype(np.float32)
+    affine = np.diag([-spacing, spacing, spacing, 1])
+    affine[0, 3] = 50
+    return Volume(array, affine)
+
+
+@pytest.mark.parametrize("noise", [0.0, 30.0])
+@pytest.mark.parametrize("x_mm", [64.0, 79.0, 95.0])  # of 160; the first is 16 mm off the middle
+def test_the_midline_is_that_of_the_head_wherever_it_lies_and_whatever_the_air_is(noise, x_mm):
+    volume = head((x_mm, 60, 40), noise)
+    assert midline_x_mm(volume) == pytest.approx(50 - x_mm, abs=1.0)
+    channels = np.stack([volume.array, np.random.default_rng(1).random(volume.shape)], -1)
+    assert midline_x_mm(volume.with_array(channels)) == midline_x_mm(volume)
+
+
+def test_the_midline_of_a_brain_that_just_touches_the_borders_is_known():
+    volume = head((79, 60, 40))
+    inside = volume.array.any(axis=(1, 2))
+    first, last = np.flatnonzero(inside)[[0, -1]]
+    affine = volume.affine.copy()
+    affine[0, 3] += affine[0, 0] * first
+    cut = Volume(volume.array[first : last + 1], affine)
+    assert midline_x_mm(cut) == pytest.approx(50 - 79, abs=1.0)
+
+
+def test_without_a_whole_head_no_side_is_told():
+    assert midline_x_mm(Volume(np.ones((8, 8, 8), np.float32), AFFINE)) is None
+    whole = head((79, 60, 40), 30.0)
+    assert midline_x_mm(Volume(whole.array[25:55], whole.affine)) is None  # cut off on both sides
+    assert midline_x_mm(head((10, 60, 40))) is None  # most of its right half lies outside
+    made = segment(
+        probabilities((LARGE, 0, 0.8)),
+        {"lesion": 3},
+        OperatingPoint(),
+        connectivity=26,
+        regions={},
+        midline_x_mm=None,
+    )
+    assert [fact["side"] for fact in made.facts] == [None]

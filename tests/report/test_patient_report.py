@@ -119,7 +119,7 @@ def test_missing_is_a_word_and_never_zero(inputs, validation):
     assert "removed regions: not recorded" in words
     assert "Not computed: no anatomical regions were given." in words
     assert (
-        "1 not computed not computed 0.26 ml not computed not computed not computed not measured"
+        "1 not computed not known 0.26 ml not computed not computed not computed not measured"
         in words
     )
     assert "error of the volume: not measured" in words
