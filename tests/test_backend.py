@@ -6,7 +6,14 @@ import keras
 import numpy as np
 import pytest
 
-from segpipe.backend import Device, has_gpu, is_out_of_memory, select
+from segpipe.backend import (
+    Device,
+    computing_in,
+    has_gpu,
+    is_out_of_memory,
+    possible_precision,
+    select,
+)
 from segpipe.backend.callbacks import call_on_host, choose_labelling
 from segpipe.errors import ConfigError, ModelError
 
@@ -178,3 +185,26 @@ def test_the_host_gets_an_array_and_its_answer_comes_back_as_a_tensor():
     assert keras.backend.standardize_dtype(answer.dtype) == "int32"
     assert isinstance(seen[0], np.ndarray)
     np.testing.assert_array_equal(seen[0], array)
+
+
+def test_a_network_predicts_in_the_precision_of_its_training_where_the_device_can(monkeypatch):
+    able = Device("tensorflow", "cpu", "c", "mixed_bfloat16", True, False)
+    plain = Device("tensorflow", "cpu", "c", "float32", True, False)
+    monkeypatch.setattr("segpipe.backend.cpu_flags", lambda: {"avx512_bf16"})
+    assert possible_precision(able, None) == "mixed_bfloat16"
+    assert possible_precision(able, "float32") == "float32"
+    assert possible_precision(plain, "mixed_bfloat16") == "mixed_bfloat16"
+    assert possible_precision(plain, "mixed_float16") == "float32"
+    monkeypatch.setattr("segpipe.backend.cpu_flags", set)
+    assert possible_precision(plain, "mixed_bfloat16") == "float32"
+    assert possible_precision(able, "mixed_bfloat16") == "mixed_bfloat16"  # asked for by name
+    monkeypatch.setattr("segpipe.backend._gpu_capability", lambda backend: (7, 0))
+    old = Device("tensorflow", "gpu", "g", "mixed_float16", False, True)
+    assert possible_precision(old, "mixed_bfloat16") == "float32"
+
+
+def test_a_precision_holds_for_what_is_built_meanwhile():
+    before = keras.config.dtype_policy().name
+    with computing_in("mixed_bfloat16"):
+        assert keras.layers.Dense(1).compute_dtype == "bfloat16"
+    assert keras.config.dtype_policy().name == before

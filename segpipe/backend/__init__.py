@@ -126,6 +126,43 @@ def auto_precision(backend: str, kind: str) -> str:
     return _best_precision(backend, kind)
 
 
+def possible_precision(device: Device, trained: str | None) -> str:
+    """The precision to predict in, of a network that was trained in a certain one.
+
+    Parameters
+    ----------
+    device : Device
+        As :func:`select` gave it.
+    trained : str or None
+        Keras dtype policy of the training; None: not known.
+
+    Returns
+    -------
+    str
+        That of the training where the device computes it, else float32; that of the device where
+        nothing is known.
+    """
+    if trained is None or trained == device.precision:
+        return device.precision
+    possible = {_best_precision(device.backend, device.kind)}
+    if device.kind == "gpu":
+        possible.add("mixed_float16")
+    return trained if trained in possible else "float32"
+
+
+@contextlib.contextmanager
+def computing_in(precision: str) -> Iterator[None]:
+    """Let networks that are built meanwhile compute in a precision; then restore the former one."""
+    import keras
+
+    former = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(former)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception of any backend says that the device's memory is exhausted."""
     text = f"{type(error).__name__} {error}"

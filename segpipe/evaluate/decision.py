@@ -67,7 +67,7 @@ def decide(
     chosen = {"threshold": certificate.threshold, "min_size_mm3": certificate.min_size_mm3}
     point = configured.model_copy(update=chosen)
     choice = kept(operating_curve(tallies), point, f"certified: {certificate.statement}")
-    return replace(choice, certificate=certificate, certified=True)
+    return replace(choice, certificate=certificate, certified=True, chosen=True)
 
 
 def _chosen(

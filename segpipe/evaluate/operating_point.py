@@ -39,6 +39,9 @@ class Choice:
         What was, or could be, certified; None where nobody asked.
     certified : bool
         Whether the operating point is the certificate's.
+    chosen : bool
+        Whether the cases had a say in the operating point, so that their figures at it are
+        optimistic.
     steps : tuple of dict
         What was tried on these cases, gain and cost of each (:mod:`segpipe.evaluate.steps`).
     gain : dict, optional
@@ -50,6 +53,7 @@ class Choice:
     reason: str
     certificate: Certificate | None = None
     certified: bool = False
+    chosen: bool = False
     steps: tuple[dict[str, Any], ...] = ()
     gain: dict[str, Any] | None = None
 
@@ -149,14 +153,15 @@ def choose(
         return kept(curve, configured, "no validation case has a lesion")
     sizes = [*config.min_sizes_mm3, configured.min_size_mm3]
     offered = curve[np.isin(curve["min_size_mm3"], sizes)]
+    owners = [patients[case] for case in tallies.cases for _ in tallies.labels]
+    chosen = config.choose == "sensitivity" or len(set(owners)) > 1
     if config.choose == "sensitivity":
         index, reason = _fewest_false_positives(offered, config.sensitivity_floor, configured)
     else:
-        owners = [patients[case] for case in tallies.cases for _ in tallies.labels]
         index, reason = _highest_f1(tallies, offered, configured, owners)
     figures = _plain(curve.iloc[index])
-    chosen = {name: figures[name] for name in ("threshold", "min_size_mm3")}
-    return Choice(configured.model_copy(update=chosen), figures, reason)
+    best = {name: figures[name] for name in ("threshold", "min_size_mm3")}
+    return Choice(configured.model_copy(update=best), figures, reason, chosen=chosen)
 
 
 def _fewest_false_positives(

@@ -36,8 +36,10 @@ class Bundle(Section):
     An ensemble has ``members``; its ``weights_sha256`` are theirs, joined by ``+``, and its
     ``config`` and ``plan`` are those of the first. ``intensity_range`` has a range per channel;
     bundles from before it was recorded have none, and no ``fitting``, as ensembles whose members
-    differ in it. ``mirror_axes`` and ``overlap`` are the test-time mirroring and the overlap of
-    tiles that the operating point was chosen with; None: those of the configuration.
+    differ in it. ``precision`` is the Keras dtype policy that it was trained in; None: not
+    recorded, or an ensemble, whose members have their own. ``mirror_axes`` and ``overlap`` are the
+    test-time mirroring and the overlap of tiles that the operating point was chosen with; None:
+    those of the configuration.
     """
 
     model_config = ConfigDict(
@@ -58,6 +60,7 @@ class Bundle(Section):
     spacing_range_mm: tuple[tuple[float, float, float], tuple[float, float, float]]
     intensity_range: tuple[ProfileRange, ...] = ()
     fitting: FittingFacts | None = None
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] | None = None
     validation: dict[str, Any] | None = None
     weights_sha256: str
     priors_sha256: dict[str, str] = Field({})

@@ -70,7 +70,7 @@ def card_facts(bundle: Bundle) -> CardFacts:
         certificate=_certificate(known),
         failures=known.get("failure_analysis") or (),
         robustness=known.get("robustness") or (),
-        caveats=LIMITS,
+        caveats=(*known.get("optimistic", ()), *LIMITS),
     )
 
 

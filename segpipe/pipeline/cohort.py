@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,8 +26,6 @@ from segpipe.report.gallery import paint_picture
 PATIENT_REPORTS = 6
 """Patient reports that an evaluation brings along: its worst and best cases."""
 
-_OPTIMISTIC = "The operating point was chosen on these cases, so their figures are optimistic."
-
 
 def publish_evaluation(
     evaluation: Evaluation,
@@ -38,7 +35,6 @@ def publish_evaluation(
     bundle: Path,
     observer: Observer,
     *,
-    on_validation: bool,
     baseline: ScoredRun | None = None,
 ) -> Path:
     """Write the cohort report and some patient reports; hand everything to the observer.
@@ -53,8 +49,6 @@ def publish_evaluation(
     bundle : Path
         Folder of the (first) bundle.
     observer : Observer
-    on_validation : bool
-        Whether the operating point was chosen on these very cases.
     baseline : ScoredRun or None
         A run on the same cases to compare with.
 
@@ -69,7 +63,7 @@ def publish_evaluation(
     observer.metrics({"threshold": point.threshold, "min_size_mm3": point.min_size_mm3}, step=0)
     page = evaluation.folder / "cohort.html"
     described = load_bundle(bundle)
-    inputs = _inputs(evaluation, cases, dataset, config, described, on_validation, baseline)
+    inputs = _inputs(evaluation, cases, dataset, config, described, baseline)
     write_text(page, cohort_report(inputs))
     observer.artifact(page)
     observer.artifact(write_card(bundle, evaluation.folder))
@@ -103,7 +97,6 @@ def _inputs(
     dataset: Dataset,
     config: Config,
     bundle: Bundle,
-    on_validation: bool,
     baseline: ScoredRun | None,
 ) -> CohortInputs:
     choice = evaluation.choice
@@ -111,7 +104,6 @@ def _inputs(
     told = {**evaluation.validation_facts(config), "which": _which(dataset, cases)}
     at = {"operating_point": choice.operating_point, "validation": told}
     facts = card_facts(bundle.model_copy(update=at))
-    optimistic = (_OPTIMISTIC,) if on_validation else ()
     return CohortInputs(
         name=config.name,
         reported=f"{datetime.now(UTC):%Y-%m-%d}",
@@ -125,7 +117,7 @@ def _inputs(
         steps=choice.steps,
         gain=choice.gain,
         pictures=_pictures(evaluation, cases, config, dataset.channels[0]),
-        card=card_sections(replace(facts, caveats=(*optimistic, *facts.caveats))),
+        card=card_sections(facts),
         baseline=None if baseline is None else _against(baseline, evaluation),
     )
 

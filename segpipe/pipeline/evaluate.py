@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -92,17 +93,7 @@ def run_evaluate(
         whole = _cross_validate(parts, task) if len(parts) > 1 else _evaluate_part(parts[0], task)
         first = bundle_folder(parts[0].bundles[0], config.output)
         cases = [case for part in parts for case in part.cases]
-        optimistic = split == "validation" and len(parts) == 1
-        publish_evaluation(
-            whole,
-            cases,
-            dataset,
-            config,
-            first,
-            everyone,
-            on_validation=optimistic,
-            baseline=against,
-        )
+        publish_evaluation(whole, cases, dataset, config, first, everyone, baseline=against)
         console.print(score_table(whole.document))
         for line in choice_in_words(whole.choice):
             console.print(line, highlight=False)
@@ -156,18 +147,9 @@ def _cross_validate(parts: Sequence[Part], task: Task) -> Evaluation:
     with temporary_folder(config.output / config.name) as store:
         predicted, models = [], []
         for part in parts:
-            models.append(task.load(part))
-            predicted.append(
-                predict_cases(
-                    part.cases,
-                    task.dataset,
-                    config,
-                    models[-1],
-                    store,
-                    task.observer,
-                    point=config.predict.operating_point,
-                )
-            )
+            mine, loaded = _predict_part(part, task, store)
+            predicted.append(mine)
+            models.append(loaded)
         done, choices = [], []
         for k, (part, mine) in enumerate(zip(parts, predicted, strict=True)):
             others = [one for i, one in enumerate(predicted) if i != k]
@@ -183,6 +165,7 @@ def _cross_validate(parts: Sequence[Part], task: Task) -> Evaluation:
                     models[k],
                     task.part_folder(part),
                     task.observer,
+                    selected=models[k].selected,
                 )
             )
         choice = replace(
@@ -194,6 +177,15 @@ def _cross_validate(parts: Sequence[Part], task: Task) -> Evaluation:
     for loaded in models:
         _store(loaded, whole, task)
     return whole
+
+
+def _predict_part(part: Part, task: Task, store: Path) -> tuple[Predicted, Loaded]:
+    """Predict what a fold held out; its networks are let go before the next fold's load."""
+    loaded, point = task.load(part), task.config.predict.operating_point
+    predicted = predict_cases(
+        part.cases, task.dataset, task.config, loaded, store, task.observer, point=point
+    )
+    return predicted, loaded.described()
 
 
 def _gain(

@@ -39,6 +39,12 @@ FIGURES = (
 )
 """Scores whose means are tracked."""
 
+CHOSEN = "The operating point was chosen on these cases, so their figures are optimistic."
+SELECTED = (
+    "The weights were chosen on these cases (train.keep, train.patience), so their figures are "
+    "optimistic."
+)
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -56,6 +62,8 @@ class Evaluation:
     choice : Choice
         The operating point and why.
     failed : dict of str to SegpipeError
+    selected : bool
+        Whether the cases chose the weights that they were predicted with.
     """
 
     folder: Path
@@ -63,6 +71,13 @@ class Evaluation:
     table: pd.DataFrame
     choice: Choice
     failed: dict[str, SegpipeError]
+    selected: bool = False
+
+    @property
+    def optimistic(self) -> list[str]:
+        """Why the figures are too good, in sentences; none where the cases had no say."""
+        chosen = self.choice.chosen and "folds" not in self.document
+        return [CHOSEN] * chosen + [SELECTED] * self.selected
 
     def curve(self, config: Config) -> pd.DataFrame | None:
         """What other operating points would have given; None where no case was scored."""
@@ -83,7 +98,7 @@ class Evaluation:
         ``patients`` are those with a scored case; ``counting`` is how was counted; ``sensitivity``
         is detected over all lesions of all labels, with its interval over patients; ``pooled`` says
         that the figures are those of several models, each on what it held out, at points of its
-        own.
+        own; ``optimistic`` why they are too good.
         """
         summary = self.document["summary"]
         point = self.choice.operating_point
@@ -95,6 +110,7 @@ class Evaluation:
             "patients": len({patients[row["case"]] for row in scored}),
             "counting": config.evaluate.counting,
             "pooled": "folds" in self.document,
+            "optimistic": self.optimistic,
             "sensitivity": self._sensitivity(scored, draws),
             "summary": {
                 label: {k: v for k, v in part.items() if isinstance(v, dict) and "mean" in v}
@@ -214,7 +230,8 @@ def pool(
     ]
     failed = {case: error for part in parts for case, error in part.failed.items()}
     write_scores(folder, document, table)
-    return Evaluation(folder, document, table, choice, failed)
+    selected = any(part.selected for part in parts)
+    return Evaluation(folder, document, table, choice, failed, selected)
 
 
 def score_settings(config: Config, point: OperatingPoint) -> ScoreSettings:

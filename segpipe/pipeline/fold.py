@@ -106,7 +106,7 @@ def train_fold(
     )
     bundle = _save(
         *(config, plan, digest_of_data, dataset, training, fold),
-        *(network, fitting, folder, priors, start),
+        *(network, fitting, folder, priors, start, device.precision),
     )
     observer.message(f"bundle in {folder / 'bundle'}")
     failed = dict(prepared.failed)
@@ -123,15 +123,7 @@ def train_fold(
         )
         failed |= evaluation.failed
         store_validation(folder / "bundle", evaluation, config)
-        publish_evaluation(
-            evaluation,
-            validation,
-            dataset,
-            config,
-            folder / "bundle",
-            observer,
-            on_validation=True,
-        )
+        publish_evaluation(evaluation, validation, dataset, config, folder / "bundle", observer)
     observer.artifact(folder / "bundle")
     observer.artifact(folder / "split.json")
     return evaluation, failed, fitting
@@ -244,7 +236,18 @@ def _train(config, plan, training, prepared, fold, device, folder, observer, res
 
 
 def _save(
-    config, plan, digest_of_data, dataset, training, fold, network, fitting, folder, priors, start
+    config,
+    plan,
+    digest_of_data,
+    dataset,
+    training,
+    fold,
+    network,
+    fitting,
+    folder,
+    priors,
+    start,
+    precision,
 ) -> Bundle:
     code = source()
     spacing = np.array([_own_spacing(case) for case in training])
@@ -273,6 +276,7 @@ def _save(
             for c in range(len(plan.channels))
         ),
         fitting=fitting,
+        precision=precision,
         weights_sha256=save_weights(folder / "bundle", network),
         priors_sha256=save_priors(folder / "bundle", priors),
     )

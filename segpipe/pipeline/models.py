@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from segpipe.backend import Device, select
+import numpy as np
+
+from segpipe.backend import Device, computing_in, possible_precision, select
 from segpipe.config import Config, override
 from segpipe.errors import ConfigError, ModelError
 from segpipe.geometry import AXES
@@ -41,6 +43,7 @@ class Loaded:
     models : tuple of Model
         Every network: one for each bundle, all members for an ensemble.
     device : Device
+        Its precision is that of the networks: several are joined by +.
     engine : str
     settings : Config
         How scans are read and computed on this machine.
@@ -66,6 +69,24 @@ class Loaded:
         """Axes of test-time mirroring, the same for all models."""
         return list(self.models[0].mirror_axes)
 
+    @property
+    def selected(self) -> bool:
+        """Whether the cases that a network held out chose its weights."""
+        return any(model.bundle.selected for model in self.models)
+
+    @property
+    def trained_otherwise(self) -> str | None:
+        """The precision of training, where this device predicts in another; None: it does not."""
+        trained = [model.bundle.precision for model in self.models]
+        if None in trained or _joined(trained) == self.device.precision:
+            return None
+        return _joined(trained)
+
+    def described(self) -> Loaded:
+        """The same without networks and priors, whose memory is then free: it predicts no more."""
+        models = tuple(replace(model, engine=_let_go) for model in self.models)
+        return replace(self, models=models, priors={})
+
     def describe(self) -> dict[str, Any]:
         """The ``bundle`` part of ``predict.json``."""
         first = self.bundle
@@ -80,6 +101,14 @@ class Loaded:
             "channels": list(first.plan.channels),
             "labels": dict(first.plan.labels),
         }
+
+
+def _let_go(tiles: np.ndarray) -> np.ndarray:
+    raise RuntimeError("the network was let go after its cases were predicted")
+
+
+def _joined(precisions: Sequence[str | None]) -> str:
+    return " + ".join(dict.fromkeys(str(one) for one in precisions))
 
 
 def bundle_folder(name: str, output: Path) -> Path:
@@ -111,7 +140,9 @@ def load_models(
     engine : {'auto', 'keras', 'openvino'}
     config : Config, optional
         Whose device settings, overlap, batch and mirroring hold; None: the first bundle's, with
-        overlap and mirroring as its operating point was chosen.
+        overlap and mirroring as its operating point was chosen. Each network computes in the
+        precision that it was trained in where the device can, else in float32; bundles that do
+        not record it in that of the device settings.
     mirror : bool, optional
         True: along every axis that all models were trained with. False: not at all. None: as the
         configuration says, or else as the first bundle's operating point was chosen.
@@ -145,11 +176,14 @@ def load_models(
     )
     chosen = choose_engine(engine, device.kind, device.backend)
     overlap = bundles[0].overlapped if config is None else config.predict.overlap
-    models = []
+    models, precisions = [], []
     for folder, bundle in networks:
-        network = inference_network(load_network(folder, bundle))
+        precisions.append(possible_precision(device, bundle.precision))
+        with computing_in(precisions[-1]):
+            network = inference_network(load_network(folder, bundle))
         run = make_engine(chosen, network, adjusted.predict.batch)
         models.append(Model(bundle, run, overlap, adjusted.predict.batch, tuple(axes)))
+    device = replace(device, precision=_joined(precisions))
     priors = load_priors(*networks[0])
     return Loaded(folders, tuple(bundles), tuple(models), device, chosen, adjusted, priors)
 

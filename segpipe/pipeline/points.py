@@ -105,6 +105,11 @@ def certificate_void(loaded: Loaded, evaluate: EvaluateConfig | None = None) -> 
         return f"it was calibrated with these axes mirrored: {with_them}"
     if loaded.models[0].overlap != bundle.overlapped:
         return f"it was calibrated with tiles that overlap by {bundle.overlapped:g}"
+    if loaded.trained_otherwise is not None:
+        return (
+            f"it was calibrated for a network that computes in {loaded.trained_otherwise}, and "
+            f"this device predicts in {loaded.device.precision}"
+        )
     if evaluate is not None and evaluate.counting != bundle.counting:
         told = ", ".join(f"{name} {value}" for name, value in bundle.counting.items())
         return f"it was calibrated for {told}"

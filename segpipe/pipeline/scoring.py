@@ -104,15 +104,23 @@ def evaluate_cases(
         point = given.operating_point if given else config.predict.operating_point
         predicted = predict_cases(cases, dataset, config, loaded, store, observer, point=point)
         obstacle = None
-        if any(model.bundle.selected for model in loaded.models):
+        if loaded.selected:
             obstacle = (
                 "not certified: the weights were chosen on these patients (train.keep, "
                 "train.patience)"
             )
+        elif loaded.trained_otherwise is not None:
+            obstacle = (
+                f"not certified: the network was trained in {loaded.trained_otherwise}, and this "
+                f"device predicts in {loaded.device.precision}"
+            )
         choice = given or choose_point(
             predicted.table, predicted.patients, config, obstacle=obstacle
         )
-        return score_cases(predicted, choice, dataset, config, loaded, folder, observer)
+        selected = given is None and loaded.selected
+        return score_cases(
+            predicted, choice, dataset, config, loaded, folder, observer, selected=selected
+        )
 
 
 def choose_point(
@@ -176,8 +184,13 @@ def score_cases(
     loaded: Loaded,
     folder: Path,
     observer: Observer,
+    *,
+    selected: bool,
 ) -> Evaluation:
-    """Score, paint and write what was predicted, at an operating point."""
+    """Score, paint and write what was predicted, at an operating point.
+
+    ``selected``: whether the cases chose the weights.
+    """
     cases, failed = predicted.cases, predicted.failed
     document = PredictDocument(folder, loaded, choice.operating_point, config.evaluate.connectivity)
     views = views_of_cases(predicted.table, choice.operating_point.threshold)
@@ -199,7 +212,7 @@ def score_cases(
     details = [score.detail for score in scores]
     scored = make_document(rows, details, cases, config, choice, predicted.table)
     write_scores(folder, scored, predicted.table)
-    return Evaluation(folder, scored, predicted.table, choice, failed)
+    return Evaluation(folder, scored, predicted.table, choice, failed, selected)
 
 
 def _predict_and_tabulate(

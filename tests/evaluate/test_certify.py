@@ -157,6 +157,7 @@ def test_certified_choice_adopts_the_threshold_and_says_so():
     choice = decide(table, config, patients, OperatingPoint(min_size_mm3=2.0))
     assert choice.operating_point == OperatingPoint(threshold=0.6, min_size_mm3=2.0)
     assert choice.certified
+    assert choice.chosen
     assert choice.reason.startswith("certified: expected missed-lesion fraction ≤ 0.1")
     assert choice.figures["lesion_sensitivity"] == pytest.approx(0.95)
     assert choice.certificate_document["adopted"] is True

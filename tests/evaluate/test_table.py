@@ -189,6 +189,8 @@ def test_f1_choice_is_the_nearest_within_a_standard_error_of_the_best(cohort):
     away = (curve["threshold"] - 0.5).abs()
     assert away[good].min() == pytest.approx(abs(choice.operating_point.threshold - 0.5))
     assert choice.figures["lesion_f1"] <= curve["lesion_f1"].max()
+    assert choice.chosen
+    assert not choose(tallies, config, OperatingPoint(), dict.fromkeys(cases, "one")).chosen
     assert choice.operating_point.threshold == choice.figures["threshold"]
     if choice.figures["lesion_f1"] < curve["lesion_f1"].max():
         assert "within one standard error of the highest mean lesion F1" in choice.reason
@@ -200,6 +202,7 @@ def test_sensitivity_choice_has_fewest_false_positives_above_the_floor(cohort):
     choice = chosen(table, config, cases)
     curve = curve_of(table, config, cases)
     allowed = curve[curve["lesion_sensitivity"] >= 0.7]
+    assert choice.chosen
     assert choice.figures["lesion_sensitivity"] >= 0.7
     fewest = allowed["false_positive_regions"].min()
     assert choice.figures["false_positive_regions"] == fewest
@@ -221,6 +224,7 @@ def test_fixed_choice_keeps_the_configured_point_and_its_figures(cohort):
     choice = chosen(table, config, cases, point)
     rows = scored(cases, config, 0.6, 9)
     assert choice.operating_point == point
+    assert not choice.chosen
     expected = np.mean([row["false_positive_regions"] for row in rows])
     assert choice.figures["false_positive_regions"] == pytest.approx(expected)
     elsewhere = chosen(table, config, cases, OperatingPoint(threshold=0.37))
@@ -231,6 +235,7 @@ def test_without_lesions_the_configured_point_stays(cohort):
     _, table = cohort
     choice = chosen(table, EvaluateConfig(), ["free"], OperatingPoint(threshold=0.6))
     assert choice.operating_point.threshold == 0.6
+    assert not choice.chosen
     assert choice.figures["false_positive_regions"] == 1.0
     assert choice.figures["lesion_f1"] is None
 

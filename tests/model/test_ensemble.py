@@ -13,6 +13,7 @@ from segpipe.model.ensemble import open_members, save_ensemble
 from segpipe.model.facts import DatasetFacts, FittingFacts
 from segpipe.model.priors import load_priors, save_priors
 from segpipe.pipeline.models import load_models
+from segpipe.pipeline.points import certificate_void
 from segpipe.prepare import PreparePlan
 from segpipe.volume import Volume
 
@@ -241,3 +242,31 @@ def test_the_weights_that_an_ensemble_names_are_its_members(made):
 def test_an_ensemble_is_no_single_network(made):
     with pytest.raises(ModelError, match=r"received an ensemble of 3.*member-0"):
         load_network(made, load_bundle(made))
+
+
+def test_members_compute_in_the_precision_of_their_own_training(tmp_path, monkeypatch):
+    monkeypatch.setattr("segpipe.backend.cpu_flags", lambda: {"avx512_bf16"})
+    built = []
+
+    def engine(name, network, batch):
+        built.append(network.layers[1].compute_dtype)
+        return lambda tiles: tiles
+
+    monkeypatch.setattr("segpipe.pipeline.models.make_engine", engine)
+    first = write(tmp_path / "0", 0, precision="float32")
+    second = write(tmp_path / "1", 1, precision="mixed_bfloat16")
+    unknown = write(tmp_path / "2", 2)
+    one = load_models([str(first)], tmp_path, engine="keras")
+    assert (built, one.device.precision, one.trained_otherwise) == (["float32"], "float32", None)
+    both = load_models([str(first), str(second)], tmp_path, engine="keras")
+    assert built[1:] == ["float32", "bfloat16"]
+    assert both.device.precision == "float32 + mixed_bfloat16"
+    assert both.trained_otherwise is None
+    load_models([str(unknown)], tmp_path, engine="keras")
+    assert built[3:] == ["bfloat16"]  # as train.precision=auto gives here
+    monkeypatch.setattr("segpipe.backend.cpu_flags", set)
+    here = load_models([str(second)], tmp_path, engine="keras")
+    assert built[4:] == ["float32"]
+    assert here.trained_otherwise == "mixed_bfloat16"
+    assert "this device predicts in float32" in certificate_void(here)
+    assert certificate_void(one) is None

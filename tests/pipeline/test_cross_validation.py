@@ -18,6 +18,7 @@ from segpipe.model.facts import FittingFacts
 from segpipe.observer import Silent
 from segpipe.pipeline import scoring
 from segpipe.pipeline.evaluate import run_evaluate
+from segpipe.pipeline.evaluation import CHOSEN, SELECTED
 from segpipe.pipeline.predict import PredictRequest, run_predict
 from segpipe.pipeline.runs import all_runs
 from segpipe.pipeline.scoring import choose_point
@@ -57,6 +58,7 @@ def test_bundles_and_cards_tell_the_steps_that_were_taken(evaluated):
     config, _ = evaluated
     (run,) = all_runs(config)
     for k in range(2):
+        assert load_bundle(run.bundle(k)).precision is not None
         assert load_bundle(run.bundle(k)).fitting == FittingFacts(steps=8, planned=8)
         card = (run.bundle(k) / "model-card.html").read_text()
         assert "8, 2 patches each" in card.replace("\N{NO-BREAK SPACE}", " ")
@@ -231,13 +233,18 @@ def test_what_chose_the_weights_certifies_nothing(evaluated, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(all_runs(config)[0].bundle(0), copy)
     assert evaluate(config, [str(copy)], 0, "validation") is False
-    assert load_bundle(copy).validation["certificate"]["threshold"] is not None
+    before = load_bundle(copy).validation
+    assert before["certificate"]["threshold"] is not None
+    assert before["optimistic"] == [CHOSEN]
+    assert CHOSEN in (copy / "model-card.html").read_text()
     fitting = load_bundle(copy).fitting.model_copy(update={"began_selected": True})
     save_bundle(copy, load_bundle(copy).model_copy(update={"fitting": fitting}))
     assert evaluate(config, [str(copy)], 0, "validation") is False
     certificate = load_bundle(copy).validation["certificate"]
     assert certificate["threshold"] is None
     assert "the weights were chosen on these patients" in certificate["statement"]
+    assert SELECTED in load_bundle(copy).validation["optimistic"]
+    assert SELECTED in (copy / "model-card.html").read_text()
 
 
 def test_one_network_without_mirroring_disagrees_with_nobody(evaluated, ensemble, tmp_path):
