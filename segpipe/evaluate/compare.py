@@ -110,8 +110,8 @@ def _difference(
     block: dict[str, Any] = {"cases": len(defined), "only_a": alone[0], "only_b": alone[1]}
     if not defined:
         empty = ("mean_a", "mean_b", "difference", "median_difference", "ci95", "p", "better")
-        why = _alone_in_words(alone) if name in DIRECTED else ""
-        return {**block, **dict.fromkeys(empty), "no_verdict": why or None}
+        told = _alone_in_words(alone) if name in DIRECTED else ""
+        return {**block, **dict.fromkeys(empty), "no_verdict": told or None}
     values = np.array(list(defined.values()), float)
     differences = values[:, 1] - values[:, 0]
     owners = [patients.get(case, case) for case in defined]
