@@ -24,8 +24,25 @@ OTHER = "jax" if HERE != "jax" else "torch"
 @pytest.fixture(autouse=True)
 def environment(monkeypatch):
     """Give back the switches that selecting sets."""
-    for name in ("CUDA_VISIBLE_DEVICES", "JAX_PLATFORMS", "XLA_FLAGS", "KERAS_BACKEND"):
+    names = ("CUDA_VISIBLE_DEVICES", "JAX_PLATFORMS", "XLA_FLAGS", "KERAS_BACKEND")
+    for name in (*names, "TF_ENABLE_ONEDNN_OPTS"):
         monkeypatch.setenv(name, os.environ.get(name, ""))
+
+
+@pytest.mark.skipif(HERE != "tensorflow", reason="TensorFlow's switches")
+def test_onednn_is_asked_for_on_x86_unless_the_user_says_otherwise(monkeypatch):
+    name = "TF_ENABLE_ONEDNN_OPTS"
+    for flags, own, expected in (
+        ({"avx2"}, None, "1"),
+        ({"avx2"}, "0", "0"),
+        (set(), None, None),
+    ):
+        monkeypatch.setattr("segpipe.backend.cpu_flags", lambda flags=flags: flags)
+        monkeypatch.delenv(name, raising=False)
+        if own is not None:
+            monkeypatch.setenv(name, own)
+        select(HERE, device="cpu", precision="float32")
+        assert os.environ.get(name) == expected
 
 
 @pytest.mark.skipif(HERE != "tensorflow", reason="TensorFlow's allocator")
