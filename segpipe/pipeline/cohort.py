@@ -15,9 +15,10 @@ from segpipe.files import write_text
 from segpipe.model.bundle import Bundle, load_bundle
 from segpipe.observer import Observer
 from segpipe.pipeline.card import card_facts, write_card
+from segpipe.pipeline.compare import compare_runs
 from segpipe.pipeline.evaluation import Evaluation
 from segpipe.pipeline.report import make_reports
-from segpipe.pipeline.scored_runs import ScoredRun, compare_runs, scored_run
+from segpipe.pipeline.scored_runs import ScoredRun, scored_run
 from segpipe.report.card import card_sections
 from segpipe.report.cohort import CasePicture, CohortInputs, cohort_report, pick_cases
 from segpipe.report.comparison import ComparisonInputs

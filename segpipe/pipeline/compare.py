@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 import json as json_format
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+from pydantic import ValidationError
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from segpipe.errors import DataError
+from segpipe.evaluate.compare import compare_rows
+from segpipe.evaluate.paired import (
+    false_positive_groups,
+    found_lesions,
+    lesion_groups,
+    pair_lesions,
+)
+from segpipe.evaluate.settings import ScoreSettings
+from segpipe.evaluate.summary import SCHEMA
 from segpipe.files import write_text
-from segpipe.pipeline.scored_runs import compare_runs, read_scored_run
+from segpipe.pipeline.scored_runs import ScoredRun, read_scored_run
 from segpipe.report.comparison import ComparisonInputs, comparison_report
+
+_SAME = ("rule", "connectivity", "min_size_mm3", "tolerance_mm")
 
 
 def run_compare(
@@ -39,12 +55,12 @@ def run_compare(
     Returns
     -------
     dict
-        As :func:`segpipe.pipeline.scored_runs.compare_runs` makes it.
+        As :func:`compare_runs` makes it.
 
     Raises
     ------
     DataError
-        If scores are missing, or the two were counted by different rules.
+        If scores are missing, or as :func:`compare_runs` does.
     """
     a, b = read_scored_run(run_a, store), read_scored_run(run_b, store)
     compared = compare_runs(a, b)
@@ -63,6 +79,113 @@ def run_compare(
     return compared
 
 
+def compare_runs(a: ScoredRun, b: ScoredRun) -> dict[str, Any]:
+    """Everything that is known of the difference of two runs; ready for JSON.
+
+    Returns
+    -------
+    dict
+        ``a``, ``b`` (names and where they were scored), ``labels`` (of
+        :func:`segpipe.evaluate.compare.compare_rows`), and per label ``lesions`` (of
+        :func:`segpipe.evaluate.paired.lesion_groups`, with ``differing``: the lesions that only
+        one run found; None without tables of components) and ``false_positives``.
+
+    Raises
+    ------
+    DataError
+        If the two were counted by different rules, or against different references, or a table of
+        components belongs to other scores.
+    """
+    for key in _SAME:
+        if a.settings.get(key) != b.settings.get(key):
+            raise DataError(
+                b.name,
+                f"counted with another {key}",
+                expected=f"{a.settings.get(key)} as {a.name}",
+                received=str(b.settings.get(key)),
+                fix="Score both with the same settings.",
+            )
+    patients = {**a.patients, **b.patients}
+    labels = compare_rows(a.all_rows(), b.all_rows(), patients=patients)
+    lesions = _lesions(a, b)
+    return {
+        "schema": 1,
+        "a": a.name,
+        "b": b.name,
+        "points": {run: _points(one) for run, one in (("a", a), ("b", b))},
+        "labels": labels,
+        "lesions": {label: _label_lesions(lesions, label, patients) for label in labels},
+        "false_positives": {
+            label: false_positive_groups(a.scored_details(label), b.scored_details(label), patients)
+            for label in labels
+        },
+    }
+
+
+def _points(run: ScoredRun) -> list[dict[str, Any]]:
+    """The different points of a run."""
+    return [vars(point) for point in dict.fromkeys(run.points.values())]
+
+
+def _lesions(a: ScoredRun, b: ScoredRun) -> pd.DataFrame | None:
+    if a.table.empty or b.table.empty:
+        return None
+    found = [found_lesions(run.table, _settings(run), run.points) for run in (a, b)]
+    if any(one.empty for one in found):
+        return None
+    for run, one in zip((a, b), found, strict=True):
+        _expect_own_table(run, one)
+    return pair_lesions(found[0], found[1], b.name)
+
+
+def _expect_own_table(run: ScoredRun, found: pd.DataFrame) -> None:
+    """Refuse a table whose lesions are not those that the rows count."""
+    counts = found.groupby(["case", "label"])["found"].agg(["size", "sum"])
+    told = {key: (int(size), int(hits)) for key, size, hits in counts.itertuples()}
+    for key, row in run.rows.items():
+        if row["status"] != "scored":
+            continue
+        expected = row["reference_lesions"], row["detected_lesions"]
+        received = told.get(key, (0, 0))
+        if received != expected:
+            raise DataError(
+                run.name,
+                "the table of components beside these scores belongs to others",
+                expected=f"{expected[1]} of {expected[0]} lesions of case {key[0]}, label "
+                f"{key[1]}, found, as the scores say",
+                received=f"{received[1]} of {received[0]} in components.parquet",
+                fix="Keep the scores and the table of one call in a folder of their own, or take "
+                "the table away to compare without it.",
+            )
+
+
+def _settings(run: ScoredRun) -> ScoreSettings:
+    try:
+        return ScoreSettings.model_validate(run.settings)
+    except ValidationError as error:
+        raise DataError(
+            run.name,
+            "unknown settings of scoring",
+            expected=f"those of schema {SCHEMA}",
+            received=f"{error.errors()[0]['msg']} at {error.errors()[0]['loc']}",
+            fix="Score again with this version.",
+        ) from error
+
+
+def _label_lesions(
+    lesions: pd.DataFrame | None, label: str, patients: Mapping[str, str]
+) -> dict[str, Any] | None:
+    if lesions is None or not (lesions["label"] == label).any():
+        return None
+    mine = lesions[lesions["label"] == label]
+    differing = mine[mine["outcome"].isin(["only_a", "only_b"])]
+    rows = differing.sort_values("size_mm3", ascending=False).drop(columns="label")
+    return {
+        **lesion_groups(mine, patients),
+        "differing": json_format.loads(rows.to_json(orient="records")),
+    }
+
+
 def _print(label: str, block: dict[str, Any], console: Console) -> None:
     table = Table("figure", "cases", "A", "B", "B − A", "95 % interval", "p", "better")
     undecided: dict[str, list[str]] = {}
@@ -75,7 +198,7 @@ def _print(label: str, block: dict[str, Any], console: Console) -> None:
             continue
         interval = figure["ci95"]
         table.add_row(
-            name,
+            escape(name),
             str(figure["cases"]),
             f"{figure['mean_a']:.3f}",
             f"{figure['mean_b']:.3f}",
@@ -84,7 +207,7 @@ def _print(label: str, block: dict[str, Any], console: Console) -> None:
             f"{figure['p']:.3f}",
             figure["better"] or "",
         )
-    console.print(f"{label}: {block['pairs']} paired cases", highlight=False)
+    console.print(f"{escape(label)}: {block['pairs']} paired cases", highlight=False)
     console.print(table)
     for why, names in undecided.items():
         console.print(f"no verdict on {', '.join(names)}: {why}", highlight=False)

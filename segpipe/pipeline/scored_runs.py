@@ -9,23 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pydantic import ValidationError
 
 from segpipe.errors import DataError
-from segpipe.evaluate.compare import compare_rows
-from segpipe.evaluate.paired import (
-    Point,
-    false_positive_groups,
-    found_lesions,
-    lesion_groups,
-    pair_lesions,
-)
-from segpipe.evaluate.settings import ScoreSettings
-from segpipe.evaluate.summary import SCHEMA
+from segpipe.evaluate.paired import Point
 from segpipe.evaluate.table import component_table
 
 _SCORES = "scores.json"
-_SAME = ("rule", "connectivity", "min_size_mm3", "tolerance_mm")
 
 
 @dataclass(frozen=True)
@@ -132,89 +121,6 @@ def read_scored_run(name: str, store: Path) -> ScoredRun:
         points={case: point for part in parts for case, point in part.points.items()},
         table=pd.concat([part.table for part in parts], ignore_index=True),
     )
-
-
-def compare_runs(a: ScoredRun, b: ScoredRun) -> dict[str, Any]:
-    """Everything that is known of the difference of two runs; ready for JSON.
-
-    Returns
-    -------
-    dict
-        ``a``, ``b`` (names and where they were scored), ``labels`` (of
-        :func:`segpipe.evaluate.compare.compare_rows`), and per label ``lesions`` (of
-        :func:`segpipe.evaluate.paired.lesion_groups`, with ``differing``: the lesions that only
-        one run found; None without tables of components) and ``false_positives``.
-
-    Raises
-    ------
-    DataError
-        If the two were counted by different rules, or against different references.
-    """
-    for key in _SAME:
-        if a.settings.get(key) != b.settings.get(key):
-            raise DataError(
-                b.name,
-                f"counted with another {key}",
-                expected=f"{a.settings.get(key)} as {a.name}",
-                received=str(b.settings.get(key)),
-                fix="Score both with the same settings.",
-            )
-    patients = {**a.patients, **b.patients}
-    labels = compare_rows(a.all_rows(), b.all_rows(), patients=patients)
-    lesions = _lesions(a, b)
-    return {
-        "schema": 1,
-        "a": a.name,
-        "b": b.name,
-        "points": {run: _points(one) for run, one in (("a", a), ("b", b))},
-        "labels": labels,
-        "lesions": {label: _label_lesions(lesions, label, patients) for label in labels},
-        "false_positives": {
-            label: false_positive_groups(a.scored_details(label), b.scored_details(label), patients)
-            for label in labels
-        },
-    }
-
-
-def _points(run: ScoredRun) -> list[dict[str, Any]]:
-    """The different points of a run."""
-    return [vars(point) for point in dict.fromkeys(run.points.values())]
-
-
-def _lesions(a: ScoredRun, b: ScoredRun) -> pd.DataFrame | None:
-    if a.table.empty or b.table.empty:
-        return None
-    found = [found_lesions(run.table, _settings(run), run.points) for run in (a, b)]
-    if any(one.empty for one in found):
-        return None
-    return pair_lesions(found[0], found[1], b.name)
-
-
-def _settings(run: ScoredRun) -> ScoreSettings:
-    try:
-        return ScoreSettings.model_validate(run.settings)
-    except ValidationError as error:
-        raise DataError(
-            run.name,
-            "unknown settings of scoring",
-            expected=f"those of schema {SCHEMA}",
-            received=f"{error.errors()[0]['msg']} at {error.errors()[0]['loc']}",
-            fix="Score again with this version.",
-        ) from error
-
-
-def _label_lesions(
-    lesions: pd.DataFrame | None, label: str, patients: Mapping[str, str]
-) -> dict[str, Any] | None:
-    if lesions is None or not (lesions["label"] == label).any():
-        return None
-    mine = lesions[lesions["label"] == label]
-    differing = mine[mine["outcome"].isin(["only_a", "only_b"])]
-    rows = differing.sort_values("size_mm3", ascending=False).drop(columns="label")
-    return {
-        **lesion_groups(mine, patients),
-        "differing": json.loads(rows.to_json(orient="records")),
-    }
 
 
 def _document(path: Path) -> dict[str, Any]:

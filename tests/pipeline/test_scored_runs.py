@@ -12,8 +12,8 @@ from segpipe.evaluate.score import score_labels, tabulate
 from segpipe.evaluate.settings import ScoreSettings
 from segpipe.evaluate.summary import score_document
 from segpipe.evaluate.table import component_table
-from segpipe.pipeline.compare import run_compare
-from segpipe.pipeline.scored_runs import compare_runs, read_scored_run, scored_run
+from segpipe.pipeline.compare import compare_runs, run_compare
+from segpipe.pipeline.scored_runs import read_scored_run, scored_run
 from segpipe.volume import Volume
 
 
@@ -92,6 +92,22 @@ def test_without_a_table_lesions_are_not_paired(tmp_path):
     (b / "components.parquet").write_bytes(b"no parquet")
     with pytest.raises(DataError, match="no table of components"):
         read_scored_run(str(b), tmp_path)
+
+
+def test_a_table_of_other_scores_is_refused(tmp_path):
+    a = run_folder(tmp_path / "a", {"p": WEAK, "q": WEAK})
+    b = run_folder(tmp_path / "b", {"p": STRONG, "q": WEAK})
+    found_more = run_folder(tmp_path / "c", {"p": WEAK, "q": WEAK}, threshold=0.25)
+    own = read_scored_run(str(b), tmp_path)
+    (b / "components.parquet").write_bytes((found_more / "components.parquet").read_bytes())
+    assert compare_runs(read_scored_run(str(a), tmp_path), own)["lesions"]["lesion"]
+    with pytest.raises(DataError, match=r"belongs to others; expected 2 of 3.*case p.*received 1"):
+        compare_runs(read_scored_run(str(a), tmp_path), read_scored_run(str(b), tmp_path))
+    # a case without a row in the table has no lesion there
+    lacking = run_folder(tmp_path / "d", {"q": WEAK})
+    (b / "components.parquet").write_bytes((lacking / "components.parquet").read_bytes())
+    with pytest.raises(DataError, match="received 0 of 0 in components"):
+        compare_runs(read_scored_run(str(b), tmp_path), read_scored_run(str(a), tmp_path))
 
 
 def test_other_references_and_other_rules_are_refused(tmp_path):
