@@ -5,9 +5,19 @@ import socket
 import tempfile
 from pathlib import Path
 
+import psutil
 import pytest
 
-from segpipe.files import file_sha256, replacing, temporary_folder, write_bytes, write_text
+from segpipe import files
+from segpipe.files import (
+    UMASK,
+    file_sha256,
+    locked,
+    replacing,
+    temporary_folder,
+    write_bytes,
+    write_text,
+)
 
 
 def names(folder):
@@ -23,7 +33,19 @@ def test_the_file_is_the_new_one_when_the_block_ends_and_the_old_one_until_then(
         assert path.read_bytes() == b"old"
     assert path.read_bytes() == b"new"
     assert names(path.parent) == ["a.bin"]
-    assert path.stat().st_mode & 0o777 == 0o644
+    assert path.stat().st_mode & 0o777 == 0o666 & ~UMASK
+
+
+def test_a_new_file_has_the_rights_that_the_umask_leaves_and_a_replaced_one_its_own(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(files, "UMASK", 0o027)
+    path = tmp_path / "a"
+    write_bytes(path, b"old")
+    assert path.stat().st_mode & 0o777 == 0o640
+    path.chmod(0o604)
+    write_bytes(path, b"new")
+    assert path.stat().st_mode & 0o777 == 0o604
 
 
 def test_text_is_utf_8_with_its_line_ends_as_they_are(tmp_path):
@@ -103,6 +125,72 @@ def test_what_killed_processes_left_goes_with_the_next_file_or_folder(tmp_path):
             assert set(names(home)) == {*kept, folder.name}
             assert folder.name.startswith(".")
         assert set(names(home)) == kept
+
+
+@pytest.mark.skipif(files.fcntl is None, reason="no locks")
+def test_what_a_process_of_another_container_still_writes_is_no_leftover(tmp_path, monkeypatch):
+    monkeypatch.setattr(psutil, "pid_exists", lambda _: False)  # of another PID namespace
+    with replacing(tmp_path / "slow") as stream, temporary_folder(tmp_path) as folder:
+        stream.write(b"x")
+        write_bytes(tmp_path / "other", b"y")
+        assert folder.is_dir()
+    assert {name: (tmp_path / name).read_bytes() for name in names(tmp_path)} == {
+        "other": b"y",
+        "slow": b"x",
+    }
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_was_taken_for_a_leftover_before_it_was_held_is_made_again(
+    tmp_path, monkeypatch, kind
+):
+    make = f"_temporary_{kind}"
+    real, made = getattr(files, make), []
+
+    def robbed(parent):
+        handle, path = real(parent)
+        made.append(path)
+        if len(made) == 1:
+            path.unlink() if kind == "file" else path.rmdir()
+        return handle, path
+
+    monkeypatch.setattr(files, make, robbed)
+    if kind == "file":
+        write_bytes(tmp_path / "a", b"x")
+        assert (tmp_path / "a").read_bytes() == b"x"
+    else:
+        with temporary_folder(tmp_path) as folder:
+            assert folder.is_dir()
+    assert len(made) == 2
+
+
+@pytest.mark.skipif(files.fcntl is None, reason="no locks")
+def test_a_lock_file_has_one_holder_and_goes_with_it(tmp_path):
+    path = tmp_path / "new" / "lock"
+    for _ in range(2):
+        with locked(path):
+            with pytest.raises(BlockingIOError, match="held by another"), locked(path):
+                pass
+            assert path.exists()
+        assert not path.exists()
+
+
+@pytest.mark.skipif(files.fcntl is None, reason="no locks")
+def test_a_lock_file_that_its_last_holder_removed_is_made_again(tmp_path, monkeypatch):
+    path = tmp_path / "lock"
+    real, opened = os.open, []
+
+    def late(*arguments):
+        handle = real(*arguments)
+        opened.append(handle)
+        if len(opened) == 1:
+            path.unlink()
+        return handle
+
+    monkeypatch.setattr(os, "open", late)
+    with locked(path):
+        assert path.exists()
+    assert len(opened) == 2
 
 
 def test_a_temporary_folder_may_become_another(tmp_path):

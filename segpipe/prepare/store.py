@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from segpipe.errors import DataError
-from segpipe.files import temporary_folder
+from segpipe.files import UMASK, temporary_folder
 
 _INDEX = "files.json"
 
@@ -84,7 +84,7 @@ def _write_files(folder: Path, files: Mapping[str, bytes]) -> None:
         (folder / name).write_bytes(content)
     digests = {name: _sha256(content) for name, content in files.items()}
     (folder / _INDEX).write_text(json.dumps(digests))
-    folder.chmod(0o755)
+    folder.chmod(0o777 & ~UMASK)
 
 
 def _install(temporary: Path, folder: Path) -> Path:
