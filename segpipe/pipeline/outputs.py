@@ -137,6 +137,17 @@ def with_agreement(
     return replace(segmented, facts=facts)
 
 
+def case_files(case: str, *, probabilities: bool, uncertainty: bool) -> dict[str, str | None]:
+    """Names of a case's files in the predictions folder; None for those that it does not have."""
+    maps = ("entropy", "mutual_information")
+    return {
+        "mask": f"{case}.nii.gz",
+        "components": f"components/{case}.nii.gz",
+        "probability": f"probabilities/{case}.nii.gz" if probabilities else None,
+        **{name: f"uncertainty/{case}_{name}.nii.gz" if uncertainty else None for name in maps},
+    }
+
+
 def write_case(
     folder: Path,
     case: Case,
@@ -150,42 +161,33 @@ def write_case(
     flags: tuple[str, ...],
     seconds: float,
 ) -> dict[str, Any]:
-    """Write a case's files; returns its entry for ``predict.json``."""
-    files: dict[str, str | None] = {
-        "mask": f"{case.id}.nii.gz",
-        "components": f"components/{case.id}.nii.gz",
-        "probability": f"probabilities/{case.id}.nii.gz" if with_probabilities else None,
-        "entropy": None,
-        "mutual_information": None,
-    }
+    """Write a case's files, the mask last; returns its entry for ``predict.json``."""
+    channels = [
+        {
+            "path": str(channel.path.absolute()),
+            "index": channel.index,
+            "sha256": file_sha256(channel.path),
+        }
+        for channel in case.channels
+    ]
     numbered = segmented.components
     small = numbered.astype(np.uint16) if numbered.max(initial=0) < 65536 else numbered
-    write_volume(folder / f"components/{case.id}.nii.gz", probabilities.with_array(small))
+    arrays = {"components": small}
     if with_probabilities:
         array = probabilities.array
-        stored = array[..., 0] if array.shape[-1] == 1 else array
-        path = folder / f"probabilities/{case.id}.nii.gz"
-        write_volume(path, probabilities.with_array(stored))
+        arrays["probability"] = array[..., 0] if array.shape[-1] == 1 else array
     if uncertainty is not None:
-        maps = (
-            ("entropy", uncertainty.entropy),
-            ("mutual_information", uncertainty.mutual_information),
-        )
-        for name, array in maps:
-            files[name] = f"uncertainty/{case.id}_{name}.nii.gz"
-            write_volume(folder / str(files[name]), probabilities.with_array(array))
-    write_volume(folder / f"{case.id}.nii.gz", probabilities.with_array(segmented.mask))
+        arrays["entropy"] = uncertainty.entropy
+        arrays["mutual_information"] = uncertainty.mutual_information
+    files = case_files(
+        case.id, probabilities=with_probabilities, uncertainty=uncertainty is not None
+    )
+    for name, array in {**arrays, "mask": segmented.mask}.items():
+        write_volume(folder / str(files[name]), probabilities.with_array(array))
     return {
         "case": case.id,
         "status": "predicted",
-        "channels": [
-            {
-                "path": str(channel.path.absolute()),
-                "index": channel.index,
-                "sha256": file_sha256(channel.path),
-            }
-            for channel in case.channels
-        ],
+        "channels": channels,
         "files": files,
         "counts": segmented.counts,
         "components": segmented.facts,

@@ -6,14 +6,21 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from segpipe.config import OperatingPoint
 from segpipe.data.layouts import Case, find_scans
 from segpipe.data.read import read_case
 from segpipe.errors import ConfigError, SegpipeError
 from segpipe.observer import Observer
-from segpipe.pipeline.models import load_models
-from segpipe.pipeline.outputs import midline_x_mm, segment, with_agreement, write_case
+from segpipe.pipeline.models import Loaded, load_models
+from segpipe.pipeline.outputs import (
+    case_files,
+    midline_x_mm,
+    segment,
+    with_agreement,
+    write_case,
+)
 from segpipe.pipeline.points import operating_point, used_in_words
-from segpipe.pipeline.predict_document import PredictDocument
+from segpipe.pipeline.predict_document import PredictDocument, sole_writer
 from segpipe.pipeline.prepare import tell_failures
 from segpipe.pipeline.regions import region_digests, scan_regions
 from segpipe.pipeline.unusual import unusual
@@ -90,7 +97,27 @@ def run_predict(request: PredictRequest, observer: Observer) -> bool:
     cases, refused = find_scans(request.scans, bundle.plan.channels)
     if refused and loaded.settings.predict.strict:
         raise refused[0].to_error()
-    document = PredictDocument(request.output, loaded, point, bundle.counting["connectivity"])
+    with sole_writer(request.output):
+        failed = _predict_cases(cases, loaded, point, request, observer)
+    tell_failures(failed, observer)
+    for finding in refused:
+        observer.message(f"failed: {finding.to_error()}")
+    total = len(cases) + len(refused)
+    observer.message(f"{len(cases) - len(failed)} of {total} cases in {request.output}")
+    return bool(failed or refused)
+
+
+def _predict_cases(
+    cases: list[Case],
+    loaded: Loaded,
+    point: OperatingPoint,
+    request: PredictRequest,
+    observer: Observer,
+) -> dict[str, SegpipeError]:
+    """Predict every case that is not done; returns those that failed."""
+    document = PredictDocument(
+        request.output, loaded, point, loaded.bundle.counting["connectivity"]
+    )
     document.keep_earlier(overwrite=request.overwrite, redone={case.id for case in cases})
     _protect(cases, document, request)
     failed: dict[str, SegpipeError] = {}
@@ -106,12 +133,7 @@ def run_predict(request: PredictRequest, observer: Observer) -> bool:
                 document.fail(case, error, time.perf_counter() - started)
         observer.progress(done, len(cases), case.id)
     document.write()
-    tell_failures(failed, observer)
-    for finding in refused:
-        observer.message(f"failed: {finding.to_error()}")
-    total = len(cases) + len(refused)
-    observer.message(f"{len(cases) - len(failed)} of {total} cases in {request.output}")
-    return bool(failed or refused)
+    return failed
 
 
 def _protect(cases: list[Case], document: PredictDocument, request: PredictRequest) -> None:
@@ -174,7 +196,12 @@ def _predict_one(case, loaded, point, request, document, region_files: dict[str,
     uncertainty = None if spread is None else spread.uncertainty(probabilities.array)
     if uncertainty is not None:
         segmented = with_agreement(segmented, bundle.plan.labels, uncertainty)
-    document.forget(case.id)  # only now, so that a kill before leaves what was there
+    document.begin(  # only now, so that a kill before leaves what was there
+        case.id,
+        case_files(
+            case.id, probabilities=request.probabilities, uncertainty=uncertainty is not None
+        ),
+    )
     entry = write_case(
         request.output,
         case,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,46 @@ from segpipe.config import OperatingPoint
 from segpipe.data.layouts import Case
 from segpipe.data.nifti import file_sha256
 from segpipe.errors import ConfigError, SegpipeError
+from segpipe.files import locked
 from segpipe.journal import Journal, read_journal
 from segpipe.pipeline.models import Loaded
 from segpipe.pipeline.provenance import now
 
 _DOCUMENT = "predict.json"
+_LOCK = ".predict.lock"
+
+
+@contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Be the only process that predicts into a folder, which is made if need be.
+
+    Raises
+    ------
+    ConfigError
+        If another one does, or the folder cannot be written.
+    """
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(folder / _LOCK))
+        except BlockingIOError as error:
+            raise ConfigError(
+                f"-o {folder}: expected a folder that nobody else predicts into; received one that "
+                "another segpipe predict is writing. Wait for its end, or give another folder."
+            ) from error
+        except OSError as error:
+            raise ConfigError(
+                f"-o {folder}: expected a folder to write to; received {error}. Mend its rights, "
+                "or give another folder."
+            ) from error
+        yield
 
 
 class PredictDocument:
     """``predict.json``, which keeps every case as it comes, so that a kill loses one at most.
 
-    Between calls of :meth:`write` what is new may lie in the journal beside it.
+    Between calls of :meth:`write` what is new may lie in the journal beside it. A case whose
+    files are being written has the status ``begun``: after a kill they are known as ours, and
+    the case is predicted anew.
 
     Parameters
     ----------
@@ -121,15 +151,29 @@ class PredictDocument:
         weights = earlier["bundle"]["weights_sha256"], self.head["bundle"]["weights_sha256"]
         return earlier["settings"] == self.head["settings"] and weights[0] == weights[1]
 
+    def begin(self, case: str, files: Mapping[str, str | None]) -> None:
+        """Keep that files of a case are to be written; those that it had are removed."""
+        earlier = (self.cases.get(case) or {}).get("files") or {}
+        self._clear({case: {**earlier, **{name: file for name, file in files.items() if file}}})
+
     def forget(self, *cases: str) -> None:
-        """Take cases out of the document, then remove their files: never the other way round."""
-        gone = {case: self.cases.pop(case) for case in cases if case in self.cases}
-        if not gone:
+        """Remove the files of cases, and take them out of the document."""
+        known = {case: self.cases[case].get("files") or {} for case in cases if case in self.cases}
+        if not known:
             return
-        self.journal.change(self.cases, *gone)
+        self._clear(known)
+        for case in known:
+            del self.cases[case]
+        self.journal.change(self.cases, *known)
+
+    def _clear(self, files: Mapping[str, Mapping[str, str | None]]) -> None:
+        """Keep that cases are not done, then remove their files: never the other way round."""
+        for case, own in files.items():
+            self.cases[case] = {"case": case, "status": "begun", "files": dict(own)}
+        self.journal.change(self.cases, *files)
         folder = self.path.parent.resolve()
-        for entry in gone.values():
-            for name in (entry.get("files") or {}).values():
+        for own in files.values():
+            for name in own.values():
                 path = folder / (name or "")
                 if name and path.resolve().is_relative_to(folder):
                     path.unlink(missing_ok=True)
@@ -137,7 +181,9 @@ class PredictDocument:
     def skip(
         self, case: Case, wanted: Sequence[str] = (), regions: Mapping[str, str] | None = None
     ) -> bool:
-        """Whether the case is done, with all files that are wanted; its entry then says so.
+        """Whether the case is done, with all files that are wanted.
+
+        Its entry then says so, and where its scans lie now.
 
         ``regions`` are digests of the region files that it should have been done with; None:
         whatever it was done with.
@@ -150,7 +196,7 @@ class PredictDocument:
             If its files cannot be used.
         """
         entry = self.cases.get(case.id)
-        if entry is None or entry["status"] == "failed":
+        if entry is None or entry["status"] in ("failed", "begun"):
             return False
         files = entry["files"]
         if not all((self.path.parent / f).is_file() for f in files.values() if f):
@@ -166,7 +212,11 @@ class PredictDocument:
                 f"{self.path.parent}: another scan was predicted as {case.id}. Give --overwrite, "
                 "or another folder with -o."
             )
-        self.cases[case.id] = {**entry, "status": "skipped"}
+        channels = [
+            {**channel, "path": str(now.path.absolute())}
+            for channel, now in zip(entry["channels"], case.channels, strict=True)
+        ]
+        self.cases[case.id] = {**entry, "status": "skipped", "channels": channels}
         return True
 
     def add(self, entry: dict[str, Any]) -> None:

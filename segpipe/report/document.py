@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from segpipe.errors import DataError
 from segpipe.journal import read_journal
@@ -111,7 +111,7 @@ class SettingsRecord(Record):
 
 
 class PredictDocument(Record):
-    """Everything that a run of ``segpipe predict`` tells."""
+    """Everything that a run of ``segpipe predict`` tells; cases that a kill cut are left out."""
 
     schema_version: Literal[1] = Field(alias="schema")
     segpipe: str
@@ -121,6 +121,13 @@ class PredictDocument(Record):
     bundle: BundleRecord
     settings: SettingsRecord
     cases: tuple[CaseRecord, ...]
+
+    @field_validator("cases", mode="before")
+    @classmethod
+    def _not_only_begun(cls, cases: Any) -> Any:
+        if not isinstance(cases, list):
+            return cases
+        return [c for c in cases if not (isinstance(c, dict) and c.get("status") == "begun")]
 
 
 def read_document(path: Path) -> PredictDocument:

@@ -18,7 +18,7 @@ from segpipe.model.bundle import Bundle
 from segpipe.pipeline.models import Loaded, _adjusted
 from segpipe.pipeline.points import bundled_choice, operating_point, used_in_words
 from segpipe.pipeline.predict import PredictRequest, _protect
-from segpipe.pipeline.predict_document import PredictDocument
+from segpipe.pipeline.predict_document import PredictDocument, sole_writer
 from segpipe.pipeline.regions import region_digests, scan_regions
 from segpipe.report.document import read_document
 from segpipe.volume import Volume
@@ -108,6 +108,74 @@ def test_a_kill_loses_no_case_that_was_finished_and_leaves_none_that_is_gone(tmp
     assert list(again.cases) == ["c", "d"]
     assert [again.skip(scan(tmp_path, case)) for case in "abcd"] == [False, False, True, True]
     assert [case.case for case in read_document(tmp_path / "predict.json").cases] == ["c", "d"]
+
+
+def test_a_case_that_a_kill_cut_is_known_and_predicted_anew(tmp_path):
+    made = document(tmp_path)
+    made.add(entry(tmp_path, "done"))
+    for case in ("cut", "new"):
+        made.begin(case, {"mask": f"{case}.nii.gz", "probability": None})
+    (tmp_path / "cut.nii.gz").write_bytes(b"m")  # and killed before its entry
+    (tmp_path / "strange.nii.gz").write_bytes(b"m")
+    again = document(tmp_path)
+    again.keep_earlier(overwrite=False)
+    request = PredictRequest(("b",), (tmp_path,), tmp_path)
+    _protect([scan(tmp_path, case) for case in ("done", "cut", "new")], again, request)
+    assert [again.skip(scan(tmp_path, case)) for case in ("done", "cut")] == [True, False]
+    with pytest.raises(ConfigError, match="does not know it"):
+        _protect([scan(tmp_path, "strange")], again, request)
+    again.write()
+    assert [case.case for case in read_document(tmp_path / "predict.json").cases] == ["done"]
+    again.forget("cut")
+    assert not (tmp_path / "cut.nii.gz").exists()
+
+
+def test_a_kill_amid_removing_leaves_files_that_are_known(tmp_path, monkeypatch):
+    made = document(tmp_path)
+    made.add(entry(tmp_path, "a"))
+    made.add({**entry(tmp_path, "b"), "files": {"probability": "b.nii.gz"}})
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", killed)
+        with pytest.raises(KeyboardInterrupt):
+            made.forget("a")
+        with pytest.raises(KeyboardInterrupt):
+            made.begin("b", {"mask": "b_mask.nii.gz", "probability": None})
+    left = {case["case"]: case for case in read_journal(tmp_path / "predict.json")["cases"]}
+    assert (left["a"]["status"], left["b"]["status"]) == ("begun", "begun")
+    assert left["b"]["files"] == {"probability": "b.nii.gz", "mask": "b_mask.nii.gz"}
+
+
+def test_two_calls_never_predict_into_one_folder_at_once(tmp_path):
+    with sole_writer(tmp_path / "out"):
+        with (
+            pytest.raises(ConfigError, match="another segpipe predict is writing"),
+            sole_writer(tmp_path / "out"),
+        ):
+            pass
+        with sole_writer(tmp_path / "other"):
+            pass
+    assert not list((tmp_path / "out").iterdir())
+    (tmp_path / "file").write_bytes(b"")
+    with (
+        pytest.raises(ConfigError, match="expected a folder to write to"),
+        sole_writer(tmp_path / "file"),
+    ):
+        pass
+
+
+def test_a_scan_that_has_moved_is_known_where_it_lies_now(tmp_path):
+    made = document(tmp_path)
+    made.add(entry(tmp_path, "a"))
+    (tmp_path / "moved").mkdir()
+    assert made.skip(scan(tmp_path / "moved", "a"))
+    made.write()
+    (case,) = read_document(tmp_path / "predict.json").cases
+    assert [channel.path for channel in case.channels] == [str(tmp_path / "moved/a_scan.nii")]
+    assert case.channels[0].sha256 == hashlib.sha256(b"s").hexdigest()
 
 
 def test_cases_that_are_done_are_skipped_and_others_are_not(tmp_path):
@@ -202,7 +270,7 @@ def test_overwriting_removes_the_files_of_what_is_done_anew_and_of_nothing_else(
     again.keep_earlier(overwrite=True, redone={"a"})
     again.forget("a")
     again.forget("new")
-    left = json.loads((tmp_path / "predict.json").read_text())["cases"]
+    left = read_journal(tmp_path / "predict.json")["cases"]
     assert [one["case"] for one in left] == ["b"]
     assert not (tmp_path / "a.nii.gz").exists()  # should the prediction fail, no old mask stands in
     assert (tmp_path / "b.nii.gz").exists()
