@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 from segpipe.config import Config
@@ -76,7 +77,7 @@ def publish_evaluation(
             make_reports(
                 evaluation.folder,
                 chosen,
-                now=datetime.now(UTC),
+                now=datetime.now(),
                 with_pdf=False,
                 with_viewer=False,
                 observer=observer,
@@ -107,7 +108,7 @@ def _inputs(
     facts = card_facts(bundle.model_copy(update=at))
     return CohortInputs(
         name=config.name,
-        reported=f"{datetime.now(UTC):%Y-%m-%d}",
+        reported=f"{datetime.now():%Y-%m-%d}",
         found=found,
         excluded=excluded,
         document=evaluation.document,
@@ -127,7 +128,7 @@ def _against(baseline: ScoredRun, evaluation: Evaluation) -> ComparisonInputs:
     """This evaluation (B) against the baseline (A)."""
     mine = scored_run("this evaluation", evaluation.document, evaluation.table)
     return ComparisonInputs(
-        reported=f"{datetime.now(UTC):%Y-%m-%d}",
+        reported=f"{datetime.now():%Y-%m-%d}",
         document=compare_runs(baseline, mine),
         rows_a=baseline.all_rows(),
         rows_b=mine.all_rows(),

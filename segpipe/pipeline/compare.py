@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as json_format
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,7 @@ def run_compare(
         write_text(json, json_format.dumps(compared, indent=1))
     if html is not None:
         inputs = ComparisonInputs(
-            reported=f"{datetime.now(UTC):%Y-%m-%d}",
+            reported=f"{datetime.now():%Y-%m-%d}",
             document=compared,
             rows_a=a.all_rows(),
             rows_b=b.all_rows(),

@@ -13,6 +13,7 @@ from segpipe.data.layouts import Case
 from segpipe.data.nifti import file_sha256
 from segpipe.errors import ConfigError, SegpipeError
 from segpipe.files import locked
+from segpipe.folders import error_without_folders
 from segpipe.journal import Journal, read_journal
 from segpipe.pipeline.models import Loaded
 from segpipe.pipeline.provenance import now
@@ -229,7 +230,8 @@ class PredictDocument:
         """Add a case that could not be predicted."""
         channels = [{"path": str(c.path.absolute()), "index": c.index} for c in case.channels]
         entry = {"case": case.id, "status": "failed", "channels": channels}
-        self.add({**entry, "flags": [], "seconds": round(seconds, 2), "error": str(error)})
+        told = error_without_folders(error, [channel.path for channel in case.channels])
+        self.add({**entry, "flags": [], "seconds": round(seconds, 2), "error": told})
 
     def write(self) -> None:
         """Write the file whole."""

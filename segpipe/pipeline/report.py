@@ -10,13 +10,15 @@ from pathlib import Path
 
 from segpipe.errors import DataError, SegpipeError
 from segpipe.files import write_bytes
+from segpipe.folders import error_without_folders
 from segpipe.observer import Observer, Silent
 from segpipe.parallel import map_cases
-from segpipe.pipeline.report_inputs import Folder, case_facts, case_inputs, open_folder
+from segpipe.pipeline.report_facts import Folder, case_facts, open_folder
+from segpipe.pipeline.report_inputs import case_inputs
 from segpipe.report.document import CaseRecord
 from segpipe.report.patient import PatientInputs, assess, patient_report
 from segpipe.report.pdf import available, to_pdf
-from segpipe.report.wording import sentence, without_folders
+from segpipe.report.wording import sentence
 
 
 def run_report(
@@ -90,7 +92,7 @@ def make_reports(
     cases : sequence of str
         Case ids; all of the folder when empty.
     now : datetime
-        Printed as the date of the reports.
+        Its day, here, is printed as the date of the reports.
     prior : Path, optional
         Predictions of earlier scans on the same grids. A case is compared with that of the
         same id, or with the folder's only case when one case is asked for.
@@ -129,7 +131,7 @@ def make_reports(
         prior=prior_folder,
         alone=len(records) == 1,
         output=output or predictions / "reports",
-        now=f"{now:%Y-%m-%d}",
+        now=f"{now.astimezone():%Y-%m-%d}",
         pdf=with_pdf and not note,
         viewer=with_viewer,
     )
@@ -174,7 +176,7 @@ def _write_one(
     try:
         inputs = case_inputs(record, folder, prior, alone=alone, now=now, with_viewer=viewer)
     except SegpipeError as problem:
-        error = sentence(without_folders(str(problem)))
+        error = sentence(error_without_folders(problem))
         inputs = PatientInputs(**case_facts(record, folder, now), error=error)
     page, sheet = output / f"{record.case}.html", output / f"{record.case}.pdf"
     _write(page, patient_report(inputs).encode())

@@ -2,120 +2,28 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from segpipe.data.nifti import MAX_VOXELS, align, read_labels
 from segpipe.errors import DataError, GeometryError
+from segpipe.folders import error_without_folders, without_folders
 from segpipe.lesions.places import NOWHERE
+from segpipe.pipeline.report_facts import Folder, case_facts, local_day
 from segpipe.pipeline.report_scans import read_channels
 from segpipe.report.chance import chance_of_false_positive
 from segpipe.report.change import Change, compare_components
-from segpipe.report.document import CaseRecord, PredictDocument, read_document
+from segpipe.report.document import CaseRecord, PredictDocument
 from segpipe.report.gallery import make_gallery
 from segpipe.report.lesion import Lesion, implausible_regions
 from segpipe.report.patient import PatientInputs, RegionBurden
 from segpipe.report.slices import in_plane_diameters, viewing_plane
-from segpipe.report.validation import Validation, read_validation
+from segpipe.report.validation import Validation
 from segpipe.report.viewer import make_viewer
-from segpipe.report.wording import (
-    SIDES,
-    point_in_words,
-    region_name,
-    removal_in_words,
-    sentence,
-    without_folders,
-)
+from segpipe.report.wording import SIDES, region_name, removal_in_words, sentence
 from segpipe.volume import Volume
-
-
-@dataclass(frozen=True)
-class Folder:
-    """A predictions folder; ``bundle`` is bundle.json, None when it was not found."""
-
-    path: Path
-    document: PredictDocument
-    bundle: dict[str, Any] | None
-
-    def case(self, name: str) -> CaseRecord | None:
-        """The case of this id, or None."""
-        return next((record for record in self.document.cases if record.case == name), None)
-
-
-def open_folder(path: Path) -> Folder:
-    """Read ``predict.json`` and the bundle's facts.
-
-    Raises
-    ------
-    DataError
-        If predict.json is unusable.
-    """
-    document = read_document(path / "predict.json")
-    bundle = None
-    if document.bundle.path and not document.bundle.path.startswith("models:/"):
-        try:
-            bundle = json.loads((Path(document.bundle.path) / "bundle.json").read_text("utf-8"))
-        except (OSError, ValueError):
-            bundle = None  # the report says that the validation figures were not found
-    return Folder(path, document, bundle)
-
-
-def case_facts(record: CaseRecord, folder: Folder, now: str) -> dict[str, Any]:
-    """What holds for every case, computed or not."""
-    document, bundle, settings = folder.document, folder.document.bundle, folder.document.settings
-    names = bundle.channels or tuple(f"channel {i}" for i in range(len(record.channels)))
-    point = point_in_words(settings.model_dump())
-    segpipe, created = record.segpipe or document.segpipe, record.created or document.created
-    machine = record.engine or document.engine, record.device or document.device
-    validation, missing = _validation(folder)
-    unknown = "not recorded"
-    provenance = (
-        ("Bundle", bundle.name),
-        ("Bundle made", bundle.created or unknown),
-        ("segpipe", segpipe),
-        ("Source revision", bundle.source_revision or unknown),
-        ("Weights, SHA-256", bundle.weights_sha256 or unknown),
-        ("Configuration digest", bundle.config_digest or unknown),
-        ("Operating point", f"{point}, {settings.connectivity}-connected"),
-        ("Point chosen by", _reason(folder.bundle) or unknown),
-        ("Networks, axes mirrored", _networks(bundle.networks, settings.mirror_axes)),
-        ("Engine, device", ", ".join(filter(None, machine)) or unknown),
-        ("Predicted", created),
-    )
-    return {
-        "case": record.case,
-        "analysed": created[:10],
-        "reported": now,
-        "sequences": names,
-        "operating_point": point,
-        "validation": validation,
-        "validation_missing": missing,
-        "provenance": provenance,
-        "inputs": tuple(
-            (name, channel.sha256 or unknown)
-            for name, channel in zip(names, record.channels, strict=False)
-        ),
-    }
-
-
-def _reason(bundle: dict[str, Any] | None) -> str | None:
-    return ((bundle or {}).get("validation") or {}).get("operating_point")
-
-
-def _networks(count: int | None, mirrored: Sequence[str]) -> str:
-    return f"{'not recorded' if count is None else count}; {', '.join(mirrored) or 'none'}"
-
-
-def _validation(folder: Folder) -> tuple[Validation | None, str]:
-    document = folder.document
-    return read_validation(
-        folder.bundle, document.settings.model_dump(), document.bundle.weights_sha256
-    )
 
 
 def case_inputs(
@@ -168,7 +76,7 @@ def case_inputs(
             for name, region in (record.regions or {}).items()
             if name != NOWHERE or region.components
         ),
-        flags=tuple(sentence(without_folders(flag)) for flag in record.flags),
+        flags=tuple(sentence(without_folders(flag, _scans(record))) for flag in record.flags),
         gallery=make_gallery(channels, components, lesions) if channels else None,
         gallery_missing=missing,
         viewer=make_viewer(channels, components, lesions) if channels and with_viewer else None,
@@ -183,7 +91,12 @@ def _why_not(record: CaseRecord) -> str:
             "Prediction was skipped because its outputs existed, so nothing is known of them. "
             "Predict again with --overwrite."
         )
-    return sentence(without_folders(record.error or "Prediction failed without a recorded reason"))
+    error = record.error or "Prediction failed without a recorded reason"
+    return sentence(without_folders(error, _scans(record)))
+
+
+def _scans(record: CaseRecord) -> list[str]:
+    return [channel.path for channel in record.channels]
 
 
 def _lesions(
@@ -279,11 +192,11 @@ def _change(
             labels={part.id: part.label for part in record.components or ()},
             prior_labels={part.id: part.label for part in before.components},
             prior_case=before.case,
-            prior_analysed=(before.created or prior.document.created)[:10],
+            prior_analysed=local_day(before.created or prior.document.created),
             cautions=_cautions(record, before, folder.document, prior.document),
         )
     except (DataError, GeometryError) as error:
-        return None, f"the prior scan cannot be compared: {without_folders(str(error))}"
+        return None, f"the prior scan cannot be compared: {error_without_folders(error)}"
     return change, ""
 
 

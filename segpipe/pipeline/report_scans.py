@@ -8,8 +8,8 @@ from pathlib import Path
 from segpipe.data.nifti import align, read_image
 from segpipe.errors import DataError, GeometryError
 from segpipe.files import file_sha256
+from segpipe.folders import error_without_folders
 from segpipe.report.document import CaseRecord
-from segpipe.report.wording import without_folders
 from segpipe.volume import Volume
 
 
@@ -46,5 +46,5 @@ def read_channels(
             image, _ = read_image(path, index=channel.index, repair_nan=True, max_voxels=max_voxels)
             channels[name] = align(image, components)
         except (DataError, GeometryError) as error:
-            return {}, without_folders(str(error))
+            return {}, error_without_folders(error, [path])
     return channels, "" if channels else "predict.json names no scan"

@@ -14,12 +14,13 @@ import numpy as np
 from segpipe.config import Config
 from segpipe.errors import SegpipeError
 from segpipe.files import write_text
+from segpipe.folders import error_without_folders
 from segpipe.observer import Observer
 from segpipe.parallel import map_cases
 from segpipe.prepare import PreparedCase, store
 from segpipe.report.overlay import RegionLook, overlay_pictures, overlay_svg, region_looks
 from segpipe.report.review import RegionFacts, ReviewedCase, region_facts, review_page
-from segpipe.report.wording import sentence, without_folders
+from segpipe.report.wording import sentence
 from segpipe.volume import Volume
 
 FORMAT = 1
@@ -69,7 +70,7 @@ def write_review(
     whole = [prepared[case] for case in order if case in prepared and case not in failed]
     draw = partial(_reviewed, looks=looks, channel=channel, cache=cache)
     reviewed = {
-        case: ReviewedCase(case, error=sentence(without_folders(str(error))))
+        case: ReviewedCase(case, error=sentence(error_without_folders(error)))
         for case, error in failed.items()
     }
     outcomes = map_cases(draw, whole, workers=config.prepare.workers, scheduler=config.scheduler)

@@ -22,6 +22,7 @@ from segpipe.evaluate.score import LabelScore, score_labels, tabulate
 from segpipe.evaluate.summary import failed_row
 from segpipe.evaluate.table import THRESHOLDS, component_table, views_of_cases
 from segpipe.files import temporary_folder
+from segpipe.folders import error_without_folders
 from segpipe.lesions.view import View
 from segpipe.observer import Observer
 from segpipe.pipeline.evaluation import (
@@ -205,14 +206,20 @@ def score_cases(
     document.write()
     rows = [score.row for score in scores]
     rows += [
-        failed_row(case, label, str(error))
-        for case, error in failed.items()
+        failed_row(case.id, label, error_without_folders(failed[case.id], _paths(case)))
+        for case in cases
+        if case.id in failed
         for label in dataset.labels
     ]
     details = [score.detail for score in scores]
     scored = make_document(rows, details, cases, config, choice, predicted.table)
     write_scores(folder, scored, predicted.table)
     return Evaluation(folder, scored, predicted.table, choice, failed, selected)
+
+
+def _paths(case: Case) -> list[Path]:
+    own = [channel.path for channel in case.channels]
+    return own if case.reference is None else [*own, case.reference]
 
 
 def _predict_and_tabulate(

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from segpipe.folders import without_folders
 from segpipe.report import figures
 from segpipe.report.card import NOT_RECORDED, Section
 from segpipe.report.cohort_label import FIGURES, GROUPED, cpm_at, label_view
@@ -148,7 +149,7 @@ def cohort_report(inputs: CohortInputs) -> str:
     failed: dict[str, str] = {}
     for row in rows:
         if row["status"] == "failed":
-            failed.setdefault(row["case"], row["error"])
+            failed.setdefault(row["case"], without_folders(row["error"]))
     evaluated = {row["case"] for row in rows if row["status"] == "scored"}
     points, chosen = _curve(inputs)
     size = inputs.point["min_size_mm3"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,8 +13,6 @@ OUTSIDE = "outside all regions"
 SPACE = "\N{NO-BREAK SPACE}"
 MISSING = "not computed"
 SIDES = {"L": "left", "R": "right", "left": "left", "right": "right", "midline": "midline"}
-
-_FOLDERS = re.compile(r"(?:[A-Za-z]:)?[\\/](?:[^\\/\s:;,'\"()]+[\\/])+")
 
 
 def _is_missing(value: float | None) -> bool:
@@ -237,17 +234,6 @@ def removal_in_words(point: Mapping[str, Any]) -> str:
     if point.get("largest_only"):
         reasons.append("not the largest")
     return ", ".join([*reasons[:-1], f"or {reasons[-1]}"]) if reasons[1:] else "".join(reasons)
-
-
-def without_folders(text: str) -> str:
-    """``text`` with every path cut to its file name: folders can hold names of people.
-
-    Examples
-    --------
-    >>> without_folders("/home/anna/scans/a_0000.nii.gz: file is truncated")
-    'a_0000.nii.gz: file is truncated'
-    """
-    return _FOLDERS.sub("", text)
 
 
 def sentence(text: str) -> str:

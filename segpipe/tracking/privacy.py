@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable
 
 from segpipe.errors import DataError
+from segpipe.folders import without_paths
 
-_ABSOLUTE_PATH = re.compile(r"(?<!\w)(?:[A-Za-z]:)?(?:[\\/][^\s'\";,:\\/]+){2,}")
 _LONGEST_ERROR = 500
 
 
@@ -45,12 +45,12 @@ class Identifiers:
         return self._pattern.sub("<case>", text) if self._pattern else text
 
     def one_line(self, error: BaseException) -> str:
-        """An error as a tag: one line, no known name, no absolute path, at most 500 characters."""
+        """An error as a tag: one line, no known name, no path, at most 500 characters."""
         if isinstance(error, DataError):  # its ``where`` is a file or a case
             parts = (error.problem, error.expected and f"expected {error.expected}")
             text = "; ".join(part for part in parts if part)
         else:
             text = str(error)
         line = self.hide(" ".join(f"{type(error).__name__}: {text}".split()))
-        line = _ABSOLUTE_PATH.sub("<path>", line)
+        line = without_paths(line)
         return line if len(line) <= _LONGEST_ERROR else f"{line[: _LONGEST_ERROR - 3]}..."

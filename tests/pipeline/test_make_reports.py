@@ -1,5 +1,6 @@
 import json
-from datetime import datetime
+import time
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -127,6 +128,20 @@ def test_a_folder_becomes_a_report_per_case(folder):
     assert "bad.nii.gz: ends early." in page(reports, "bad")
     assert "anna" not in page(reports, "bad")
     assert not list((folder / "reports").glob(".*"))
+
+
+def test_days_are_those_of_one_place(folder, monkeypatch):
+    monkeypatch.setenv("TZ", "America/Los_Angeles")
+    time.tzset()
+    try:
+        write_document(folder, [{**predicted(folder), "created": "2026-02-02T03:00:00+00:00"}])
+        now = datetime(2026, 2, 2, 4, tzinfo=UTC)
+        html = page(make_reports(folder, now=now))
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    days = [html[html.index(word) :].split("2026-")[1][:5] for word in ("Analysed", "Report made")]
+    assert days == ["02-01", "02-01"]
 
 
 def test_pdf_is_written_from_the_same_page_and_a_stale_one_removed(folder, monkeypatch):

@@ -209,6 +209,13 @@ def test_cases_that_are_done_are_skipped_and_others_are_not(tmp_path):
     assert third.skip(scan(tmp_path, "done"))
 
 
+def test_why_a_case_failed_is_kept_without_the_folders_of_its_scans(tmp_path):
+    made = document(tmp_path)
+    case = Case("a", "p", (ChannelFile(Path("in/Muster; Anna/a_0000.nii")),))
+    made.fail(case, GeometryError("in/Muster; Anna/a_0001.nii: not on the same grid"), 1.0)
+    assert made.cases["a"]["error"] == "a_0001.nii: not on the same grid"
+
+
 def test_what_was_not_made_before_is_not_skipped(tmp_path):
     made = document(tmp_path)
     made.add(entry(tmp_path, "done"))

@@ -45,7 +45,7 @@ ROWS = [
     row("b", 4, 0, 0.6, 0.5, 20, 21),
     row("c", 0, 0, 1.0, 0.9, 30, 30),
     row("d", 4, 2, 0.4, 0.3, 5, 6),
-    failed_row("e", "lesion", "e.nii.gz: the file ends early"),
+    failed_row("e", "lesion", "/data/Muster Anna 1970/e.nii.gz: the file ends early"),
 ]
 
 

@@ -1,0 +1,113 @@
+"""What a patient report tells of a predictions folder: model, settings, dates, provenance."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from segpipe.report.document import CaseRecord, PredictDocument, read_document
+from segpipe.report.validation import Validation, read_validation
+from segpipe.report.wording import point_in_words
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A predictions folder; ``bundle`` is bundle.json, None when it was not found."""
+
+    path: Path
+    document: PredictDocument
+    bundle: dict[str, Any] | None
+
+    def case(self, name: str) -> CaseRecord | None:
+        """The case of this id, or None."""
+        return next((record for record in self.document.cases if record.case == name), None)
+
+
+def open_folder(path: Path) -> Folder:
+    """Read ``predict.json`` and the bundle's facts.
+
+    Raises
+    ------
+    DataError
+        If predict.json is unusable.
+    """
+    document = read_document(path / "predict.json")
+    bundle = None
+    if document.bundle.path and not document.bundle.path.startswith("models:/"):
+        try:
+            bundle = json.loads((Path(document.bundle.path) / "bundle.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            bundle = None  # the report says that the validation figures were not found
+    return Folder(path, document, bundle)
+
+
+def case_facts(record: CaseRecord, folder: Folder, now: str) -> dict[str, Any]:
+    """What holds for every case, computed or not."""
+    document, bundle, settings = folder.document, folder.document.bundle, folder.document.settings
+    names = bundle.channels or tuple(f"channel {i}" for i in range(len(record.channels)))
+    point = point_in_words(settings.model_dump())
+    segpipe, created = record.segpipe or document.segpipe, record.created or document.created
+    machine = record.engine or document.engine, record.device or document.device
+    validation, missing = _validation(folder)
+    unknown = "not recorded"
+    provenance = (
+        ("Bundle", bundle.name),
+        ("Bundle made", bundle.created or unknown),
+        ("segpipe", segpipe),
+        ("Source revision", bundle.source_revision or unknown),
+        ("Weights, SHA-256", bundle.weights_sha256 or unknown),
+        ("Configuration digest", bundle.config_digest or unknown),
+        ("Operating point", f"{point}, {settings.connectivity}-connected"),
+        ("Point chosen by", _reason(folder.bundle) or unknown),
+        ("Networks, axes mirrored", _networks(bundle.networks, settings.mirror_axes)),
+        ("Engine, device", ", ".join(filter(None, machine)) or unknown),
+        ("Predicted", created),
+    )
+    return {
+        "case": record.case,
+        "analysed": local_day(created),
+        "reported": now,
+        "sequences": names,
+        "operating_point": point,
+        "validation": validation,
+        "validation_missing": missing,
+        "provenance": provenance,
+        "inputs": tuple(
+            (name, channel.sha256 or unknown)
+            for name, channel in zip(names, record.channels, strict=False)
+        ),
+    }
+
+
+def _reason(bundle: dict[str, Any] | None) -> str | None:
+    return ((bundle or {}).get("validation") or {}).get("operating_point")
+
+
+def _networks(count: int | None, mirrored: Sequence[str]) -> str:
+    return f"{'not recorded' if count is None else count}; {', '.join(mirrored) or 'none'}"
+
+
+def _validation(folder: Folder) -> tuple[Validation | None, str]:
+    document = folder.document
+    return read_validation(
+        folder.bundle, document.settings.model_dump(), document.bundle.weights_sha256
+    )
+
+
+def local_day(moment: str) -> str:
+    """The day of a moment in ISO 8601, where this is run; as it stands without a time zone.
+
+    Examples
+    --------
+    >>> local_day("2026-02-01"), local_day("2026-02-01T23:59:00")
+    ('2026-02-01', '2026-02-01')
+    """
+    try:
+        then = datetime.fromisoformat(moment)
+    except ValueError:
+        return moment[:10]
+    return f"{then if then.tzinfo is None else then.astimezone():%Y-%m-%d}"
