@@ -11,7 +11,7 @@ from segpipe.anatomy.placement import Placement, as_it_lies, map_on_scan
 from segpipe.anatomy.shaping import shape_map
 from segpipe.anatomy.template import mni152_map
 from segpipe.config import AnatomyConfig, RegionConfig
-from segpipe.data.nifti import MAX_VOXELS, read_flagged_labels, read_probability
+from segpipe.data.nifti import MAX_VOXELS, read_flagged_labels, read_region
 from segpipe.data.read import on_grid
 from segpipe.errors import DataError
 from segpipe.volume import GRID_TOLERANCE_MM, Volume
@@ -146,7 +146,7 @@ def _from_case(
         labels, notes = read_flagged_labels(path, max_voxels=max_voxels)
         labels, turned = on_grid(labels, scan, path, tolerance_mm)
         return np.isin(labels.array, region.ids).astype(np.float32), (*notes, *turned)
-    mask, notes = read_probability(
+    mask, notes = read_region(
         path,
         max_voxels=max_voxels,
         fix="Write 1 inside, or a share, and 0 outside; or give the region source labels and ids.",
@@ -183,7 +183,7 @@ def _template_map(
         return mni152_map(region.file or ""), ()
     if not path.is_file():
         return _absent(path, region, f"a NIfTI file, or one of {', '.join(SHIPPED)}")
-    return read_probability(path, max_voxels=max_voxels)
+    return read_region(path, max_voxels=max_voxels)
 
 
 def _absent(path: Path, region: RegionConfig, expected: str) -> tuple[None, tuple[str, ...]]:

@@ -62,8 +62,11 @@ def read_affine(
 
 
 def _qform(raw: nib.Nifti1Header) -> np.ndarray | None:
+    """The qform; by the standard only the sign of pixdim[0] counts, and 0 is positive."""
+    header = raw.copy()
+    header["pixdim"][0] = -1 if raw["pixdim"][0] < 0 else 1
     try:
-        return np.asarray(raw.get_qform(), dtype=float)
+        return np.asarray(header.get_qform(), dtype=float)
     except (HeaderDataError, ValueError, ArithmeticError):
         return None
 
@@ -87,7 +90,9 @@ def _form_flags(affine, qform, codes, spacing, shape) -> list[str]:
             gap = grid_difference_mm(_grid(shape, affine), _grid(shape, qform))
         except (GeometryError, TypeError, ValueError):
             gap = math.inf
-        if not gap <= FORM_DISAGREEMENT_MM:
+        if not math.isfinite(gap):
+            flags.append("the qform is no grid: sform is used")
+        elif gap > FORM_DISAGREEMENT_MM:
             flags.append(f"qform and sform differ by {gap:.3g} mm: sform is used")
     edges = np.linalg.norm(affine[:3, :3], axis=0)
     if not np.allclose(edges, spacing, rtol=1e-3, atol=1e-3):

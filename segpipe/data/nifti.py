@@ -24,12 +24,14 @@ __all__ = [
     "read_image",
     "read_labels",
     "read_probability",
+    "read_region",
     "write_volume",
 ]
 
 MAX_VOXELS = 2_000_000_000
 ROUNDING = 1e-4  # of labels and probabilities stored as scaled integers
 _CHUNK_VOXELS = 1 << 24
+_AS_SHARES = "Apply the sigmoid or softmax, or divide percentages by 100."
 
 
 def read_image(
@@ -112,13 +114,7 @@ def read_flagged_labels(
     path = Path(path)
     header, stored = read_voxels(path, max_voxels)
     if stored.ndim != 3:
-        raise DataError(
-            path,
-            "a label map with channels",
-            expected="3 axes",
-            received=f"shape {stored.shape}",
-            fix="Save one 3-D map with a number per label.",
-        )
+        raise _channels(path, "label map", stored, "Save one 3-D map with a number per label.")
     if _is_scaled(header) or stored.dtype.kind == "f":
         array = _whole_numbers(path, stored, header)
     else:
@@ -136,7 +132,7 @@ def read_probability(
     *,
     strict: bool = False,
     max_voxels: int = MAX_VOXELS,
-    fix: str = "Apply the sigmoid or softmax, or divide percentages by 100.",
+    fix: str = _AS_SHARES,
 ) -> tuple[Volume, tuple[str, ...]]:
     """Read a map of probabilities, float32.
 
@@ -174,6 +170,22 @@ def read_probability(
         )
     np.clip(array, 0, 1, out=array)
     return Volume(array, header.affine, header.form_codes), flags
+
+
+def read_region(
+    path: str | Path, *, max_voxels: int = MAX_VOXELS, fix: str = _AS_SHARES
+) -> tuple[Volume, tuple[str, ...]]:
+    """Read the map of one region, as :func:`read_probability` does.
+
+    Raises
+    ------
+    DataError
+        As there; also if it is not 3-D.
+    """
+    volume, flags = read_probability(path, max_voxels=max_voxels, fix=fix)
+    if volume.array.ndim != 3:
+        raise _channels(Path(path), "region map", volume.array, "Save a 3-D map for each region.")
+    return volume, flags
 
 
 def read_grid(path: str | Path, *, max_voxels: int = MAX_VOXELS) -> Volume:
@@ -266,6 +278,12 @@ def _whole_numbers(path: Path, stored: np.ndarray, header: Header) -> np.ndarray
 
 def _fits(low: int, high: int, limits: np.iinfo) -> bool:
     return limits.min <= low and high <= limits.max
+
+
+def _channels(path: Path, kind: str, array: np.ndarray, fix: str) -> DataError:
+    return DataError(
+        path, f"a {kind} with channels", expected="3 axes", received=f"shape {array.shape}", fix=fix
+    )
 
 
 def _not_labels(path: Path, text: str) -> DataError:

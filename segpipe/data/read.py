@@ -150,6 +150,6 @@ def on_grid(
         aligned = align(volume, like, tolerance_mm)
     except GeometryError as error:
         raise GeometryError(f"{path}: {error}") from error
-    if volume.axcodes == like.axcodes:
+    if aligned.array is volume.array:  # nothing was turned, whatever the axes are called
         return aligned, ()
     return aligned, (f"{path.name}: stored {volume.axcodes}, read as {like.axcodes}",)

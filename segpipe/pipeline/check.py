@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from segpipe.config import DataConfig
 from segpipe.data.check import check_dataset
@@ -41,7 +42,8 @@ def run_check(config: DataConfig, json: Path | None, console: Console, observer:
     table = Table("case", "file", "problem", "expected", "received", "fix", show_lines=True)
     for f in findings:
         name = Path(f.file).name if f.file else ""
-        table.add_row(f.case, name, f.problem, f.expected, f.received, f.fix)
+        cells = (f.case, name, f.problem, f.expected, f.received, f.fix)
+        table.add_row(*(Text(cell) for cell in cells))  # foreign words: no markup in them
     console.print(table)
     console.print(f"{total} cases, {len(findings)} findings")
     return True

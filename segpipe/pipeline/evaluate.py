@@ -96,7 +96,7 @@ def run_evaluate(
         publish_evaluation(whole, cases, dataset, config, first, everyone, baseline=against)
         console.print(score_table(whole.document))
         for line in choice_in_words(whole.choice):
-            console.print(line, highlight=False)
+            console.print(line, markup=False, highlight=False)
         observer.message(f"evaluation in {whole.folder}")
     tell_failures(whole.failed, observer)
     return bool(whole.failed)

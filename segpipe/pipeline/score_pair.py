@@ -9,7 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from segpipe.data.nifti import MAX_VOXELS, read_flagged_labels, read_probability
+from segpipe.data.nifti import (
+    MAX_VOXELS,
+    read_flagged_labels,
+    read_probability,
+    read_region,
+)
 from segpipe.data.read import on_grid
 from segpipe.errors import DataError
 from segpipe.evaluate.score import score_labels, tabulate
@@ -182,7 +187,7 @@ def _read_regions(
     maps: dict[str, np.ndarray] = {}
     noticed: list[str] = []
     for name, path in files.items():
-        region, flags = read_probability(path, max_voxels=job.max_voxels)
+        region, flags = read_region(path, max_voxels=job.max_voxels)
         region, turned = on_grid(region, reference, path)
         maps[name] = region.array
         noticed += [f"region {name}: {flag}" for flag in (*flags, *turned)]

@@ -93,6 +93,14 @@ def test_margin_uses_the_scans_spacing(scan, tmp_path):
     assert np.array_equal(grown, expected)
 
 
+@pytest.mark.parametrize("source", ["mask", "template"])
+def test_a_map_with_channels_is_refused(scan, tmp_path, source):
+    write_volume(tmp_path / "a.nii.gz", Volume(np.ones((6, 5, 4, 3), np.float32), AFFINE))
+    region = {"name": "m", "source": source, "file": "a.nii.gz"}
+    with pytest.raises(DataError, match=r"a\.nii\.gz: a region map with channels; expected 3 axes"):
+        region_maps("a", scan, config(region), tmp_path)
+
+
 def test_missing_file_is_an_error_that_says_what_to_do(scan, tmp_path):
     region = {"name": "brain", "source": "mask", "file": "anatomy/{case}.nii.gz"}
     with pytest.raises(DataError, match=r"p7\.nii\.gz.*region brain.*optional") as caught:

@@ -10,7 +10,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from segpipe.data.nifti import read_grid, read_image, read_labels, read_probability
+from segpipe.data.nifti import (
+    read_grid,
+    read_image,
+    read_labels,
+    read_probability,
+    read_region,
+)
 from segpipe.errors import DataError
 
 SHAPE = (4, 3, 2)
@@ -54,6 +60,7 @@ def zipped(data):
 
 SCALED = {"scl_slope": 2.0, "scl_inter": 0.0}
 FLOATS = np.linspace(0, 1, 24, dtype=np.float32).reshape(SHAPE)
+FOUR = np.ones((*SHAPE, 2), np.float32)
 NO_SFORM = {"sform_code": 0, "qform_code": 1}
 
 
@@ -175,6 +182,7 @@ BAD = [
     Bad("label too large", lambda: holding(3e9, np.uint32), "fit int32", read=read_labels),
     Bad("label too large", lambda: holding(1e30), "fit int32", read=read_labels),
     Bad("4-D labels", lambda: with_dim(4, 4, 3, 1, 2), "channels", read=read_labels),
+    Bad("4-D region map", lambda: nifti1(FOUR), "3-D map for each", read=read_region),
     Bad("probability above 1", lambda: nifti1(FLOATS * 100), "0 to 100", read=read_probability),
     Bad("probability below 0", lambda: nifti1(FLOATS - 1), "-1 to 0", read=read_probability),
     Bad("infinite probability", lambda: holding(np.inf), "inf", read=read_probability),

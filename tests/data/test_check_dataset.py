@@ -1,3 +1,4 @@
+import gzip
 import io
 import json
 import shutil
@@ -78,6 +79,14 @@ def test_notes_are_printed_and_written_and_are_no_failure(root):
     note = "a_0001.nii.gz: stored PLS, read as LAS"
     assert printed.getvalue() == f"note a: {note}\n5 cases, no findings\n"
     assert json.loads(target.read_text())["notes"] == [{"case": "a", "note": note}]
+
+
+def test_words_of_files_are_printed_as_they_are(root):
+    (root / "imagesTr/a_0000.nii.gz").write_bytes(gzip.compress(b"[/b]"))
+    printed = io.StringIO()
+    config = DataConfig(root=root)
+    assert run_check(config, None, Console(file=printed, width=400), Silent()) is True
+    assert "a file that begins with b'[/b]'" in printed.getvalue()
 
 
 def test_every_problem_of_every_case_is_listed(root, save, scan, mask):

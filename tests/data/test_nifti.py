@@ -125,6 +125,30 @@ def test_sform_goes_before_qform_before_voxel_sizes(tmp_path):
     assert "assumed to be LAS" in flags[0]
 
 
+@pytest.mark.parametrize(("stored", "sign"), [(0, 1), (-1, -1), (7, 1), (-3, -1)])
+def test_of_the_qform_s_handedness_only_the_sign_counts(tmp_path, stored, sign):
+    image = nib.Nifti1Image(np.zeros((4, 3, 2), np.uint8), None)
+    for sform in (None, np.diag([2.0, 2, 2 * sign, 1])):
+        image.set_qform(np.diag([2.0, 2, 2, 1]), code=1)
+        image.set_sform(sform, code=0 if sform is None else 1)
+        image.to_filename(tmp_path / "a.nii")
+        data = bytearray((tmp_path / "a.nii").read_bytes())
+        data[76:80] = np.float32(stored).tobytes()
+        (tmp_path / "a.nii").write_bytes(data)
+        volume, flags = read_image(tmp_path / "a.nii")
+        np.testing.assert_allclose(volume.affine, np.diag([2, 2, 2 * sign, 1]))
+        assert flags == ()
+
+
+def test_a_qform_that_is_no_grid_beside_an_sform_is_said_to_be_none(save, tmp_path, scan):
+    data = bytearray(save(tmp_path / "a.nii", scan()).read_bytes())
+    data[252:254] = np.int16(1).tobytes()
+    data[256:260] = np.float32(np.nan).tobytes()  # quatern_b
+    (tmp_path / "a.nii").write_bytes(data)
+    _, flags = read_image(tmp_path / "a.nii")
+    assert flags == ("the qform is no grid: sform is used",)
+
+
 def test_voxel_sizes_that_contradict_the_sform_are_flagged(save, tmp_path, scan):
     data = bytearray(save(tmp_path / "a.nii", scan()).read_bytes())
     data[80:84] = np.float32(5).tobytes()

@@ -4,8 +4,9 @@ import pytest
 
 from segpipe.config import DataConfig
 from segpipe.data.layouts import Case, ChannelFile
-from segpipe.data.read import read_case
+from segpipe.data.read import on_grid, read_case
 from segpipe.errors import DataError, GeometryError
+from segpipe.volume import Volume
 
 LABELS = {"lesion": 1}
 
@@ -47,6 +48,18 @@ def test_other_storage_orders_are_undone_and_flagged(case, config, scan, mask):
         "t1.nii.gz: stored LPS, read as LAS",
         "mask.nii.gz: stored AIL, read as LAS",
     )
+
+
+def test_an_oblique_file_that_is_not_turned_is_not_flagged(tmp_path):
+    like = np.eye(4)
+    like[:2, :2] = np.array([[1, 1], [-1, 1]]) / np.sqrt(2)
+    near = like.copy()
+    near[:2, :2] += [[-1e-4, 1e-4], [-1e-4, -1e-4]]
+    array = np.arange(24).reshape(4, 3, 2)
+    one, other = Volume(array, like), Volume(array, near)
+    assert one.axcodes != other.axcodes
+    aligned, flags = on_grid(other, one, tmp_path / "a.nii")
+    assert (aligned.array is array, flags) == (True, ())
 
 
 def test_the_first_channel_gives_the_grid(case, config, scan):
