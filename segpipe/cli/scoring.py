@@ -125,11 +125,12 @@ def score(
         label=label,
         case_pattern=case_pattern,
         people=None if manifest is None else read_people(manifest, by or []),
+        json=json,
         components=components,
         max_voxels=max_voxels,
         observer=observer(),
     )
-    leave(publish(document, output_console(), json=json, csv=csv))
+    leave(publish(document, output_console(), csv=csv))
 
 
 def compare(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from segpipe.data.layouts.manifest import read_rows
 from segpipe.errors import DataError
 
 
@@ -52,35 +52,26 @@ class People:
 
 
 def read_people(path: Path, by: Sequence[str]) -> People:
-    """Read a CSV with the column ``case``, perhaps ``patient``, and those to group by.
+    """Read a CSV with the columns ``case`` and ``patient``, and those to group by.
 
     Raises
     ------
     DataError
         If it cannot be read, or a column is missing.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file, strict=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(
-            path,
-            "no table of cases",
-            expected="a CSV file with the column case",
-            received=str(error),
-            fix="Give it with --manifest.",
-        ) from error
-    columns = list(rows[0]) if rows else []
-    missing = [name for name in ("case", *by) if name not in columns]
+    columns, lines = read_rows(path)
+    missing = [name for name in ("patient", *by) if name not in columns]
     if missing:
         raise DataError(
             path,
             f"no column {', '.join(missing)}",
-            expected=f"the columns {', '.join(('case', *by))}",
-            received=", ".join(map(str, columns)) or "nothing",
-            fix="Add it, or choose another with --by.",
+            expected=f"the columns {', '.join(('case', 'patient', *by))}",
+            received=", ".join(columns),
+            fix="Add it, or choose another with --by. A case whose patient is left empty is a "
+            "patient of its own.",
         )
-    patients = {row["case"]: row["patient"] for row in rows if row.get("patient")}
+    rows = [row for _, row in lines]
+    patients = {row["case"]: row["patient"] for row in rows if row["patient"]}
     groups = {name: {row["case"]: row[name] for row in rows if row[name]} for name in by}
     return People(path, tuple(row["case"] for row in rows), patients, groups)
 

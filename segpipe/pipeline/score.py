@@ -27,7 +27,7 @@ from segpipe.pipeline.score_files import (
     pair_files,
     region_files,
 )
-from segpipe.pipeline.score_output import write_table
+from segpipe.pipeline.score_output import expect_table_name, write_document, write_table
 from segpipe.pipeline.score_pair import Job, label_values, score_pair
 
 STRANGER = "not in the manifest: counts as a patient of its own, in no group"
@@ -42,6 +42,7 @@ def run_score(
     label: str | None = None,
     case_pattern: str | None = None,
     people: People | None = None,
+    json: Path | None = None,
     components: Path | None = None,
     max_voxels: int = MAX_VOXELS,
     workers: int = 1,
@@ -64,6 +65,8 @@ def run_score(
     people : People, optional
         Patients of the cases, and the columns by which figures are grouped. A case that they lack
         is flagged.
+    json : Path, optional
+        Where to write the document.
     components : Path, optional
         Where to write the table of components, as ``.csv`` or ``.parquet``.
     max_voxels : int
@@ -83,8 +86,11 @@ def run_score(
     ------
     DataError
         If there is nothing to score, the label, pattern, manifest or region folder is unknown,
-        the manifest has none of the cases, or numbered lesions are to be scored as several labels.
+        the manifest has none of the cases, numbered lesions are to be scored as several labels, or
+        the name of the table of components says no known kind.
     """
+    if components is not None:
+        expect_table_name(components)
     observer = observer or Silent()
     pairs = pair_files(references, predictions, case_pattern)
     strangers = people.missing([pair.case for pair in pairs]) if people else set()
@@ -115,8 +121,6 @@ def run_score(
             details.append(detail)
         views += outcome.value.views
     table = component_table(views)
-    if components is not None:
-        write_table(components, table)
     known = people.patients if people else {}
     cases = dict.fromkeys(detail["case"] for detail in details)
     patients = {case: known.get(case, case) for case in cases}
@@ -124,7 +128,13 @@ def run_score(
     if known:
         document["patients"] = patients
     curves = froc_by_label(table, patients, settings)
-    return {**document, "froc": curves} if curves else document
+    if curves:
+        document["froc"] = curves
+    if json is not None:
+        write_document(json, document)
+    if components is not None:
+        write_table(components, table)
+    return document
 
 
 def _score_all(job: Job, pairs: Sequence[Pair], workers: int, observer: Observer) -> list[Outcome]:

@@ -17,16 +17,18 @@ from rich.table import Table
 
 from segpipe.errors import DataError
 from segpipe.files import replacing, write_text
+from segpipe.report.wording import count
 
 _FORMULA = ("=", "+", "@", "\t", "\r")
 
 
-def publish(
-    document: Mapping[str, Any], console: Console, *, json: Path | None, csv: Path | None
-) -> bool:
-    """Print the table, write what was asked for; returns whether a row failed."""
-    if json is not None:
-        write_text(json, json_format.dumps(document, indent=1, ensure_ascii=False))
+def write_document(path: Path, document: Mapping[str, Any]) -> None:
+    """Write all figures as JSON."""
+    write_text(path, json_format.dumps(document, indent=1, ensure_ascii=False))
+
+
+def publish(document: Mapping[str, Any], console: Console, *, csv: Path | None) -> bool:
+    """Print the table, write the rows if asked for; returns whether a row failed."""
     if csv is not None:
         write_text(csv, score_csv(document))
     console.print(score_table(document))
@@ -39,14 +41,25 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
     Raises
     ------
     DataError
-        If it says neither.
+        As :func:`expect_table_name`.
     """
+    expect_table_name(path)
     if path.suffix == ".csv":
         write_text(path, table.map(_inert).to_csv(index=False))
-    elif path.suffix == ".parquet":
-        with replacing(path) as stream:
-            table.to_parquet(stream, index=False)
-    else:
+        return
+    with replacing(path) as stream:
+        table.to_parquet(stream, index=False)
+
+
+def expect_table_name(path: Path) -> None:
+    """Refuse a name of a table that is not known how to write.
+
+    Raises
+    ------
+    DataError
+        If it ends in neither .csv nor .parquet.
+    """
+    if path.suffix not in (".csv", ".parquet"):
         raise DataError(
             path,
             "unknown kind of table",
@@ -81,6 +94,10 @@ def score_table(document: Mapping[str, Any]) -> Group:
     curves = [_cpm(document["froc"])] if document.get("froc") else []
     groups = [_groups(document["summary"])] if _grouped(document["summary"]) else []
     means = _means(document["summary"])
+    if owners := document.get("patients"):
+        notes.insert(
+            0, f"{count(len(owners), 'case')} of {count(len(set(owners.values())), 'patient')}"
+        )
     return Group(_cases(document["rows"]), means, *curves, *groups, *notes, *errors)
 
 

@@ -208,6 +208,19 @@ def test_regions_are_found_by_name_in_both_layouts(folders):
     assert document["summary"]["lesion"]["regions"]["far"]["false_positive_regions"]["mean"] == 1
 
 
+def test_a_region_map_with_channels_fails_its_case_alone(folders):
+    references, predictions, regions = folders
+    for case in "ab":
+        save(references / f"{case}.nii.gz", [1, 0, 0])
+        save(predictions / f"{case}.nii.gz", [1, 0, 1])
+    save(regions / "a_near.nii.gz", [1, 0, 0])
+    four = Volume(np.ones((3, 1, 1, 2), np.float32), np.eye(4))
+    write_volume(regions / "b_near.nii.gz", four)
+    rows = by_case(run_score(references, predictions, SETTINGS, regions=regions))
+    assert rows["a", "lesion"]["status"] == "scored"
+    assert "b_near.nii.gz: a region map with channels" in rows["b", "lesion"]["error"]
+
+
 def test_numbered_lesions(folders):
     references, predictions, _ = folders
     save(references / "a.nii.gz", [4, 4, 7, 0])
@@ -355,8 +368,25 @@ def test_table_of_components_is_written_as_its_name_says(folders, tmp_path):
         ("reference", "1", "0"),
         ("prediction", "1", "1"),
     ]
+
+
+def test_a_table_of_unknown_kind_is_refused_before_scoring_and_figures_are_written_first(
+    folders, tmp_path, monkeypatch
+):
+    references, predictions, _ = folders
+    for folder in (references, predictions):
+        save(folder / "a.nii.gz", [1, 0])
+    figures = tmp_path / "scores.json"
     with pytest.raises(DataError, match=r"ends in .csv or .parquet"):
-        run_score(references, predictions, SETTINGS, components=tmp_path / "t.txt")
+        run_score(tmp_path / "none", predictions, SETTINGS, components=tmp_path / "t.xlsx")
+
+    def full(*_):
+        raise OSError(28, "disk full")
+
+    monkeypatch.setattr("segpipe.pipeline.score.write_table", full)
+    with pytest.raises(OSError, match="disk full"):
+        run_score(references, predictions, SETTINGS, json=figures, components=tmp_path / "t.csv")
+    assert json.loads(figures.read_text())["rows"][0]["dice"] == 1
 
 
 def test_manifest_gives_patients_and_groups(folders, tmp_path):
@@ -372,10 +402,28 @@ def test_manifest_gives_patients_and_groups(folders, tmp_path):
     assert summary["dice"]["ci95"] is None  # one patient says nothing about others
     assert summary["groups"]["site"]["north"]["cases"] == 2
     assert "south" in _printed(score_table(document))
+    assert "3 cases of 1 patient" in _printed(score_table(document)).replace("\xa0", " ")
     with pytest.raises(DataError, match="no column age"):
         read_people(manifest, ["age"])
-    with pytest.raises(DataError, match="no table of cases"):
+    with pytest.raises(DataError, match="not readable as a table"):
         read_people(tmp_path / "missing.csv", [])
+
+
+@pytest.mark.parametrize("between", [",", ", ", ";", "\t"])
+def test_a_manifest_is_read_as_spreadsheets_write_it(tmp_path, between):
+    manifest = tmp_path / "people.csv"
+    lines = [("case", "patient", "site"), ("a", "p ", "north"), ("b", "", "north")]
+    manifest.write_text("\n".join(between.join(line) for line in lines), encoding="utf-8-sig")
+    people = read_people(manifest, ["site"])
+    assert (people.cases, people.patients) == (("a", "b"), {"a": "p"})
+    assert people.groups == {"site": {"a": "north", "b": "north"}}
+
+
+def test_a_manifest_without_patients_is_refused(tmp_path):
+    manifest = tmp_path / "people.csv"
+    manifest.write_text("case,person\na,p\n")
+    with pytest.raises(DataError, match=r"no column patient; expected .*; received case, person"):
+        read_people(manifest, [])
 
 
 def test_a_manifest_of_other_cases_is_refused_and_cases_that_it_lacks_are_flagged(

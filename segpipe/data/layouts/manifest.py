@@ -25,7 +25,7 @@ _SPLITS = ("train", "test")
 _MASKS = re.compile(
     r"mask|seg|label|lesion|annot|refer|truth|expert|rater|reader|(^|_)gt($|_)", re.I
 )
-_Row = tuple[int, dict[str, str]]
+Row = tuple[int, dict[str, str]]
 
 
 def open_manifest(path: Path, config: DataConfig) -> Dataset:
@@ -42,7 +42,7 @@ def open_manifest(path: Path, config: DataConfig) -> Dataset:
         If the table or one of its rows cannot be used; the line is named. Also if a column of
         files reads like one of masks, and ``data.channels`` does not say what it is.
     """
-    columns, rows = _read_rows(path)
+    columns, rows = read_rows(path)
     channels, sources = _channel_columns(path, columns, rows, config)
     parts: dict[str, list[Case]] = {name: [] for name in _SPLITS}
     for line, row in rows:
@@ -64,8 +64,14 @@ def open_manifest(path: Path, config: DataConfig) -> Dataset:
     )
 
 
-def _read_rows(path: Path) -> tuple[list[str], list[_Row]]:
-    """Column names, and rows with their line numbers; cells stripped."""
+def read_rows(path: Path) -> tuple[list[str], list[Row]]:
+    """Column names, and rows with their line numbers; names and cells stripped.
+
+    Raises
+    ------
+    DataError
+        If it is no table with commas, semicolons or tabs that has the column ``case`` and a row.
+    """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             first = file.readline()
@@ -105,7 +111,7 @@ def _read_rows(path: Path) -> tuple[list[str], list[_Row]]:
 
 
 def _channel_columns(
-    path: Path, columns: Sequence[str], rows: Sequence[_Row], config: DataConfig
+    path: Path, columns: Sequence[str], rows: Sequence[Row], config: DataConfig
 ) -> tuple[tuple[str, ...], list[tuple[str, int | None]]]:
     """Channel names, and the column and position that each comes from."""
     if config.channels and all(name in columns for name in config.channels):
