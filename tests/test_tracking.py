@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from segpipe.config import parse
-from segpipe.errors import ConfigError, DataError, ModelError
+from segpipe.errors import ConfigError, DataError, GeometryError, ModelError
 from segpipe.observer import Together
 from segpipe.pipeline.tracked import settings_of
 from segpipe.tracking import (
@@ -36,7 +36,14 @@ from segpipe.tracking import (
     standard_tags,
     update_bundles,
 )
+from segpipe.tracking.database import database_uri
+from segpipe.tracking.quiet import quiet
 from segpipe.tracking.view import first_page
+
+with quiet():
+    from mlflow import MlflowClient
+    from mlflow.store.entities import PagedList
+    from sqlalchemy import make_url
 
 SHA = "0123456789abcdef" * 4
 
@@ -397,8 +404,13 @@ def test_error_line_has_no_path_and_an_end():
     names = Identifiers()
     error = OSError("cannot read /home/jane/a b.nii, C:\\scans\\doe.nii\nor 1/2 of it " + "x" * 900)
     line = names.one_line(error)
-    assert line.startswith("OSError: cannot read <path> b.nii, <path> or 1/2 of it xxx")
+    assert line.startswith("OSError: cannot read <path>, <path> or 1/2 of it xxx")
     assert len(line) == 500
+
+
+def test_error_line_has_no_folder_with_blanks():
+    error = GeometryError("/data/Muster, Anna 1970/flair.nii.gz: not on the same grid")
+    assert Identifiers().one_line(error) == "GeometryError: <path>: not on the same grid"
 
 
 def test_champion_is_beaten_only_by_a_better_one(store, bundle):
@@ -482,6 +494,21 @@ def test_resolve_says_what_there_is(store, bundle, uri, message):
             register(store, "there", bundle, run.run_id, "f1", 0.7)
     with pytest.raises(ModelError, match=message):
         resolve(uri, store.output)
+
+
+def test_a_model_is_found_however_many_there_are(store, bundle, monkeypatch):
+    with begin(store) as run:
+        register(store, "one-of-many", bundle, run.run_id, "f1", 0.7)
+    none = PagedList([], "next")
+    monkeypatch.setattr(MlflowClient, "search_registered_models", lambda _: none)
+    assert (resolve("models:/one-of-many/1", store.output) / "bundle.json").is_file()
+    with pytest.raises(ModelError, match=r"no model other .*Models: …"):
+        resolve("models:/other/1", store.output)
+
+
+def test_the_address_of_a_database_keeps_its_path():
+    path = Path("/out/a?b=1#c%20d ü/mlflow.db")
+    assert make_url(database_uri(path)).database == str(path)
 
 
 def test_what_is_no_bundle_is_not_registered(store, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import quote
 
 from segpipe.errors import ModelError
 from segpipe.tracking.quiet import quiet
@@ -21,7 +22,7 @@ WAIT_SECONDS = 120
 
 def database_uri(database: Path) -> str:
     """How MLflow names a database."""
-    return f"sqlite:///{database}"
+    return f"sqlite:///{quote(str(database))}"
 
 
 def open_client(database: Path) -> MlflowClient:

@@ -184,12 +184,15 @@ def resolve(uri: str, output: Path) -> Path:
 def _find_version(
     store: Store, uri: str, name: str, alias: str | None, number: str | None
 ) -> ModelVersion:
-    models = {found.name: found for found in store.client.search_registered_models()}
-    if name not in models:
+    try:
+        model = store.client.get_registered_model(name)
+    except MlflowException as error:
+        page = store.client.search_registered_models()
+        names = sorted(found.name for found in page) + ["…"] * bool(page.token)
         raise ModelError(
             f"bundle {uri}: no model {name} in {store.database}. "
-            f"Models: {', '.join(sorted(models)) or 'none; train one first'}"
-        )
+            f"Models: {', '.join(names) or 'none; train one first'}"
+        ) from error
     try:
         if alias is not None:
             return store.client.get_model_version_by_alias(name, alias)
@@ -197,7 +200,7 @@ def _find_version(
     except MlflowException as error:
         versions = store.client.search_model_versions(f"name = '{name}'")
         numbers = ", ".join(map(str, sorted(int(found.version) for found in versions)))
-        aliases = ", ".join(sorted(models[name].aliases))
+        aliases = ", ".join(sorted(model.aliases))
         missing = f"alias {alias}" if alias is not None else f"version {number}"
         raise ModelError(
             f"bundle {uri}: model {name} has no {missing}. "
