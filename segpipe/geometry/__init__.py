@@ -2,6 +2,7 @@
 
 from segpipe.geometry.resampling import (
     AXES,
+    THICK_SLICES,
     apply_along,
     as_operator,
     resample,
@@ -30,6 +31,7 @@ from segpipe.geometry.transform import (
 
 __all__ = [
     "AXES",
+    "THICK_SLICES",
     "Box",
     "GridTransform",
     "Shape3",

@@ -230,7 +230,7 @@ class PredictDocument:
         """Add a case that could not be predicted."""
         channels = [{"path": str(c.path.absolute()), "index": c.index} for c in case.channels]
         entry = {"case": case.id, "status": "failed", "channels": channels}
-        told = error_without_folders(error, [channel.path for channel in case.channels])
+        told = error_without_folders(error, case.files)
         self.add({**entry, "flags": [], "seconds": round(seconds, 2), "error": told})
 
     def write(self) -> None:

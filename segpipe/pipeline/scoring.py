@@ -206,7 +206,7 @@ def score_cases(
     document.write()
     rows = [score.row for score in scores]
     rows += [
-        failed_row(case.id, label, error_without_folders(failed[case.id], _paths(case)))
+        failed_row(case.id, label, error_without_folders(failed[case.id], case.files))
         for case in cases
         if case.id in failed
         for label in dataset.labels
@@ -215,11 +215,6 @@ def score_cases(
     scored = make_document(rows, details, cases, config, choice, predicted.table)
     write_scores(folder, scored, predicted.table)
     return Evaluation(folder, scored, predicted.table, choice, failed, selected)
-
-
-def _paths(case: Case) -> list[Path]:
-    own = [channel.path for channel in case.channels]
-    return own if case.reference is None else [*own, case.reference]
 
 
 def _predict_and_tabulate(

@@ -58,6 +58,12 @@ class Case:
     attributes: Mapping[str, str] = field(default_factory=dict)
     faults: tuple[DataError, ...] = ()
 
+    @property
+    def files(self) -> list[Path]:
+        """Those of the channels, and the reference's if there is one."""
+        own = [channel.path for channel in self.channels]
+        return own if self.reference is None else [*own, self.reference]
+
     def require_files(self) -> None:
         """Raise the first of the faults, if there is one: before any file of the case is read."""
         for fault in self.faults:
