@@ -141,7 +141,7 @@ def _no_verdict(
     if any(alone):
         return _alone_in_words(alone)
     if patients < FEWEST_PATIENTS:
-        return f"fewer than {FEWEST_PATIENTS} patients, so that none is possible"
+        return f"fewer than {FEWEST_PATIENTS} patients"
     if interval is None or interval[0] <= 0 <= interval[1]:
         return "no interval" if interval is None else "the interval includes 0"
     return f"p is above {LEVEL:g}" if p > LEVEL else None

@@ -119,8 +119,9 @@ def scatter(
     first, second = np.array(pairs, float).T
     better = second < first if lower_is_better else second > first
     same = second == first
-    high = max(float(first.max()), float(second.max()), 1e-9)
+    high = max(float(first.max()), float(second.max()), 0.0)
     low = min(float(first.min()), float(second.min()), 0.0)
+    high = high if high > low else 1.0
 
     def draw(axes: Axes) -> None:
         room = 0.04 * (high - low)

@@ -56,7 +56,7 @@ def test_lesions_of_two_runs_are_paired(tmp_path):
     run_compare(str(a), str(b), tmp_path, console, json=figures, html=page)
     told = console.file.getvalue()
     assert "dice, " in told[told.index("no verdict on") :]
-    assert "fewer than 6 patients, so that none is possible" in told
+    assert "fewer than 6 patients" in told
     document = json.loads(figures.read_text())
     (all_lesions,) = document["lesions"]["lesion"]["all"]
     assert [all_lesions[k] for k in ("lesions", "both", "only_a", "only_b", "neither")] == [
