@@ -2,6 +2,7 @@
 
 import math
 
+import keras
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -104,7 +105,8 @@ def test_a_region_exists_as_much_whatever_its_size_and_place(z, value, oracle):
             assert count[0] == 1
 
 
-def test_a_shifted_region_has_the_same_score_to_the_last_bit(value):
+def test_a_shifted_region_has_the_same_score(value):
+    """To the last bit on TensorFlow; XLA's exp may round by a voxel's place in a vector of them."""
     rng = np.random.default_rng(0)
     blob = rng.normal(2, 1, (4, 4, 4))
     scores = set()
@@ -112,7 +114,8 @@ def test_a_shifted_region_has_the_same_score_to_the_last_bit(value):
         z = np.full((1, 12, 12, 12, 1), -9.0)
         z[(0, *(slice(a, a + 4) for a in at), 0)] = blob
         scores.add(float(existence(z, value)[0][0]))
-    assert len(scores) == 1
+    bits = 0 if keras.backend.backend() == "tensorflow" else 2
+    assert max(scores) - min(scores) <= bits * np.spacing(max(scores))
 
 
 def test_regions_below_the_smallest_size_do_not_count(value):
