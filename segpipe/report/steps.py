@@ -21,8 +21,8 @@ FIGURES = {
 }
 
 
-Lines = tuple[str, str]
-"""Of a cell: what changed, and below it the interval, or the other half; empty without."""
+Lines = tuple[str, ...]
+"""Of a cell: what changed, and below it interval and p, or the other half."""
 
 
 def step_rows(
@@ -62,12 +62,12 @@ def _cost(effect: Mapping[str, Any]) -> Lines:
 def _difference(figure: Mapping[str, Any] | None) -> Lines:
     """Before → after, and the 95 % interval of the difference with its p."""
     if figure is None or figure["difference"] is None:
-        return "not computed", ""
+        return ("not computed",)
     text = f"{number(figure['before'], 2)} → {number(figure['after'], 2)}"
     if figure["ci95"] is None:
-        return text, ""
+        return (text,)
     low, high = (f"{limit:+.2f}" for limit in figure["ci95"])
-    return text, f"({low} to {high}; {p_in_words(figure['p'])})"
+    return text, f"({low} to {high})", p_in_words(figure["p"])
 
 
 def _value(value: Any) -> str:

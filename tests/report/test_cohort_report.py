@@ -211,7 +211,7 @@ def test_steps_of_post_processing_tell_gain_cost_and_verdict(inputs):
     assert "Core threshold none → 0.75" in told
     assert "Largest region only no → yes" in told
     assert "not adopted: mean lesion F1 0.5 → 0.75" in told
-    assert told.count("0.50 → 0.75 (+0.10 to +0.40; p = 0.250)") == 2 * 3
+    assert told.count("0.50 → 0.75 (+0.10 to +0.40) p = 0.250") == 2 * 3
     assert told.count("2 lost, 1 gained; 9 removed, 0 added") == 3
     assert "no case had a say in its own" in told
     assert "not computed" in told
