@@ -209,9 +209,9 @@ def _tensorflow_on_a_cpu() -> dict[str, str]:
     """What TensorFlow could do for a CPU, and does only if asked.
 
     What a step frees is kept for the next one: given back to the system and asked for anew, it
-    costs a third of the processor time. And oneDNN computes the convolutions of every x86 CPU,
-    not only of those with instructions for neural networks: 2.7 times as fast with AVX2, in half
-    the memory (docs/benchmarks.md).
+    costs up to a third of the processor time. And oneDNN computes the convolutions of every x86
+    CPU, not only of those with instructions for neural networks: a step with AVX2 takes a half to
+    a fifth of the time (docs/benchmarks.md).
     """
     switches = {
         "TF_CPU_ALLOCATOR_USE_BFC": "1",
