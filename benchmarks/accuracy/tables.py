@@ -118,32 +118,18 @@ def sensitivity_row(
         low, high = ("∞" if end is None else f"{end:.2f}" for end in ends)
         row[f"{ratio} (95 %)"] = f"{low} to {high}"
     (own,) = ours[0]["predictions"]
+    required = [
+        _at_their_sensitivity(name, peer, ours, others)["sensitivity"]
+        for others in 1 - np.eye(len(peer))
+    ]
     for side, key, told in ((ours, own, "ours"), (peer, name, "theirs")):
-        found = chosen_on_the_others(side, key, _sensitivities(peer, name))
+        found = chosen_on_the_others(side, key, required)
         row[f"{told}, left out"] = None if found is None else f"{found[1]:.1f} at {found[0]:.3f}"
     return row
 
 
-def _sensitivities(results: Sequence[Result], name: str) -> list[float]:
-    """Of each fold's others: the pooled lesion sensitivity of the masks; nan without lesions."""
-    counts = np.array(
-        [
-            [
-                sum(row[figure] for row in result["predictions"][name]["rows"])
-                for figure in ("detected_lesions", "reference_lesions")
-            ]
-            for result in results
-        ],
-        float,
-    )
-    detected, lesions = (counts.sum(axis=0) - counts).T
-    return np.divide(
-        detected, lesions, where=lesions > 0, out=np.full(len(counts), np.nan)
-    ).tolist()
-
-
 def chosen_on_the_others(
-    side: Sequence[Result], name: str, required: Sequence[float]
+    side: Sequence[Result], name: str, required: Sequence[float | None]
 ) -> tuple[float, float] | None:
     """Pooled lesion sensitivity, and regions per scan, of settings chosen without the fold itself.
 
@@ -153,9 +139,9 @@ def chosen_on_the_others(
         A fold each.
     name : str
         The way of predicting.
-    required : sequence of float
+    required : sequence of float or None
         For each fold, the sensitivity that its setting must reach on the others with the fewest
-        regions, and of equals the highest sensitivity.
+        regions, and of equals the highest sensitivity; None where they have no lesion.
 
     Returns
     -------
@@ -169,7 +155,7 @@ def chosen_on_the_others(
         reached = [
             (point["false_positive_regions"], -point["sensitivity"], at)
             for at, point in enumerate(others)
-            if point["sensitivity"] is not None and point["sensitivity"] >= least - 1e-12
+            if None not in (least, point["sensitivity"]) and point["sensitivity"] >= least - 1e-12
         ]
         if not reached:
             return None
