@@ -13,6 +13,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Protocol
 
+from segpipe.backend import prepare_environment
+
 
 def thread_variables(number: int) -> dict[str, str]:
     """Variables of the environment that give segpipe's commands so many threads."""
@@ -103,5 +105,6 @@ def code_digest(*own: str) -> str:
 
 
 def _one_thread() -> None:
-    """Before anything is imported that reads these."""
+    """Before anything is imported that reads these: a job's module imports Keras at once."""
     os.environ.update(thread_variables(1))
+    prepare_environment(device="cpu")

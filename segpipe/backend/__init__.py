@@ -89,7 +89,7 @@ def select(
     ModelError
         If a GPU is asked for and there is none.
     """
-    _prepare_environment(backend, device, deterministic)
+    prepare_environment(backend, device, deterministic)
     _choose_backend(backend)
     gpus = _gpus(backend) if device != "cpu" else []
     if device == "gpu" and not gpus:
@@ -114,9 +114,29 @@ def select(
     return Device(backend, kind, name, precision, deterministic, jit)
 
 
+def prepare_environment(
+    backend: str = "tensorflow", device: str = "auto", deterministic: bool | None = None
+) -> None:
+    """Set the switches that the backends read once, when they are imported.
+
+    :func:`select` does so; for a process that imports Keras before it, as one does whose first
+    task is a function of a module that needs Keras. The user's own variables stand.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+        os.environ["JAX_PLATFORMS"] = "cpu"
+    if backend == "tensorflow":
+        for name, value in _tensorflow_on_a_cpu().items():
+            os.environ.setdefault(name, value)
+    flags = os.environ.get("XLA_FLAGS", "")
+    if backend == "jax" and deterministic and _JAX_DETERMINISTIC not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {_JAX_DETERMINISTIC}".strip()
+
+
 def has_gpu(backend: str = "tensorflow") -> bool:
     """Whether a backend finds a GPU on this machine."""
-    _prepare_environment(backend, "auto", None)
+    prepare_environment(backend, "auto", None)
     _choose_backend(backend)
     return bool(_gpus(backend))
 
@@ -189,20 +209,6 @@ def _choose_backend(backend: str) -> None:
     with _silenced_stderr():
         importlib.import_module(backend)
         importlib.import_module("keras")
-
-
-def _prepare_environment(backend: str, device: str, deterministic: bool | None) -> None:
-    """Switches that the backends read once, when they are imported."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    if device == "cpu":
-        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
-        os.environ["JAX_PLATFORMS"] = "cpu"
-    if backend == "tensorflow":
-        for name, value in _tensorflow_on_a_cpu().items():
-            os.environ.setdefault(name, value)
-    flags = os.environ.get("XLA_FLAGS", "")
-    if backend == "jax" and deterministic and _JAX_DETERMINISTIC not in flags:
-        os.environ["XLA_FLAGS"] = f"{flags} {_JAX_DETERMINISTIC}".strip()
 
 
 def _tensorflow_on_a_cpu() -> dict[str, str]:
