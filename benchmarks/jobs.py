@@ -107,4 +107,4 @@ def code_digest(*own: str) -> str:
 def _one_thread() -> None:
     """Before anything is imported that reads these: a job's module imports Keras at once."""
     os.environ.update(thread_variables(1))
-    prepare_environment(device="cpu")
+    prepare_environment()

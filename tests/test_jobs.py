@@ -10,6 +10,8 @@ import pytest
 
 from benchmarks.jobs import work_off
 
+SWITCHES = ("TF_NUM_INTRAOP_THREADS", "TF_CPU_ALLOCATOR_USE_BFC")
+
 
 @dataclass(frozen=True)
 class Note:
@@ -23,20 +25,22 @@ class Note:
 def note(job, work):
     if job.name == "fails":
         raise ValueError("no such fold")
-    found = {"process": os.getpid(), "work": str(work), "variables": dict(os.environ)}
+    found = {"process": os.getpid(), "work": str(work)} | {
+        name: os.environ[name] for name in SWITCHES
+    }
     job.result.write_text(json.dumps(found))
     return {"seconds": 1.5}
 
 
 def test_each_row_runs_in_its_own_process(tmp_path, capsys, monkeypatch):
-    monkeypatch.delenv("TF_CPU_ALLOCATOR_USE_BFC", raising=False)
+    for name in SWITCHES:
+        monkeypatch.delenv(name, raising=False)
     jobs = [Note(name, tmp_path / f"{name}.json") for name in ("a", "b", "c")]
     work_off([jobs[:2], [], jobs[2:]], note, tmp_path / "work")
     assert capsys.readouterr().out == "2 left: a: 1.5 s\n1 left: b: 1.5 s\n0 left: c: 1.5 s\n"
     a, b, c = (json.loads(job.result.read_text()) for job in jobs)
     assert a["work"] == str(tmp_path / "work")
-    assert a["variables"]["TF_NUM_INTRAOP_THREADS"] == "1"
-    assert a["variables"]["TF_CPU_ALLOCATOR_USE_BFC"] == "1"
+    assert [a[name] for name in SWITCHES] == ["1", "1"]
     assert a["process"] == b["process"]
     assert len({a["process"], c["process"], os.getpid()}) == 3
 

@@ -119,8 +119,10 @@ def prepare_environment(
 ) -> None:
     """Set the switches that the backends read once, when they are imported.
 
-    :func:`select` does so; for a process that imports Keras before it, as one does whose first
-    task is a function of a module that needs Keras. The user's own variables stand.
+    :func:`select` calls it, too late where Keras has been imported already: a process whose first
+    task is a function of a module that needs Keras has to call it itself. What the user has set of
+    TensorFlow's switches stands. The parameters are those of :func:`select`; a device of cpu hides
+    the GPUs.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if device == "cpu":
