@@ -39,7 +39,7 @@ ARMS: dict[str, tuple[str, ...]] = {
 """Changes of each arm, in the order of interest: an interrupted ablation has the first ones."""
 
 _COMMON = (
-    *("model.features=[16, 32, 64]", "train.steps=300", "train.steps_per_epoch=100"),
+    *("model.features=[8, 16, 32, 64]", "train.steps=300", "train.steps_per_epoch=100"),
     *("train.validate_every=0", "predict.overlap=0.25", "predict.engine=keras"),
     "prepare.workers=1",
     *("tracking.enabled=false", "loss.voxel_count.weight=0.05", "train.device=cpu"),

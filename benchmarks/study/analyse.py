@@ -17,18 +17,12 @@ from segpipe.config import flat_values
 
 DOCS = Path(__file__).parents[2] / "docs"
 Settings = Sequence[Setting]
-LOWEST, USUAL, LARGEST_MM3 = 0.05, 0.95, 100.0
-"""Thresholds and sizes that an evaluation considers. Results have lower thresholds and larger
-sizes too, which are not read: there one region can cover half a brain and find all at once."""
-
-
-def _read(setting: Setting) -> bool:
-    size, threshold, _ = setting
-    return size <= LARGEST_MM3 and threshold >= LOWEST
+USUAL = 0.95
+"""Highest threshold that an evaluation considers; results have higher ones too."""
 
 
 def _in_evaluation(setting: Setting) -> bool:
-    return _read(setting) and _strictest(setting) <= USUAL
+    return _strictest(setting) <= USUAL
 
 
 def _strictest(setting: Setting) -> float:
@@ -38,7 +32,7 @@ def _strictest(setting: Setting) -> float:
 
 SWEEPS: dict[str, tuple[str, Callable[[Setting], bool]]] = {
     "evaluation": (f"what an evaluation considers: thresholds up to {USUAL:g}", _in_evaluation),
-    "all": ("thresholds of any height", _read),
+    "all": ("thresholds of any height", lambda _: True),
     "one threshold": (
         f"thresholds up to {USUAL:g}, no core threshold",
         lambda setting: _in_evaluation(setting) and setting[2] is None,
