@@ -429,6 +429,27 @@ def test_champion_is_beaten_only_by_a_better_one(store, bundle):
     assert champion.run_id == run.run_id
 
 
+def test_a_champion_judged_by_other_cases_is_told_of(store, bundle):
+    judged = [(0.5, ["a", "b"]), (0.6, ["b", "a"]), (0.7, ["c"]), (0.2, ["a"]), (0.8, [])]
+    with begin(store) as run:
+        reasons = [
+            register(store, "judged", bundle, run.run_id, "f1", value, cases).reason
+            for value, cases in judged
+        ]
+    assert reasons == [
+        "champion: there was none",
+        "champion: beats version 1 with 0.5",
+        "champion: beats version 2 with 0.6 on other cases",
+        "not champion: version 3 has 0.7 on other cases",
+        "champion: beats version 3 with 0.7",
+    ]
+    assert all(
+        case not in version.tags.values()
+        for version in store.client.search_model_versions("name = 'judged'")
+        for case in ("a", "b", "c")
+    )
+
+
 def test_registered_copies_of_the_same_weights_follow_a_new_operating_point(store, tmp_path):
     def description(weights, threshold):
         plan = {"channels": ["FLAIR"], "labels": {"a": 1}}

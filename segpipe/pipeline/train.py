@@ -246,7 +246,8 @@ class _MlflowTracking(_Tracking):
         metric = config.tracking.champion_metric
         value = float("nan") if evaluation is None else evaluation.figures()[metric]
         bundle = run.bundle(fold.index)
-        made = register(self.store, config.name, bundle, fold_run, metric, value)
+        cases = [] if evaluation is None else evaluation.scored
+        made = register(self.store, config.name, bundle, fold_run, metric, value, cases)
         observer.message(f"registered models:/{config.name}/{made.version} ({made.reason})")
 
 

@@ -12,12 +12,14 @@ import json
 import math
 import re
 import tempfile
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 import segpipe
+from segpipe.config import digest_values
 from segpipe.errors import ModelError
 from segpipe.files import write_text
 from segpipe.tracking.quiet import quiet
@@ -35,6 +37,7 @@ with quiet():
 CHAMPION = "champion"
 ENSEMBLE = "ensemble"
 _METRIC_TAG = "metric."
+_CASES_TAG = "cases.sha256"
 _URI = re.compile(r"models:/(?P<name>[A-Za-z0-9_-]+)(?:@(?P<alias>[\w-]+)|/(?P<version>\d+))")
 
 
@@ -48,7 +51,13 @@ class Registered:
 
 
 def register(
-    store: Store, name: str, bundle: Path, run_id: str, metric: str, value: float
+    store: Store,
+    name: str,
+    bundle: Path,
+    run_id: str,
+    metric: str,
+    value: float,
+    cases: Collection[str] = (),
 ) -> Registered:
     """Copy a bundle into the registry; make it champion if it beats the present one.
 
@@ -63,6 +72,9 @@ def register(
         The run that made it; the model appears on its page.
     metric, value : str, float
         Validation figure by which champions are compared; higher is better. NaN never wins.
+    cases : collection of str
+        Whose figure it is. The reason says so where the present champion has its figure from
+        others; the registry keeps no more of them than a digest.
 
     Returns
     -------
@@ -81,12 +93,13 @@ def register(
             client.get_registered_model(name)
         except MlflowException:
             client.create_registered_model(name)
-        champion, reason = _contest(client, name, metric, value)
+        judged_by = {_CASES_TAG: digest_values(sorted(cases))} if cases else {}
+        champion, reason = _contest(client, name, metric, value, judged_by)
         version = client.create_model_version(
             name,
             location,
             run_id,
-            tags={f"{_METRIC_TAG}{metric}": repr(float(value))},
+            tags={f"{_METRIC_TAG}{metric}": repr(float(value))} | judged_by,
             description=f"{metric} {value:.4g} on validation; {reason}",
             model_id=model_id,
         )
@@ -217,7 +230,9 @@ def _on_disk(store: Store, folder: Path) -> Path:
     return store.artifacts.joinpath(*parts[last + 1 :])
 
 
-def _contest(client: MlflowClient, name: str, metric: str, value: float) -> tuple[bool, str]:
+def _contest(
+    client: MlflowClient, name: str, metric: str, value: float, judged_by: dict[str, str]
+) -> tuple[bool, str]:
     if not math.isfinite(value):
         return False, f"not champion: {metric} is undefined"
     try:
@@ -227,9 +242,11 @@ def _contest(client: MlflowClient, name: str, metric: str, value: float) -> tupl
     tagged = present.tags.get(f"{_METRIC_TAG}{metric}")
     if tagged is None:
         return False, f"not champion: version {present.version}, the champion, has no {metric}"
+    mine, theirs = judged_by.get(_CASES_TAG), present.tags.get(_CASES_TAG)
+    others = " on other cases" if mine and theirs and mine != theirs else ""
     if value > float(tagged):
-        return True, f"champion: beats version {present.version} with {float(tagged):.4g}"
-    return False, f"not champion: version {present.version} has {float(tagged):.4g}"
+        return True, f"champion: beats version {present.version} with {float(tagged):.4g}{others}"
+    return False, f"not champion: version {present.version} has {float(tagged):.4g}{others}"
 
 
 def _log_model(
