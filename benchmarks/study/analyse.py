@@ -14,10 +14,11 @@ from benchmarks.bootstrap import draw, interval
 from benchmarks.study import jobs
 from benchmarks.study.jobs import ARMS, CONTROL, DATASETS, SEEDS, Job, Setting, forked_from
 from segpipe.config import flat_values
+from segpipe.evaluate.table import THRESHOLDS
 
 DOCS = Path(__file__).parents[2] / "docs"
 Settings = Sequence[Setting]
-USUAL = 0.95
+USUAL = THRESHOLDS[-1]
 """Highest threshold that an evaluation considers; results have higher ones too."""
 
 

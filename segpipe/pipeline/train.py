@@ -246,8 +246,7 @@ class _MlflowTracking(_Tracking):
         metric = config.tracking.champion_metric
         value = float("nan") if evaluation is None else evaluation.figures()[metric]
         bundle = run.bundle(fold.index)
-        cases = [] if evaluation is None else evaluation.scored
-        made = register(self.store, config.name, bundle, fold_run, metric, value, cases)
+        made = register(self.store, config.name, bundle, fold_run, metric, value)
         observer.message(f"registered models:/{config.name}/{made.version} ({made.reason})")
 
 

@@ -12,14 +12,12 @@ import json
 import math
 import re
 import tempfile
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 import segpipe
-from segpipe.config import digest_values
 from segpipe.errors import ModelError
 from segpipe.files import write_text
 from segpipe.tracking.quiet import quiet
@@ -37,7 +35,6 @@ with quiet():
 CHAMPION = "champion"
 ENSEMBLE = "ensemble"
 _METRIC_TAG = "metric."
-_CASES_TAG = "cases.sha256"
 _URI = re.compile(r"models:/(?P<name>[A-Za-z0-9_-]+)(?:@(?P<alias>[\w-]+)|/(?P<version>\d+))")
 
 
@@ -51,15 +48,11 @@ class Registered:
 
 
 def register(
-    store: Store,
-    name: str,
-    bundle: Path,
-    run_id: str,
-    metric: str,
-    value: float,
-    cases: Collection[str] = (),
+    store: Store, name: str, bundle: Path, run_id: str, metric: str, value: float
 ) -> Registered:
     """Copy a bundle into the registry; make it champion if it beats the present one.
+
+    The reason says so where the present one has its figure from other cases.
 
     Parameters
     ----------
@@ -72,9 +65,6 @@ def register(
         The run that made it; the model appears on its page.
     metric, value : str, float
         Validation figure by which champions are compared; higher is better. NaN never wins.
-    cases : collection of str
-        Whose figure it is. The reason says so where the present champion has its figure from
-        others; the registry keeps no more of them than a digest.
 
     Returns
     -------
@@ -93,13 +83,12 @@ def register(
             client.get_registered_model(name)
         except MlflowException:
             client.create_registered_model(name)
-        judged_by = {_CASES_TAG: digest_values(sorted(cases))} if cases else {}
-        champion, reason = _contest(client, name, metric, value, judged_by)
+        champion, reason = _contest(store, name, Path(bundle), metric, value)
         version = client.create_model_version(
             name,
             location,
             run_id,
-            tags={f"{_METRIC_TAG}{metric}": repr(float(value))} | judged_by,
+            tags={f"{_METRIC_TAG}{metric}": repr(float(value))},
             description=f"{metric} {value:.4g} on validation; {reason}",
             model_id=model_id,
         )
@@ -158,7 +147,7 @@ def update_bundles(store: Store, name: str, bundle: Path) -> list[int]:
     updated = []
     with store.lock(), quiet():
         for version in store.client.search_model_versions(f"name = '{name}'"):
-            path = _on_disk(store, local_path(version.source or "")) / "bundle/bundle.json"
+            path = _folder(store, version) / "bundle.json"
             if not path.is_file():
                 continue
             if json.loads(path.read_text(encoding="utf-8"))["weights_sha256"] == weights:
@@ -185,7 +174,7 @@ def resolve(uri: str, output: Path) -> Path:
         )
     store = existing_store(output)
     version = _find_version(store, uri, parts["name"], parts["alias"], parts["version"])
-    folder = _on_disk(store, local_path(version.source or "")) / "bundle"
+    folder = _folder(store, version)
     if not (folder / "bundle.json").is_file():
         raise ModelError(
             f"bundle {uri}: expected its files in {folder}; received none. They were moved or "
@@ -221,6 +210,11 @@ def _find_version(
         ) from error
 
 
+def _folder(store: Store, version: ModelVersion) -> Path:
+    """Where the bundle of a version lies, if it still is there."""
+    return _on_disk(store, local_path(version.source or "")) / "bundle"
+
+
 def _on_disk(store: Store, folder: Path) -> Path:
     """Where a folder of the store is now, also after the store was moved as a whole."""
     if folder.exists() or store.artifacts.name not in folder.parts:
@@ -230,23 +224,30 @@ def _on_disk(store: Store, folder: Path) -> Path:
     return store.artifacts.joinpath(*parts[last + 1 :])
 
 
-def _contest(
-    client: MlflowClient, name: str, metric: str, value: float, judged_by: dict[str, str]
-) -> tuple[bool, str]:
+def _contest(store: Store, name: str, bundle: Path, metric: str, value: float) -> tuple[bool, str]:
     if not math.isfinite(value):
         return False, f"not champion: {metric} is undefined"
     try:
-        present = client.get_model_version_by_alias(name, CHAMPION)
+        present = store.client.get_model_version_by_alias(name, CHAMPION)
     except MlflowException:
         return True, "champion: there was none"
     tagged = present.tags.get(f"{_METRIC_TAG}{metric}")
     if tagged is None:
         return False, f"not champion: version {present.version}, the champion, has no {metric}"
-    mine, theirs = judged_by.get(_CASES_TAG), present.tags.get(_CASES_TAG)
+    mine, theirs = _held_out(bundle), _held_out(_folder(store, present))
     others = " on other cases" if mine and theirs and mine != theirs else ""
     if value > float(tagged):
         return True, f"champion: beats version {present.version} with {float(tagged):.4g}{others}"
     return False, f"not champion: version {present.version} has {float(tagged):.4g}{others}"
+
+
+def _held_out(bundle: Path) -> tuple[str, int | None, dict] | None:
+    """What settles which cases a bundle held out: dataset, fold, division; None: not known."""
+    try:
+        stored = json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))
+        return stored["dataset"]["digest"], stored["dataset"]["fold"], stored["config"]["split"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _log_model(
