@@ -6,6 +6,10 @@ SHELL := bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
+# Installed without bytecode: each module is compiled when it is first imported, and must be kept.
+# Without, every command compiles TensorFlow anew, which takes longer than most commands.
+unexport PYTHONDONTWRITEBYTECODE
+
 CONFIG ?= configs/samples.yaml
 ARGS ?=
 EXTRAS := dev,pdf,openvino
@@ -58,7 +62,8 @@ faults: setup ## kill train and prepare at 20 random moments: a quarter of an ho
 	$(BIN)/pytest -m faults tests $(ARGS)
 
 test-jax: $(JAX_INSTALLED) ## the losses and the training step on JAX, in an environment of its own
-	SEGPIPE_TEST_BACKEND=jax $(JAX_VENV)/bin/python -m pytest -m jax $(JAX_TESTS) $(ARGS)
+	SEGPIPE_TEST_BACKEND=jax $(JAX_VENV)/bin/python -m pytest -n 2 --dist worksteal -m jax \
+	  $(JAX_TESTS) $(ARGS)
 
 imports: setup
 	$(BIN)/lint-imports
@@ -160,6 +165,5 @@ $(JAX_INSTALLED): requirements.lock requirements-jax.lock pyproject.toml
 	[ -x $(JAX_VENV)/bin/python ] || $(PYTHON) -m venv $(JAX_VENV)
 	@echo "Installing JAX and Keras into $(JAX_VENV): 0.7 GB."
 	$(JAX_VENV)/bin/python -m pip install --disable-pip-version-check --no-compile -q \
-	  -c requirements.lock -r requirements-jax.lock keras numpy scipy connected-components-3d pydantic \
-	  pyyaml psutil nibabel pytest hypothesis
+	  -c requirements.lock -r requirements-jax.lock
 	@touch $@

@@ -1,5 +1,6 @@
-"""Targets of the Makefile take CONFIG at its word."""
+"""The Makefile: targets take CONFIG at its word, and keep bytecode."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,9 @@ import pytest
 REPOSITORY = Path(__file__).parents[1]
 
 
-@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+
+
 @pytest.mark.parametrize(
     ("settings", "wanted"),
     [
@@ -36,3 +39,18 @@ def test_reports_are_of_the_configuration_that_is_asked_for(settings, wanted, tm
     )
     assert done.returncode == 0, done.stderr
     assert wanted in " ".join(done.stdout.replace("\\\n", " ").split())
+
+
+def test_bytecode_is_kept_whatever_the_environment_says(tmp_path):
+    makefile = tmp_path / "probe.mk"
+    makefile.write_text("probe:\n\t@env\n")
+    done = subprocess.run(
+        ["make", "-f", "Makefile", "-f", makefile, "probe"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "PATH=" in done.stdout
+    assert "PYTHONDONTWRITEBYTECODE" not in done.stdout
