@@ -189,10 +189,6 @@ def test_mistakes_are_one_line_and_exit_code_2(arguments, words, tmp_path):
     assert all(word in done.stderr for word in words)
     assert done.stderr.count("\n") == 1
     assert "Traceback" not in done.stderr
-
-
-@pytest.mark.parametrize("arguments", [("train", "nowhere.yaml"), ("score", "nowhere", "nowhere2")])
-def test_debug_shows_where_a_mistake_was_noticed(arguments, tmp_path):
     assert "Traceback" in segpipe("--debug", *arguments, cwd=tmp_path).stderr
 
 
