@@ -22,6 +22,7 @@ from benchmarks.accuracy.peer import Peer
 from benchmarks.peers.settings import FIRST_STEPS, ROTATION_DEGREES
 from benchmarks.peers.tree import Cost, watch
 from benchmarks.timing import Spread, alternate, fresh, in_turns
+from segpipe.backend import auto_precision
 from segpipe.config import load
 from segpipe.data.layouts import open_dataset
 
@@ -143,9 +144,10 @@ def train(bench: Bench) -> list[dict[str, Any]]:
 
     works: dict[str, Callable[[], float]] = {
         "nnU-Net, float32": lambda: batch / float(np.median(theirs(FLOAT32))),
-        "nnU-Net, bfloat16": lambda: batch / float(np.median(theirs(BFLOAT16))),
         "segpipe": lambda: batch / float(np.median(fresh(time_steps, "hippocampus", own))),
     }
+    if auto_precision("torch", "cpu") == "mixed_bfloat16":
+        works["nnU-Net, bfloat16"] = lambda: batch / float(np.median(theirs(BFLOAT16)))
     taken = alternate(works, bench.repeat)
     work = f"train {'×'.join(map(str, patch))}, batch {batch}, {_network(plan)}"
     ours = taken["segpipe"]

@@ -17,6 +17,10 @@ from segpipe.errors import ConfigError, ModelError
 
 _JAX_DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 _BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
+_SWITCHES_OF_BITS = (
+    *("TF_ENABLE_ONEDNN_OPTS", "TF_CPU_ALLOCATOR_USE_BFC", "TF_XLA_FLAGS", "XLA_FLAGS"),
+    *("ONEDNN_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE", "NVIDIA_TF32_OVERRIDE"),
+)
 
 
 @dataclass(frozen=True)
@@ -134,6 +138,15 @@ def prepare_environment(
     flags = os.environ.get("XLA_FLAGS", "")
     if backend == "jax" and deterministic and _JAX_DETERMINISTIC not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} {_JAX_DETERMINISTIC}".strip()
+
+
+def switches_of_bits() -> dict[str, str]:
+    """Variables of the environment that are set and change how the backends round.
+
+    The same seed gives the same bits only with the same ones. They are those of now: complete
+    after :func:`select`, which sets some itself.
+    """
+    return {name: os.environ[name] for name in _SWITCHES_OF_BITS if os.environ.get(name)}
 
 
 def has_gpu(backend: str = "tensorflow") -> bool:

@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 import segpipe
+from segpipe.backend import switches_of_bits
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,17 @@ def now() -> str:
 
 
 def environment() -> str:
-    """Python, operating system and every installed package with its version; a line for each."""
+    """Python, operating system, switches and packages; a line for each.
+
+    Packages are those that are installed, with their version; switches are the variables of the
+    process that bits depend on, as comments.
+    """
     packages = {(d.name or "").lower(): d.version for d in metadata.distributions()}
     lines = [f"{name}=={version}" for name, version in sorted(packages.items()) if name]
     system = f"{platform.system()} {platform.release()} {platform.machine()}"
-    return "\n".join([f"# Python {platform.python_version()}, {system}", *lines, ""])
+    switches = [f"# {name}={value}" for name, value in switches_of_bits().items()]
+    head = [f"# Python {platform.python_version()}, {system}", *switches]
+    return "\n".join([*head, *lines, ""])
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
