@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 from benchmarks.timing import Spread, short
 from segpipe.backend.processor import cpu_name
+from segpipe.files import write_text
 
 RESULTS = Path(__file__).parent / "results"
 _PACKAGES = ("segpipe", "keras", "tensorflow", "jax", "torch", "openvino", "numpy", "scipy")
@@ -71,6 +73,23 @@ def write(path: Path, content: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8")
+
+
+def marks(command: str) -> tuple[str, str]:
+    """The lines of a page between which a command writes its tables."""
+    return f"<!-- tables: make {command} writes them -->", "<!-- end of tables -->"
+
+
+def fill_tables(page: Path, command: str, tables: str) -> None:
+    """Put tables between the marks of a page, instead of those that were there."""
+    first, last = marks(command)
+    new = re.sub(
+        f"{re.escape(first)}.*{re.escape(last)}",
+        lambda _: f"{first}\n\n{tables}\n\n{last}",
+        page.read_text(encoding="utf-8"),
+        flags=re.DOTALL,
+    )
+    write_text(page, new)
 
 
 def _cell(value: Any) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.ablation import analyse, jobs, train
+from benchmarks.report import marks
 
 
 @pytest.mark.parametrize("dataset", list(jobs.DATASETS))
@@ -60,7 +61,8 @@ def test_what_is_undefined_everywhere_has_no_difference():
 
 def test_tables_go_between_the_marks_of_the_page(results, tmp_path):
     page = tmp_path / "page.md"
-    page.write_text(f"before\n\n{analyse._MARKS[0]}\n\nold\n\n{analyse._MARKS[1]}\n\nafter\n")
+    first, last = marks("ablation")
+    page.write_text(f"before\n\n{first}\n\nold\n\n{last}\n\nafter\n")
     analyse.report(page)
     text = page.read_text()
     assert text.startswith("before\n")
@@ -101,8 +103,3 @@ def test_samples_are_made_once_and_whole(tmp_path, monkeypatch):
     assert len(made) == 1
     assert [path.name for path in tmp_path.iterdir()] == [jobs.SAMPLES]
     assert jobs.Job(jobs.SAMPLES, 0, "SGD").config(tmp_path).data.root == tmp_path / jobs.SAMPLES
-
-
-def test_the_page_of_the_project_has_its_marks():
-    text = analyse.PAGE.read_text()
-    assert all(text.count(mark) == 1 for mark in analyse._MARKS)

@@ -120,6 +120,14 @@ def test_json_holds_figures_and_machine(tmp_path):
     assert {"cpu", "date", "command", "python", "system"} <= found["machine"].keys()
 
 
+@pytest.mark.parametrize(
+    ("command", "page"), [("ablation", "ablation.md"), ("study", "study-false-positives.md")]
+)
+def test_a_page_has_the_marks_of_the_command_that_writes_its_tables(command, page):
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    assert [text.count(mark) for mark in report.marks(command)] == [1, 1]
+
+
 def test_undefined_figures_are_refused_rather_than_written(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         report.write(tmp_path / "x.json", {"s": math.nan})

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from benchmarks import bootstrap
-from benchmarks.study import analyse, jobs, shifted, train
+from benchmarks.report import marks
+from benchmarks.study import analyse, jobs, page, shifted, train
 from segpipe.config import EvaluateConfig, OperatingPoint, load
 from segpipe.evaluate.score import tabulate
 from segpipe.evaluate.settings import ScoreSettings
@@ -116,6 +117,10 @@ def test_arm_is_compared_at_the_controls_best_f1_and_over_the_range_of_all():
     widths = np.diff(np.r_[0, steps])
     ratios = (widths @ [1, 4, 4, 12]) / (widths @ [2, 2, 10, 20])
     assert mine["range_ratio"] == pytest.approx(ratios)
+    gained = (
+        widths @ [0.4 - 0.6, 160 / 240 - 0.6, 160 / 240 - 0.64, 180 / 280 - 0.6] / len(analyse.GRID)
+    )
+    assert mine["range_dice_difference"] == pytest.approx(gained)
     assert mine["at_edge"] == [False, True, False, False, False]  # at best F1, then at SHOWN
     own = found["plain"]
     assert (own["ratio"], own["range_ratio"], own["dice_difference"]) == (1, 1, 0)
@@ -155,9 +160,10 @@ def test_only_whole_arms_are_read(tmp_path, monkeypatch):
             write_fold("samples", arm, 0, fold, CONTROL if arm == "plain" else BETTER)
     arms, cases, seeds = analyse.load_curves("samples")
     assert (list(arms), len(cases), seeds) == (["plain", "all"], folds, [0])
-    table = analyse.table(analyse.analyse("samples"))
-    assert table[2].startswith("| plain | 2.0* | 1.00 (1.00 to 1.00) |")
-    assert table[2].endswith(" | 2.0*, 2.0*, 10.0, 20.0* |")
+    table = page.table(analyse.analyse("samples"))
+    assert table[2].startswith("| plain | 2.0* | 1 |  | 1 |  |")
+    assert table[2].endswith(" | 2.0* (0.60), 2.0* (0.60), 10.0 (0.64), 20.0* (0.60) |")
+    assert table[3].startswith("| all | 4.0 | 2.00 (2.00 to 2.00) |")
 
     write_fold("samples", "all", 0, 2, BETTER, base="another")
     assert analyse.load_curves("samples") == ({}, [], [])
@@ -184,12 +190,12 @@ def test_results_of_other_settings_are_not_pooled(tmp_path, monkeypatch, content
         analyse.load_curves("samples")
 
 
-def test_an_arm_is_also_read_at_what_an_evaluation_considers(tmp_path, monkeypatch):
+def test_an_arm_is_also_read_at_the_thresholds_of_an_evaluation(tmp_path, monkeypatch):
     monkeypatch.setattr(jobs, "RESULTS", tmp_path)
     for arm, own in (("plain", CONTROL), ("all", BETTER)):
         for fold in range(jobs.DATASETS["samples"][2]):
             write_fold("samples", arm, 0, fold, own)
-    wide, usual = analyse.analyse("samples"), analyse.analyse("samples", "evaluation")
+    wide, usual = analyse.analyse("samples"), analyse.analyse("samples", "usual")
     # The control's best F1 has 2 of 4 lesions above 0.999, and 3 of 4 where that is not swept.
     assert [found["arms"]["all"]["sensitivity"] for found in (wide, usual)] == pytest.approx(
         [0.5, 0.75]
@@ -197,16 +203,16 @@ def test_an_arm_is_also_read_at_what_an_evaluation_considers(tmp_path, monkeypat
     assert [found["arms"]["all"]["ratio"] for found in (wide, usual)] == [2.0, 0.4]
 
 
-def test_the_sweeps_are_what_an_evaluation_considers_and_higher_thresholds():
+def test_the_sweeps_have_the_thresholds_of_an_evaluation_or_higher_ones_too():
     considered = EvaluateConfig()
     swept = {
         name: [one for one in train.SETTINGS if has(one)]
         for name, (_, has) in analyse.SWEEPS.items()
     }
-    for name in ("evaluation", "one threshold"):
-        assert {t for _, t, core in swept[name] if core is None} == set(THRESHOLDS)
-    assert {core for _, t, core in swept["evaluation"] if t == 0.8} == {None, 0.85, 0.9, 0.95}
+    assert {t for _, t, core in swept["usual"] if core is None} == set(THRESHOLDS)
+    assert {core for _, t, core in swept["usual"] if t == 0.8} == {None, 0.85, 0.9, 0.95}
     assert {core for _, _, core in swept["one threshold"]} == {None}
+    assert {t for _, t, _ in swept["one threshold"]} == set(train.THRESHOLDS)
     for settings in swept.values():
         assert {size for size, _, _ in settings} >= set(considered.min_sizes_mm3)
         assert max(size for size, _, _ in settings) == max(considered.min_sizes_mm3)
@@ -342,17 +348,32 @@ def test_the_shifted_arm_is_read_with_the_seeds_that_both_arms_have(tmp_path, mo
     found = shifted.analyse_shifted("samples")
     assert (found["seeds"], found["cases"]) == ([0], 5)
     assert found["at_equal_false_positives_ci95"] == [-0.25, -0.25]
-    assert shifted.sentence(found) == (
-        "samples: regions moved by 10 mm change lesion sensitivity by -0.250 (95 % -0.250 to "
-        "-0.250) at equal false-positive regions and by +0.000 at threshold 0.5: beyond the 0.05 "
-        "allowed."
-    )
     assert not shifted.is_within(found)
     better = {**found, "at_equal_false_positives": -0.05}
     assert shifted.is_within(better)
-    assert shifted.sentence(better).endswith("within the 0.05 allowed, though the interval is not.")
-    sure = {**better, "at_equal_false_positives_ci95": [-0.05, 0.1]}
-    assert shifted.sentence(sure).endswith("within the 0.05 allowed.")
+    rows = page.moved_table({"samples": {"one threshold": found, "all": better}})[2:]
+    assert rows == [
+        "| `samples`, one threshold of any height | **-0.250** (-0.250 to -0.250) | +0.000 |",
+        f"| `samples`, {analyse.SWEEPS['all'][0]} | -0.050 (-0.250 to -0.250) | +0.000 |",
+    ]
+
+
+def test_the_page_has_a_section_for_each_dataset_with_a_whole_seed(tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs, "RESULTS", tmp_path)
+    own, (first, last) = tmp_path / "page.md", marks("study")
+    own.write_text(f"before\n{first}\nold\n{last}\nafter\n")
+    page.report(own)
+    assert own.read_text() == f"before\n{first}\n\nNo seed is whole yet.\n\n{last}\nafter\n"
+    for arm in ("plain", "all"):
+        for fold in range(jobs.DATASETS["samples"][2]):
+            write_fold("samples", arm, 0, fold, CONTROL)
+    (tmp_path / "img").mkdir()
+    page.report(own)
+    text = own.read_text()
+    heads = [line for line in text.splitlines() if line.startswith("###")]
+    assert heads == ["### `samples`, seed 0"]
+    assert text.count("| plain |") == text.count("| all |") == len(analyse.SWEEPS)
+    assert [path.name for path in (tmp_path / "img").iterdir()] == ["study-samples.png"]
 
 
 @pytest.mark.parametrize("dataset", list(jobs.DATASETS))
@@ -365,4 +386,4 @@ def test_what_was_measured_keeps_within_what_moved_regions_may_cost(dataset):
         ]
         done = sum(all(job.result.exists() for job in pair) for pair in pairs)
         pytest.skip(f"{dataset}: {done} of {folds} folds are trained with the first seed")
-    assert shifted.is_within(found), shifted.sentence(found)
+    assert shifted.is_within(found)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.ablation.jobs import ARMS, CONTROL, DATASETS, SEEDS, Job
+from benchmarks.report import fill_tables
 
 PAGE = Path(__file__).parents[2] / "docs" / "ablation.md"
 DRAWS = 2000
-_MARKS = ("<!-- tables: make ablation writes them -->", "<!-- end of tables -->")
 _COLUMNS = {
     "dice": ("Dice", ".3f"),
     "lesion_f1": ("lesion F1", ".3f"),
@@ -97,13 +96,4 @@ def _trained_on(dataset: str) -> str:
 def report(page: Path = PAGE) -> None:
     """Put the tables of all datasets between the marks of the page."""
     tables = [text for text in map(table, DATASETS) if text]
-    first, last = _MARKS
-    body = "\n\n".join(tables) if tables else "Nothing has been trained yet."
-    text = page.read_text(encoding="utf-8")
-    new = re.sub(
-        f"{re.escape(first)}.*{re.escape(last)}",
-        lambda _: f"{first}\n\n{body}\n\n{last}",
-        text,
-        flags=re.DOTALL,
-    )
-    page.write_text(new, encoding="utf-8")
+    fill_tables(page, "ablation", "\n\n".join(tables) or "Nothing has been trained yet.")

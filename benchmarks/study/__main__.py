@@ -29,10 +29,9 @@ def main() -> None:
 
         rows = what_is_left(list(all_jobs(datasets, options.seeds)), options.work / BASES)
         work_off(rows, run_job, options.work, options.minutes, options.at_once)
-    from benchmarks.study import analyse, shifted
+    from benchmarks.study.page import report
 
-    analyse.report()
-    shifted.report()
+    report()
 
 
 if __name__ == "__main__":

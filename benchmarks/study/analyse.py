@@ -1,28 +1,25 @@
-"""From the counts of all jobs to the table and the figure of the study."""
+"""From the counts of all jobs to the figures of the study."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.bootstrap import draw, interval
-from benchmarks.study import jobs
 from benchmarks.study.jobs import ARMS, CONTROL, DATASETS, SEEDS, Job, Setting, forked_from
 from segpipe.config import flat_values
 from segpipe.evaluate.table import THRESHOLDS
 
-DOCS = Path(__file__).parents[2] / "docs"
 Settings = Sequence[Setting]
 USUAL = THRESHOLDS[-1]
 """Highest threshold that an evaluation considers; results have higher ones too."""
 
 
-def _in_evaluation(setting: Setting) -> bool:
+def _is_usual(setting: Setting) -> bool:
     return _strictest(setting) <= USUAL
 
 
@@ -32,12 +29,9 @@ def _strictest(setting: Setting) -> float:
 
 
 SWEEPS: dict[str, tuple[str, Callable[[Setting], bool]]] = {
-    "evaluation": (f"what an evaluation considers: thresholds up to {USUAL:g}", _in_evaluation),
-    "all": ("thresholds of any height", lambda _: True),
-    "one threshold": (
-        f"thresholds up to {USUAL:g}, no core threshold",
-        lambda setting: _in_evaluation(setting) and setting[2] is None,
-    ),
+    "one threshold": ("one threshold of any height", lambda setting: setting[2] is None),
+    "all": ("thresholds of any height, with and without hysteresis", lambda _: True),
+    "usual": (f"thresholds up to {USUAL:g}, with and without hysteresis", _is_usual),
 }
 """Ways to a mask that are swept, in words, and which settings they have."""
 
@@ -46,6 +40,9 @@ GRID = np.linspace(0.05, 1.0, 96)
 
 SHOWN = (0.2, 0.4, 0.6, 0.8)
 """Those at which the tables show them."""
+
+COMPARED = ("ratio", "dice_difference", "range_ratio", "range_dice_difference")
+"""Figures beside the control's, with intervals."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,8 +229,9 @@ def compare(curves: dict[str, Curves], weights: np.ndarray) -> dict[str, dict[st
         ``sensitivity`` of the control's best F1, and there ``false_positive_regions``, their
         ``ratio`` to the control's and ``dice_difference``: inf and nan where an arm does not reach
         it. ``range_ratio`` of the means over the sensitivities that all arms reach, up to
-        ``common``; ``reach`` of the arm. ``at_sensitivities``: regions, None where not reached,
-        and ``at_edge``: whether one of these readings lies at the end of what was swept.
+        ``common``, and ``range_dice_difference`` between those of Dice; ``reach`` of the arm.
+        ``at_sensitivities``: regions and Dice, None where not reached, and ``at_edge``: whether one
+        of these readings lies at the end of what was swept.
     """
     found = {arm: envelope(own, weights) for arm, own in curves.items()}
     control = found[CONTROL]
@@ -248,15 +246,21 @@ def compare(curves: dict[str, Curves], weights: np.ndarray) -> dict[str, dict[st
             "ratio": _ratio(own.regions[at], control.regions[at]),
             "dice_difference": float(own.dice[at] - control.dice[at]),
             "range_ratio": _ratio(own.regions[common].sum(), control.regions[common].sum()),
+            "range_dice_difference": _mean(own.dice[common] - control.dice[common]),
             "common": float(GRID[common].max(initial=0)),
             "reach": float(GRID[~np.isnan(own.regions)].max(initial=0)),
             "at_sensitivities": [
-                None if np.isnan(own.regions[k]) else float(own.regions[k]) for k in shown
+                None if np.isnan(own.regions[k]) else (float(own.regions[k]), float(own.dice[k]))
+                for k in shown
             ],
             "at_edge": [bool(own.at_edge[k]) for k in (at, *shown)],
         }
         for arm, own in found.items()
     }
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else float("nan")
 
 
 def _ratio(mine: float, control: float) -> float:
@@ -279,95 +283,8 @@ def analyse(dataset: str, sweep: str = "all") -> dict[str, Any]:
     arms = compare(curves, np.ones(len(cases)))
     drawn = [compare(curves, weights) for weights in draw(len(cases))]
     for arm, figures in arms.items():
-        for name in ("ratio", "dice_difference", "range_ratio"):
+        for name in COMPARED:
             figures[f"{name}_ci95"] = interval([one[arm][name] for one in drawn])
-        for name in ("false_positive_regions", "ratio", "dice_difference", "range_ratio"):
+        for name in ("false_positive_regions", *COMPARED):
             figures[name] = figures[name] if np.isfinite(figures[name]) else None
     return {"cases": len(cases), "seeds": seeds, "arms": arms}
-
-
-def report() -> None:
-    """Print the tables; write the figures as JSON, and the picture."""
-    for dataset in DATASETS:
-        found = {sweep: analyse(dataset, sweep) for sweep in SWEEPS}
-        if not all(found.values()):
-            print(f"{dataset}: no seed is complete yet")
-            continue
-        text = json.dumps(found, indent=1, allow_nan=False)
-        (jobs.RESULTS / f"{dataset}.json").write_text(text)
-        for sweep, (words, _) in SWEEPS.items():
-            own = found[sweep]
-            control = own["arms"][CONTROL]
-            print(
-                f"\n{dataset}, seeds {own['seeds']}, {own['cases']} held-out cases, {words}; "
-                f"best F1 of the control at {control['sensitivity']:.2f}, range up to "
-                f"{control['common']:.2f}\n"
-            )
-            print("\n".join(table(own)))
-        _picture(dataset)
-
-
-def table(found: dict[str, Any]) -> list[str]:
-    """The arms as a table of Markdown; a star where the best lies at the end of the sweep."""
-    rows = [
-        "| arm | FP regions per scan | ratio to plain (95 %) | over the range (95 %) "
-        f"| Dice difference (95 %) | regions at {', '.join(f'{s:g}' for s in SHOWN)} |",
-        "|---|---|---|---|---|---|",
-    ]
-    for arm, figures in found["arms"].items():
-        at, *shown = (
-            _number(value, ".1f") + "*" * edge
-            for value, edge in zip(
-                (figures["false_positive_regions"], *figures["at_sensitivities"]),
-                figures["at_edge"],
-                strict=True,
-            )
-        )
-        cells = [
-            arm,
-            at,
-            _with_interval(figures, "ratio", ".2f"),
-            _with_interval(figures, "range_ratio", ".2f"),
-            _with_interval(figures, "dice_difference", "+.3f"),
-            ", ".join(shown),
-        ]
-        rows.append(f"| {' | '.join(cells)} |")
-    return rows
-
-
-def _number(value: float | None, form: str, missing: str = "–") -> str:
-    return missing if value is None else f"{value:{form}}"
-
-
-def _with_interval(figures: dict[str, Any], name: str, form: str) -> str:
-    low, high = (_number(end, form, "∞") for end in figures[f"{name}_ci95"])
-    return f"{_number(figures[name], form)} ({low} to {high})"
-
-
-def _picture(dataset: str) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    curves, cases, seeds = load_curves(dataset)
-    figure, axes = pyplot.subplots(figsize=(8.4, 4.2), layout="constrained")
-    styles = ("-", "-", "-", "--", "--", ":", (0, (5, 1, 1, 1, 1, 1)), "-.")
-    colours = ("#000000", "#d55e00", "#009e73", "#009e73", "#0072b2", "#cc79a7", "#e69f00")
-    looks = dict(zip(ARMS, zip(styles, (*colours, "#56b4e9"), strict=True), strict=True))
-    for arm, own in curves.items():
-        style, colour = looks[arm]
-        regions = envelope(own, np.ones(len(cases))).regions
-        axes.plot(regions, GRID, linestyle=style, color=colour, label=arm, linewidth=1.8)
-    axes.set(
-        xlabel="false-positive regions per scan (log)",
-        ylabel="lesion sensitivity",
-        xscale="symlog",
-        xlim=(0, None),
-        ylim=(0, 1),
-        title=f"{dataset}: {len(cases)} held-out cases, seeds {', '.join(map(str, seeds))}",
-    )
-    axes.grid(alpha=0.3)
-    figure.legend(frameon=False, loc="outside center right")
-    figure.savefig(DOCS / "img" / f"study-{dataset}.png", dpi=110)
-    pyplot.close(figure)

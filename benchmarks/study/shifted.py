@@ -87,7 +87,7 @@ def _at_most(curves: Curves, weights: np.ndarray, limits: np.ndarray) -> np.ndar
     return np.where(allowed.any(axis=1), best, np.nan)
 
 
-def analyse_shifted(dataset: str, sweep: str = "evaluation") -> dict[str, Any]:
+def analyse_shifted(dataset: str, sweep: str = "one threshold") -> dict[str, Any]:
     """The figures with bootstrap intervals over patients; empty until one seed is whole."""
     curves, cases, seeds = load_curves(dataset, (TRUE, jobs.SHIFTED), sweep)
     if len(curves) < 2 or not seeds:
@@ -103,35 +103,6 @@ def analyse_shifted(dataset: str, sweep: str = "evaluation") -> dict[str, Any]:
     return {"dataset": dataset, "cases": len(cases), "seeds": seeds, **figures}
 
 
-def report() -> None:
-    """Print what the shift costs; write the figures as JSON."""
-    for dataset in jobs.DATASETS:
-        found = {sweep: analyse_shifted(dataset, sweep) for sweep in ("evaluation", "all")}
-        if not all(found.values()):
-            print(f"{dataset}: the shifted regions are not complete yet")
-            continue
-        path = jobs.RESULTS / f"{dataset}-shifted.json"
-        path.write_text(json.dumps(found, indent=1))
-        for sweep, own in found.items():
-            print(f"\n{SWEEPS[sweep][0]}: {sentence(own)}")
-
-
 def is_within(found: dict[str, Any]) -> bool:
     """Whether lesion sensitivity falls by no more than is allowed; never where it is nan."""
     return found["at_equal_false_positives"] >= -ALLOWED
-
-
-def sentence(found: dict[str, Any]) -> str:
-    """The figures in words."""
-    change = found["at_equal_false_positives"]
-    low, high = found["at_equal_false_positives_ci95"]
-    verdict = f"beyond the {ALLOWED:g} allowed"
-    if is_within(found):
-        verdict = f"within the {ALLOWED:g} allowed"
-        if not low >= -ALLOWED:
-            verdict += ", though the interval is not"
-    return (
-        f"{found['dataset']}: regions moved by {SHIFT_MM:g} mm change lesion sensitivity by "
-        f"{change:+.3f} (95 % {low:+.3f} to {high:+.3f}) at equal false-positive regions and by "
-        f"{found['at_threshold']:+.3f} at threshold 0.5: {verdict}."
-    )

@@ -45,8 +45,7 @@ SIZES_MM3 = (0.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0)
 """Minimum sizes swept, of the control as of every arm."""
 
 MASKS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.8)
-"""Thresholds whose components are swept by their highest probability as well (hysteresis). An
-evaluation pairs each of its thresholds with every higher one; these are some of them."""
+"""Thresholds whose components are swept by their highest probability as well (hysteresis)."""
 
 SETTINGS: tuple[Setting, ...] = tuple(
     (size, t, core)
