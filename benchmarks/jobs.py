@@ -13,7 +13,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Protocol
 
-from segpipe.backend import prepare_environment
+from segpipe.backend.switches import prepare_environment
 
 
 def thread_variables(number: int) -> dict[str, str]:

@@ -37,7 +37,7 @@ def test_onednn_is_asked_for_on_x86_unless_the_user_says_otherwise(monkeypatch):
         ({"avx2"}, "0", "0"),
         (set(), None, None),
     ):
-        monkeypatch.setattr("segpipe.backend.cpu_flags", lambda flags=flags: flags)
+        monkeypatch.setattr("segpipe.backend.switches.cpu_flags", lambda flags=flags: flags)
         monkeypatch.delenv(name, raising=False)
         if own is not None:
             monkeypatch.setenv(name, own)

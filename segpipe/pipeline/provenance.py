@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 import segpipe
-from segpipe.backend import switches_of_bits
+from segpipe.backend.switches import switches_of_bits
 
 
 @dataclass(frozen=True)
