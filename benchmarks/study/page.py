@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,25 +28,25 @@ _COLUMNS = {
 
 def report(page: Path = PAGE) -> None:
     """Write the figures as JSON and the pictures; put the tables between the marks of the page."""
-    found = {dataset: _analysed(dataset, "", analyse) for dataset in DATASETS}
-    moved = {dataset: _analysed(dataset, "-shifted", analyse_shifted) for dataset in DATASETS}
-    parts = [section(dataset, own) for dataset, own in found.items() if own]
-    for dataset, own in found.items():
-        if own:
-            _picture(dataset, page.parent / "img")
-    if any(moved.values()):
-        parts.append(f"### Regions moved by {SHIFT_MM:g} mm")
-        parts.append("\n".join(moved_table({d: own for d, own in moved.items() if own})))
+    found = _analysed("", analyse)
+    moved = _analysed("-shifted", analyse_shifted)
+    for dataset in found:
+        _picture(dataset, page.parent / "img")
+    parts = [section(dataset, own) for dataset, own in found.items()]
+    if moved:
+        parts += [f"### Regions moved by {SHIFT_MM:g} mm", "\n".join(moved_table(moved))]
     fill_tables(page, "study", "\n\n".join(parts) or "No seed is whole yet.")
 
 
-def _analysed(dataset: str, kind: str, analysed: Any) -> dict[str, dict[str, Any]]:
-    """Every sweep, also as JSON beside the results; empty until one seed is whole."""
-    found = {sweep: analysed(dataset, sweep) for sweep in SWEEPS}
-    if not all(found.values()):
-        return {}
-    path = jobs.RESULTS / f"{dataset}{kind}.json"
-    path.write_text(json.dumps(found, indent=1, allow_nan=False))
+def _analysed(
+    kind: str, analysed: Callable[[str, str], dict[str, Any]]
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Every sweep of each dataset with a whole seed, also as JSON beside the results."""
+    every = {dataset: {sweep: analysed(dataset, sweep) for sweep in SWEEPS} for dataset in DATASETS}
+    found = {dataset: own for dataset, own in every.items() if all(own.values())}
+    for dataset, own in found.items():
+        path = jobs.RESULTS / f"{dataset}{kind}.json"
+        path.write_text(json.dumps(own, indent=1, allow_nan=False))
     return found
 
 
