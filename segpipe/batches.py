@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -214,6 +215,11 @@ class PatchBatches(keras.utils.PyDataset):
         Steps before these, these steps, patches per step.
     workers : int
         Loading threads; 0: whoever asks for a batch loads it.
+
+    Attributes
+    ----------
+    handed : dict of int to float
+        When the batch at an index was last handed over, by ``time.perf_counter``.
     """
 
     def __init__(
@@ -233,6 +239,7 @@ class PatchBatches(keras.utils.PyDataset):
         self._threads = ThreadPoolExecutor(workers, "patches") if workers else None
         self._ahead: dict[int, Future] = {}
         self._lock = threading.Lock()
+        self.handed: dict[int, float] = {}
 
     def __len__(self) -> int:
         return self.steps
@@ -254,9 +261,11 @@ class PatchBatches(keras.utils.PyDataset):
         with self._lock:  # whoever fills a queue may still ask while the epoch is left
             asked = self._ask(index)
         try:
-            return self._load(index) if asked is None else asked.result()
+            batch = self._load(index) if asked is None else asked.result()
         except CancelledError:
-            return self._load(index)
+            batch = self._load(index)
+        self.handed[index] = time.perf_counter()
+        return batch
 
     def _ask(self, index: int) -> Future | None:
         """The batch that a thread loads, and those after it; None where there is no thread."""

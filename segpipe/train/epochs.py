@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,9 +75,15 @@ class _Watch(keras.callbacks.Callback):
         self.every = every
         self.report = report
         self.stop = stop
+        self.ends: list[float] = []
 
     def on_train_batch_end(self, batch: int, logs=None) -> None:
-        """Look at the running loss, and after the last step at the weights."""
+        """Look at the training; the next step can begin after that."""
+        self._look(batch, logs)
+        self.ends.append(time.perf_counter())
+
+    def _look(self, batch: int, logs) -> None:
+        """At the running loss, and after the last step at the weights."""
         last = batch + 1 >= len(self.batches)
         if batch % self.every and not last:
             return
@@ -122,17 +128,14 @@ def run_epoch(fitting: Fitting, epoch: int) -> dict[str, float]:
         budget.tick(done + step)
         return budget.late(done + step)
 
-    started = time.perf_counter()
     figures = run_steps(fitting, done, steps, every, report, stop)
-    seconds = time.perf_counter() - started
-    voxels = (fitting.done - done) * settings.batch * math.prod(settings.patch)
-    rate = fitting.trainer.optimizer.learning_rate
-    return figures | {"learning_rate": float(rate), "voxels_per_second": voxels / seconds}
+    return figures | {"learning_rate": float(fitting.trainer.optimizer.learning_rate)}
 
 
 def run_steps(fitting, done, steps, every, report, stop) -> dict[str, float]:
-    """At most ``steps`` steps after ``done`` others; returns the mean of every term."""
+    """At most ``steps`` steps after ``done`` others; returns the mean of every term, and speeds."""
     settings = fitting.config.train
+    started = time.perf_counter()
     batches = PatchBatches(
         fitting.sampler.draw,
         start=done,
@@ -149,7 +152,36 @@ def run_steps(fitting, done, steps, every, report, stop) -> dict[str, float]:
         raise
     finally:
         batches.close()
-    return {name: float(values[-1]) for name, values in history.history.items()}
+    seconds = time.perf_counter() - started
+    voxels = (fitting.done - done) * settings.batch * math.prod(settings.patch)
+    return {name: float(values[-1]) for name, values in history.history.items()} | {
+        "voxels_per_second": voxels / seconds,
+        "waiting_share": waited(watch.ends, batches.handed) / seconds,
+    }
+
+
+def waited(ends: Sequence[float], handed: Mapping[int, float]) -> float:
+    """How long steps stood still for their batches; the first, which starts the loading, aside.
+
+    Parameters
+    ----------
+    ends : sequence of float
+        When each step ended and the next could have begun, in seconds.
+    handed : dict of int to float
+        When the batch of each step was there.
+
+    Returns
+    -------
+    float
+        Seconds. Where the device computes while the program goes on, as a GPU does, it may have
+        used a part of them.
+
+    Examples
+    --------
+    >>> waited([12.0, 15.0, 18.0], {0: 9.0, 1: 12.5, 2: 14.0})
+    0.5
+    """
+    return sum(max(0.0, handed[i] - end) for i, end in enumerate(ends, 1) if i in handed)
 
 
 def _out_of_memory(settings) -> ModelError:

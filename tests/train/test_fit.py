@@ -1,6 +1,7 @@
 """Fitting a tiny network: a budget on a clock that the tests turn, averaged weights, resuming."""
 
 import threading
+import time
 from types import SimpleNamespace
 
 import keras
@@ -145,6 +146,17 @@ def test_a_step_costs_at_least_what_its_batch_takes_to_load(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path, clock, budget="300s", workers=2)
     assert any("2 s a step" in line for line in clock.lines)  # of 1 batch, by 2 threads
+
+
+def test_an_epoch_tells_how_long_its_steps_waited_for_their_batches(tmp_path):
+    class Slow(Clock):
+        def draw(self, number):
+            time.sleep(0.3 if number >= 3 else 0.0)
+            return super().draw(number)
+
+    _, progress = train(tmp_path, Slow(), epochs=2, steps_per_epoch=3)
+    quick, slow = (epoch["waiting_share"] for epoch in progress.history)
+    assert quick < 0.3 < slow <= 1
 
 
 def test_a_resumed_training_remembers_the_time_used_and_gives_the_same(tmp_path, whole):
