@@ -17,6 +17,8 @@ from segpipe.metrics import detection, overlap, panoptic, surface
 
 PENALTY_MM = 374.0
 """HD95 of a missed lesion and of a false-positive region under ``brats23``."""
+_MANY_AT_ONCE = 5
+"""Lesions found by one region, and more than half of those found, that a row is flagged for."""
 
 
 def score_row(
@@ -29,7 +31,7 @@ def score_row(
         "case": case,
         "label": label,
         "status": "scored",
-        "flags": flags,
+        "flags": [*flags, *_lenient(counts)],
         "dice": defined(overlap.dice(voxels)),
         "sensitivity": defined(overlap.sensitivity(voxels)),
         "precision": defined(overlap.precision(voxels)),
@@ -50,6 +52,14 @@ def score_row(
         "lesion_precision": defined(detection.lesion_precision(tally)),
         "lesion_f1": defined(detection.f1_of(counts)),
     }
+
+
+def _lenient(counts: Counts) -> list[str]:
+    """A flag where one region found most of many lesions, however much else it covers."""
+    most, found = counts.most_by_one, len(counts.matching.detected)
+    if most < _MANY_AT_ONCE or 2 * most <= found:
+        return []
+    return [f"one predicted region found {most} of the {found} lesions found: see Dice as well"]
 
 
 def defined(value: float) -> float | None:
@@ -84,6 +94,7 @@ def detail_row(
         "removed_regions": len(removed),
         "removed_volume_ml": counts.volume_ml(view.prediction, removed),
         "lesions_lost": counts.lesions_lost,
+        "most_lesions_by_one_region": counts.most_by_one,
         "by_size": detection.by_size(
             view.lesion_mm3[counts.counted],
             np.isin(lesions, found.detected),

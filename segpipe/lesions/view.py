@@ -120,6 +120,11 @@ class Counts:
         left = required.where(self.kept[required.prediction - 1])
         return len(np.setdiff1d(required.reference, left.reference))
 
+    @property
+    def most_by_one(self) -> int:
+        """The most required lesions that a single component found; 0 where none was found."""
+        return int(np.bincount(self.matching.links[:, 1]).max(initial=0))
+
     def volume_ml(self, side: Side, components: np.ndarray) -> float:
         """Volume of the components with these numbers."""
         return float(side.voxels[components - 1].sum() * self.view.voxel_volume_mm3 / 1000)

@@ -133,6 +133,34 @@ def test_removal_changes_the_mask_and_says_what_died_by_it():
     assert (score.row["detected_lesions"], score.detail["lesions_lost"]) == (1, 1)
 
 
+@pytest.mark.parametrize(
+    ("prediction", "most", "flagged"),
+    [
+        ([1] * 13, 7, True),
+        ([1] * 9 + [0] * 4, 5, True),
+        ([1] * 7 + [0] * 6, 4, False),  # few
+        ([1, 0] * 6 + [1], 1, False),
+        ([0] * 13, 0, False),
+    ],
+)
+def test_a_region_that_finds_most_of_many_lesions_is_flagged(prediction, most, flagged):
+    reference = volume(np.array([1, 0] * 6 + [1], np.uint8))
+    (score,) = score_labels(
+        "c", reference, volume(np.array(prediction, np.uint8)), {"lesion": 1}, ScoreSettings()
+    )
+    assert score.detail["most_lesions_by_one_region"] == most
+    found = score.row["detected_lesions"]
+    words = f"one predicted region found {most} of the {found} lesions found: see Dice as well"
+    assert score.row["flags"] == ([words] if flagged else [])
+
+
+def test_half_of_the_lesions_found_by_one_region_is_not_most():
+    reference = volume(np.array([1, 0] * 10, np.uint8))
+    prediction = volume(np.array([1] * 9 + [0] + [1, 0] * 5, np.uint8))
+    (row,) = score_case("c", reference, prediction, {"lesion": 1}, ScoreSettings())
+    assert (row["detected_lesions"], row["flags"]) == (10, [])
+
+
 def test_numbered_lesions_touch_without_merging():
     reference, prediction = volume(np.array([7, 7, 3, 3, 0])), volume(np.array([1, 0, 0, 0, 0]))
     settings = ScoreSettings(reference_instances=True)
