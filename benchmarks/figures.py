@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,17 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 IMAGES = Path(__file__).parents[1] / "docs" / "img"
 _SIZE = 216
 _REFERENCE, _MASK, _DOWN, _UP = "#1b7837", "#6a3d9a", "#b2182b", "#2166ac"
-_STYLE = {"font.size": 9, "axes.titlesize": 9, "axes.spines.top": False, "axes.spines.right": False}
+_STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
 
 Maps = Mapping[str, np.ndarray]
 
@@ -83,15 +90,19 @@ def outlines(axes: Axes, maps: Maps) -> None:
         spine.set_visible(True)
 
 
+def _figure(width: float, height: float) -> Figure:
+    layout = ConstrainedLayoutEngine(h_pad=0.06, w_pad=0.06)
+    return Figure(figsize=(width, height), layout=layout)
+
+
 def panels(count: int) -> tuple[Figure, Sequence[Axes]]:
-    figure = Figure(figsize=(2.45 * count, 3.0), layout="constrained")
+    figure = _figure(2.45 * count, 3.0)
     return figure, list(np.atleast_1d(figure.subplots(1, count)))
 
 
 def save(figure: Figure, name: str, note: str) -> None:
     if note:
         figure.supxlabel(note, fontsize=8, color="0.3")
-    figure.get_layout_engine().set(h_pad=0.06, w_pad=0.06)  # type: ignore[union-attr]
     IMAGES.mkdir(parents=True, exist_ok=True)
     figure.savefig(IMAGES / f"loss-{name}.png", dpi=150, metadata={"Software": None})
 
@@ -140,12 +151,14 @@ def draw_count_plus_cross_entropy(maps: Maps) -> None:
         (axes[1], (0.0, 1.0), "cross-entropy"),
         (axes[2], (0.5, 1.0), "0.5 · count + cross-entropy"),
     ):
-        push = slope(
-            lambda t, w=weights: losses.count_plus_cross_entropy(
-                y, t, count_weight=w[0], bce_weight=w[1], from_logits=True
-            ),
-            maps["z"],
+        objective = partial(
+            losses.count_plus_cross_entropy,
+            y,
+            count_weight=weights[0],
+            bce_weight=weights[1],
+            from_logits=True,
         )
+        push = slope(objective, maps["z"])
         show_slope(part, push, plain, title)
     save(figure, "count-plus-cross-entropy", f"gradient by z; {_NOTE}")
 
@@ -252,7 +265,7 @@ def draw_penalties(maps: Maps) -> None:
 
 def draw_existence() -> None:
     """Pull on a whole region, by how sure it is, for three scores of its existence."""
-    figure = Figure(figsize=(4.9, 2.9), layout="constrained")
+    figure = _figure(4.9, 2.9)
     axes = figure.subplots()
     z = np.linspace(-8, 12, 600)
     p = 1 / (1 + np.exp(-z))

@@ -183,7 +183,7 @@ def photograph_pages(chrome: Any, made: Made) -> None:
 def serve(output: Path, port: int) -> Iterator[str]:
     """MLflow over the store, and the address that ``segpipe ui`` prints."""
     program = Path(sys.executable).with_name("segpipe")
-    command = [program, "ui", "--output", str(output), "--port", str(port)]
+    command = [str(program), "ui", "--output", str(output), "--port", str(port)]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     try:
         assert server.stdout is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ def _drawing(config, cases, spacing_mm, repeat: int, count: int) -> list[dict[st
     }
     for sampler in samplers.values():
         draw(sampler)
-    taken = alternate({n: lambda s=s: draw(s) for n, s in samplers.items()}, repeat)
+    taken = alternate({n: partial(draw, s) for n, s in samplers.items()}, repeat)
     return [{"work": name, "ms/patch": spread} for name, spread in taken.items()]
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -71,11 +72,8 @@ def measure_masking(side: int, calls: int, repeat: int) -> list[Row]:
         for share in _SHARES:
             mask = tf.constant(rng.random(y.shape) < share, tf.float32)
             _agree(functions, y, p, mask)
-            taken = _alternate(
-                {n: lambda f=f, m=mask: float(f(y, p, m)[0]) for n, f in functions.items()},
-                calls,
-                repeat,
-            )
+            works = {n: partial(f, y, p, mask) for n, f in functions.items()}
+            taken = _alternate(works, calls, repeat)
             work = f"squared error over {share:.0%} of {side}³, {mode}"
             rows.append(_row(work, taken, "weights", "gather"))
     return rows
@@ -119,8 +117,7 @@ def measure_terms(patch, calls: int, repeat: int) -> list[Row]:
 
         return call
 
-    functions = {name: compiled(loss) for name, loss in losses.items()}
-    works = {n: lambda f=f: float(f(logits)) for n, f in functions.items()}
+    works = {name: partial(compiled(loss), logits) for name, loss in losses.items()}
     taken = _alternate(works, calls, repeat)
     size = "×".join(map(str, patch))
     return [_row(f"loss, {size}: {name}", taken, name, "none") for name in losses if name != "none"]
@@ -153,7 +150,7 @@ def measure_step(patch, features, repeat: int) -> Row:
         find_some(trainer, data)
         seconds_per_step(trainer, data, 1)  # compiles
     taken = alternate(
-        {n: lambda t=t: seconds_per_step(t, data, 1) for n, t in trainers.items()}, repeat
+        {n: partial(seconds_per_step, t, data, 1) for n, t in trainers.items()}, repeat
     )
     return _row(f"step, {work}, {device.precision}: penalties", taken, "penalties", "none")
 
@@ -179,17 +176,17 @@ def blobs(patch, share: float = 0.01, seed: int = 0) -> np.ndarray:
     return (8.0 * (smooth - np.quantile(smooth, 1 - share)) / smooth.std()).astype(np.float32)
 
 
-def _alternate(works: dict[str, Callable[[], float]], calls: int, repeat: int) -> dict[str, Spread]:
+def _alternate(
+    works: Mapping[str, Callable[[], Any]], calls: int, repeat: int
+) -> dict[str, Spread]:
     """Seconds of one call of each, every sample a mean over ``calls``."""
+
+    def mean_seconds(work: Callable[[], Any]) -> float:
+        return seconds(lambda: [work() for _ in range(calls)]) / calls
+
     for work in works.values():
         work()
-    return alternate(
-        {
-            name: lambda w=work: seconds(lambda: [w() for _ in range(calls)]) / calls
-            for name, work in works.items()
-        },
-        repeat,
-    )
+    return alternate({name: partial(mean_seconds, work) for name, work in works.items()}, repeat)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ def measure(shape, patch, features, steps: int, repeat: int) -> list[dict[str, A
     for engine in engines.values():
         engine(np.zeros((1, *patch, volume.shape[-1]), np.float32))  # compiles
     taken = alternate(
-        {n: lambda n=n, e=e: seconds(lambda: predict(n, e)) for n, e in engines.items()}, repeat
+        {n: partial(seconds, partial(predict, n, e)) for n, e in engines.items()}, repeat
     )
     base = "keras float32"
     return [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from benchmarks.timing import Spread, alternate, fresh
@@ -65,7 +66,7 @@ def measure(features, patch, batch, precision: str, deterministic: bool, steps: 
     for trainer in trainers.values():
         seconds_per_step(trainer, data, 1)  # compiles
     taken = alternate(
-        {n: lambda t=t: seconds_per_step(t, data, steps) for n, t in trainers.items()}, 2
+        {n: partial(seconds_per_step, t, data, steps) for n, t in trainers.items()}, 2
     )
     return {"voxels": work.voxels, **{name: spread.samples for name, spread in taken.items()}}
 

@@ -90,8 +90,8 @@ def make_batch(work: Work, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
         for _ in range(1 + work.voxels // work.batch // 20_000):
             start = [rng.integers(n - e + 1) for n, e in zip(work.patch, edges, strict=True)]
             box = tuple(slice(s, s + e) for s, e in zip(start, edges, strict=True))
-            image[(sample, *box)] += 3.0
-            target[(sample, *box, 0)] = 1.0
+            image[sample][box] += 3.0
+            target[sample, ..., 0][box] = 1.0
     target[..., 1] = 1.0
     return image, target
 

@@ -84,8 +84,8 @@ def sweep(
 
 
 def pooled(
-    sweeps: Sequence[Mapping[str, Any]], weights: Sequence[float] | None = None
-) -> list[dict[str, float | None]]:
+    sweeps: Sequence[Mapping[str, Any]], weights: Sequence[float] | np.ndarray | None = None
+) -> list[dict[str, Any]]:
     """The curve over the cases of several folds: a point for each threshold and minimum size.
 
     Parameters

@@ -155,7 +155,9 @@ def chosen_on_the_others(
         reached = [
             (point["false_positive_regions"], -point["sensitivity"], at)
             for at, point in enumerate(others)
-            if None not in (least, point["sensitivity"]) and point["sensitivity"] >= least - 1e-12
+            if least is not None
+            and point["sensitivity"] is not None
+            and point["sensitivity"] >= least - 1e-12
         ]
         if not reached:
             return None

@@ -41,7 +41,7 @@ def judge(reference: np.ndarray, prediction: np.ndarray, settings: Mapping) -> d
     tolerance_mm = float(settings["tolerance_mm"])
     voxel_mm3 = float(np.prod(spacing_mm))
     masks = reference, prediction
-    figures = {
+    figures: dict[str, dict] = {
         "scipy": {
             f"{side}_{connectivity}": partition(mask, connectivity)
             for side, mask in zip(("reference", "prediction"), masks, strict=True)

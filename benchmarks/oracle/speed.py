@@ -11,6 +11,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,20 +83,23 @@ def measure(pair: Pair, repeat: int) -> dict[str, Any]:
         settings = ScoreSettings(rule=rule, tolerance_mm=TOLERANCE_MM)
         score_labels(pair.name, reference, prediction, {"lesion": 1}, settings)
 
-    own = {rule: lambda rule=rule: seconds(lambda: score(rule)) for rule in RULES}
+    own = {rule: partial(seconds, partial(score, rule)) for rule in RULES}
     with tempfile.TemporaryDirectory() as folder, _worker(pair, Path(folder)) as process:
+        questions, answers = process.stdin, process.stdout
+        assert questions is not None  # both are pipes
+        assert answers is not None
 
         def ask(name: str) -> float:
-            process.stdin.write(f"{name}\n")
-            process.stdin.flush()
-            return float(process.stdout.readline())
+            questions.write(f"{name}\n")
+            questions.flush()
+            return float(answers.readline())
 
-        works = {**own, **{name: lambda name=name: ask(name) for name in WORKS}}
+        works = {**own, **{name: partial(ask, name) for name in WORKS}}
         alternate(works, 1)  # imports and first touches
         taken = alternate(works, repeat)
         theirs_mb = ask("memory")
-        process.stdin.close()
-    own_mb = max(extra_mb(lambda rule=rule: score(rule)) or 0 for rule in RULES)
+        questions.close()
+    own_mb = max(extra_mb(partial(score, rule)) or 0 for rule in RULES)
     return {"pair": pair.name, **taken, **_ratios(taken), "MB": own_mb, "MB, peers": theirs_mb}
 
 
@@ -122,8 +126,14 @@ def _worker(pair: Pair, folder: Path) -> subprocess.Popen[str]:
         tolerance_mm=TOLERANCE_MM,
     )
     command = [str(PYTHON), "-m", "benchmarks.oracle.worker", str(path)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, cwd=ROOT, env={**os.environ, **_ONE_THREAD}, **pipes)
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env={**os.environ, **_ONE_THREAD},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
 
 
 if __name__ == "__main__":

@@ -89,5 +89,5 @@ def program_pairs(dataset: Path) -> Iterator[Pair]:
         reference = read_labels(reference_path)
         for program in PROGRAMS:
             prediction = read_labels(dataset / "predictions" / program / reference_path.name)
-            masks = (volume.array > 0 for volume in (reference, prediction))
-            yield Pair(f"{program}-{case}", *masks, reference.affine)
+            lesions, found = reference.array > 0, prediction.array > 0
+            yield Pair(f"{program}-{case}", lesions, found, reference.affine)

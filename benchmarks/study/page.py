@@ -148,6 +148,6 @@ def _picture(dataset: str, folder: Path) -> None:
     )
     axes.xaxis.set_major_formatter("{x:g}")
     axes.grid(alpha=0.3)
-    figure.legend(frameon=False, loc="outside center right")
+    figure.legend(frameon=False, loc="outside center right")  # type: ignore[call-overload]
     figure.savefig(folder / f"study-{dataset}.png", dpi=110)
     pyplot.close(figure)

@@ -105,7 +105,7 @@ def _train_and_predict(job: Job, config: Config, work: Path) -> tuple[dict[str, 
     if job.arm == SHIFTED:
         training = [shift_case(case) for case in training]
     sampler = patch_sampler(training, config, plan)
-    fixed = {"config": config, "classes": len(plan.labels), "device": device}
+    fixed: dict[str, Any] = {"config": config, "classes": len(plan.labels), "device": device}
     with tempfile.TemporaryDirectory(dir=work) as temporary:
         own = Path(temporary)
         shutil.copytree(_base(job, config, plan, sampler, fixed, work), own / "checkpoints")
@@ -126,6 +126,7 @@ def _train_and_predict(job: Job, config: Config, work: Path) -> tuple[dict[str, 
             slice_axis=slice_axis(config, plan),
         )
         reference = read_case(case, fold.dataset.labels, config.data).reference
+        assert reference is not None  # what is held out is annotated
         own_grid = np.clip(inverse(probabilities, ready.transform, order=1), 0, 1)
         views[case.id] = tabulate(
             case.id,
