@@ -8,6 +8,9 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from segpipe.config.fields import Name, NonNegative, Probability, Section, disagreement
 
+NOWHERE = "none"
+"""In the place of a region's name: what lies in no region."""
+
 
 class RegionConfig(Section):
     """One anatomical region: where a false positive is more, or less, of a problem."""
@@ -108,4 +111,8 @@ class AnatomyConfig(Section):
         for position, name in enumerate(names):
             if name in names[:position]:
                 raise disagreement(f"{position}.name", "region names must differ", name)
+            if name == NOWHERE:
+                raise disagreement(
+                    f"{position}.name", "expected a region name other than that of no region", name
+                )
         return regions

@@ -83,8 +83,10 @@ def compare_rows(
         block: dict[str, Any] = {"pairs": len(both), "unpaired": len(known) - len(both)}
         block["patients"] = len({(patients or {}).get(case, case) for case in both})
         if both:
-            common = [n for n in first[both[0]] if n in second[both[0]] and n not in NOT_SUMMARISED]
-            for name in common:
+            rows = [one[case] for one in (first, second) for case in both]
+            for name in rows[0]:
+                if name in NOT_SUMMARISED or any(name not in row for row in rows):
+                    continue
                 pairs = {case: (first[case][name], second[case][name]) for case in both}
                 block[name] = _difference(name, pairs, patients or {}, bootstrap, seed)
         result[label] = block

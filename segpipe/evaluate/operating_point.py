@@ -109,7 +109,8 @@ def operating_curve(tallies: Tallies) -> pd.DataFrame:
 
 def _by_point(values: np.ndarray) -> np.ndarray:
     """(C, L, T, S) as (T · S, C · L), in the order of the curve."""
-    return values.reshape(-1, int(np.prod(values.shape[2:]))).T
+    cases, labels, thresholds, sizes = values.shape  # none of which need hold anything
+    return values.reshape(cases * labels, thresholds * sizes).T
 
 
 def choosable(tallies: Tallies) -> bool:

@@ -138,6 +138,7 @@ def match_overlaps(
         found = covered(*links.both_ways(0), reference_voxels, prediction_voxels)
         right = covered(*links.both_ways(1), prediction_voxels, reference_voxels)
         detected, true_positives = np.flatnonzero(found) + 1, np.flatnonzero(right) + 1
+        links = links.where(np.isin(links.reference, detected))
         small = np.zeros(0, np.int64)
     else:
         overlaps = overlaps.where(_satisfies(rule, overlaps, reference_voxels, prediction_voxels))

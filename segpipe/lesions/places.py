@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-NOWHERE = "none"
+from segpipe.config.anatomy import NOWHERE
 
 
 def component_regions(

@@ -122,7 +122,8 @@ def train_fold(
             validation, dataset, config, loaded, folder / "validation", observer, given=None
         )
         failed |= evaluation.failed
-        store_validation(folder / "bundle", evaluation, config)
+        if evaluation.scored:
+            store_validation(folder / "bundle", evaluation, config)
         publish_evaluation(evaluation, validation, dataset, config, folder / "bundle", observer)
     observer.artifact(folder / "bundle")
     observer.artifact(folder / "split.json")

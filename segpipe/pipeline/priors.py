@@ -50,8 +50,8 @@ def fold_priors(
 def _from_references(
     regions: list[RegionConfig], dataset: Dataset, fold: Fold, config: Config, observer: Observer
 ) -> dict[str, Volume]:
-    training = set(fold.train)
-    cases = [case for case in dataset.cases if case.id in training]
+    training, tested = set(fold.train), {case.patient for case in dataset.test_cases}
+    cases = [c for c in dataset.cases if c.id in training and c.patient not in tested]
     placed = placed_references(cases, dataset, config, observer)
     for reason in placed.left_out.values():
         observer.message(f"fold {fold.index}: lesion frequency goes without {reason}")

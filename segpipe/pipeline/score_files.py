@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from segpipe.config.anatomy import NOWHERE
 from segpipe.data.layouts.case import image_stem
 from segpipe.errors import DataError
 from segpipe.evaluate.score import LabelValues
@@ -187,7 +188,7 @@ def region_files(folder: Path, cases: Sequence[str]) -> dict[str, dict[str, Path
     Raises
     ------
     DataError
-        If there is no such folder.
+        If there is no such folder, or a region is named as what lies in none is.
     """
     if not folder.is_dir():
         raise DataError(
@@ -208,6 +209,15 @@ def region_files(folder: Path, cases: Sequence[str]) -> dict[str, dict[str, Path
         for path in _images(inner):
             if case_id(path) in found:
                 found[case_id(path)][inner.name] = path
+    for maps in found.values():
+        if NOWHERE in maps:
+            raise DataError(
+                maps[NOWHERE],
+                "a region map with a name that stands for no region",
+                expected=f"any name but {NOWHERE}",
+                received=NOWHERE,
+                fix="Give the region another name.",
+            )
     return found
 
 

@@ -243,6 +243,10 @@ def test_missing_values_are_said_to_be_missing():
             {"anatomy": {"regions": [{"name": "a", "source": "complement"}] * 2}},
             r"anatomy\.regions\.1\.name: region names must differ; received a",
         ),
+        (
+            {"anatomy": {"regions": [{"name": "none", "source": "complement"}]}},
+            r"regions\.0\.name: expected a region name other than that of no region; received none",
+        ),
         ({"name": "../x"}, "string should match pattern"),
     ],
 )

@@ -190,6 +190,18 @@ def test_what_cannot_be_certified_falls_back_and_says_why(size, settings, obstac
     assert choice.reason.endswith("as nothing can be certified")
 
 
+@pytest.mark.parametrize("choose", ["f1", "sensitivity", "fixed", "certified"])
+@pytest.mark.parametrize("patients", [{}, {"a": "p", "b": "q"}])
+def test_where_nothing_was_tabulated_the_configured_point_stays(choose, patients):
+    """All cases failed; or they are free of lesions, and nothing was found in them."""
+    point = OperatingPoint(threshold=0.4, min_size_mm3=3.0)
+    choice = decide(component_table([]), EvaluateConfig(choose=choose), patients, point)
+    assert choice.operating_point == point
+    assert not choice.chosen
+    assert not choice.certified
+    assert choice.certificate.threshold is None
+
+
 def test_tuning_patients_choose_the_size_and_do_not_calibrate():
     table, patients = cohort(20)
     config = EvaluateConfig(

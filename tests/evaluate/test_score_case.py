@@ -154,6 +154,17 @@ def test_a_region_that_finds_most_of_many_lesions_is_flagged(prediction, most, f
     assert score.row["flags"] == ([words] if flagged else [])
 
 
+def test_lesions_that_a_region_touches_and_does_not_find_are_not_flagged():
+    reference, block = np.zeros((60, 12, 12), np.uint8), np.zeros((60, 12, 12), np.uint8)
+    for start in range(0, 60, 6):
+        reference[start : start + 3, :3, :3] = 1
+    block[:57] = 1
+    pair = Volume(reference, np.eye(4)), Volume(block, np.eye(4))
+    (score,) = score_labels("c", *pair, {"lesion": 1}, ScoreSettings(rule="msseg"))
+    assert score.row["detected_lesions"] == 0
+    assert (score.row["flags"], score.detail["most_lesions_by_one_region"]) == ([], 0)
+
+
 def test_half_of_the_lesions_found_by_one_region_is_not_most():
     reference = volume(np.array([1, 0] * 10, np.uint8))
     prediction = volume(np.array([1] * 9 + [0] + [1, 0] * 5, np.uint8))

@@ -117,6 +117,15 @@ def test_comparison_leaves_out_what_one_side_lacks():
     assert block["false_positive_regions"]["better"] is None
 
 
+def test_a_figure_that_some_rows_lack_is_not_compared():
+    """A run may be folds that were scored by several versions."""
+    whole = [{**row(case, 0.5, 1), "newer": 1} for case in "abc"]
+    mixed = [whole[0], row("b", 0.5, 1), row("c", 0.5, 1)]
+    block = compare_rows(whole, mixed)["lesion"]
+    assert "newer" not in block
+    assert block["false_positive_regions"]["cases"] == 3
+
+
 def test_p_is_the_share_of_sign_flips_that_are_as_extreme():
     # totals of ±1 ±2 ±3 ±4: 10, 8, 6, 4, 4, 2, 2, 0 and their opposites; 8 (of -1) is reached by 4
     assert sign_flip_p([-1, 2, 3, 4], list("abcd")) == 4 / 16

@@ -190,6 +190,15 @@ def test_no_reference_of_a_test_case_is_counted(own, root):
     assert priors(own) == before
 
 
+def test_references_of_a_patient_with_a_test_case_are_counted_in_no_fold(own, root):
+    scan = brain()
+    write_volume(root / "data/imagesTs/p1_z_0000.nii.gz", scan)
+    write_volume(root / "data/labelsTs/p1_z.nii.gz", scan.with_array(lesion(3)))
+    before = priors(own)
+    rewrite(root, "p1_b", 97)
+    assert priors(own) == before
+
+
 def test_own_references_are_averaged_as_a_folder_of_the_same_masks(own, config, root):
     for path in (root / "masks").iterdir():
         path.unlink()

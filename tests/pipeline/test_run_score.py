@@ -208,6 +208,17 @@ def test_regions_are_found_by_name_in_both_layouts(folders):
     assert document["summary"]["lesion"]["regions"]["far"]["false_positive_regions"]["mean"] == 1
 
 
+@pytest.mark.parametrize("name", ["a_none.nii.gz", "none/a.nii.gz"])
+def test_no_region_can_be_named_as_what_lies_in_none(folders, name):
+    references, predictions, regions = folders
+    for folder in (references, predictions):
+        save(folder / "a.nii.gz", [1, 0, 1])
+    (regions / name).parent.mkdir(exist_ok=True)
+    save(regions / name, [1, 0, 0])
+    with pytest.raises(DataError, match="any name but none"):
+        run_score(references, predictions, SETTINGS, regions=regions)
+
+
 def test_a_region_map_with_channels_fails_its_case_alone(folders):
     references, predictions, regions = folders
     for case in "ab":

@@ -17,6 +17,7 @@ from segpipe.config import SplitConfig, load, parse
 from segpipe.data.layouts import open_dataset
 from segpipe.data.splits import make_folds
 from segpipe.errors import ConfigError, DataError, ModelError
+from segpipe.model.bundle import load_bundle
 from segpipe.observer import Silent
 from segpipe.pipeline.evaluate import run_evaluate
 from segpipe.pipeline.runs import all_runs
@@ -171,6 +172,25 @@ def test_no_training_case_is_an_error(tiny_config, tmp_path):
     )
     with pytest.raises(DataError):
         run_train(load(tiny_config, [f"data.root={empty}"]), 0, None, Silent())
+
+
+def test_a_fold_whose_held_out_cases_all_fail_is_trained_and_claims_nothing(tiny_values, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(tiny_values["data"]["root"], data)
+    values = {**tiny_values, "data": {"root": str(data)}, "output": str(tmp_path / "runs")}
+    config = parse({**values, "train": {**tiny_values["train"], "epochs": 1}})
+    (first, _) = make_folds(open_dataset(config.data).cases, config.split)
+    for case in first.validation:
+        for path in (data / "imagesTr").glob(f"{case}_*"):
+            path.write_bytes(path.read_bytes()[:-100])
+    assert run_train(config, 0, None, Silent()) is True
+    folder = all_runs(config)[0].bundle(0)
+    bundle = load_bundle(folder)
+    assert bundle.validation is None
+    assert bundle.operating_point == config.predict.operating_point
+    scores = json.loads((folder.parent / "validation/scores.json").read_text())
+    assert [row["status"] for row in scores["rows"]] == ["failed"] * len(first.validation)
+    assert (folder.parent / "validation/cohort.html").exists()
 
 
 def test_starting_from_a_bundle_takes_its_weights(tiny_config, whole, uninterrupted):
