@@ -100,6 +100,10 @@ class Loaded:
             "created": first.created,
             "channels": list(first.plan.channels),
             "labels": dict(first.plan.labels),
+            "regions": [
+                {"name": region.name, "source": region.source, "weight": region.weight}
+                for region in first.config.anatomy.regions
+            ],
         }
 
 

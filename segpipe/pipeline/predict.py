@@ -179,7 +179,7 @@ def _predict_one(case, loaded, point, request, document, region_files: dict[str,
     scan = read_case(case, bundle.plan.labels, loaded.settings.data)
     spread = Spread(point.threshold) if request.uncertainty else None
     prepared = prepare_volume(scan.image, bundle.plan)
-    odd = unusual(scan.image, prepared, bundle)
+    odd = unusual(prepared, bundle)
     probabilities = predict_scan(scan.image, loaded.models, spread, prepared)
     del prepared  # of a large scan; what follows needs the room
     found = scan_regions(

@@ -16,6 +16,7 @@ from segpipe.files import locked
 from segpipe.folders import error_without_folders
 from segpipe.journal import Journal, read_journal
 from segpipe.pipeline.models import Loaded
+from segpipe.pipeline.points import certificate_void
 from segpipe.pipeline.provenance import now
 
 _DOCUMENT = "predict.json"
@@ -67,11 +68,15 @@ class PredictDocument:
         self, folder: Path, loaded: Loaded, point: OperatingPoint, connectivity: int
     ) -> None:
         self.path = folder / _DOCUMENT
-        self.made = {
+        read = loaded.settings.data
+        self.made: dict[str, Any] = {
             "segpipe": segpipe.__version__,
             "created": now(),
             "device": loaded.device.describe(),
             "engine": loaded.engine,
+            "certificate_void": certificate_void(loaded),
+            "max_voxels": read.max_voxels,
+            "grid_tolerance_mm": read.grid_tolerance_mm,
         }
         self.head: dict[str, Any] = {
             "schema": 1,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from segpipe.report.document import CaseRecord, PredictDocument, read_document
-from segpipe.report.validation import Validation, read_validation
+from segpipe.report.validation import read_validation
 from segpipe.report.wording import point_in_words
 
 
@@ -52,7 +52,9 @@ def case_facts(record: CaseRecord, folder: Folder, now: str) -> dict[str, Any]:
     point = point_in_words(settings.model_dump())
     segpipe, created = record.segpipe or document.segpipe, record.created or document.created
     machine = record.engine or document.engine, record.device or document.device
-    validation, missing = _validation(folder)
+    validation, missing = read_validation(
+        folder.bundle, settings.model_dump(), bundle.weights_sha256, record.certificate_void
+    )
     unknown = "not recorded"
     provenance = (
         ("Bundle", bundle.name),
@@ -89,13 +91,6 @@ def _reason(bundle: dict[str, Any] | None) -> str | None:
 
 def _networks(count: int | None, mirrored: Sequence[str]) -> str:
     return f"{'not recorded' if count is None else count}; {', '.join(mirrored) or 'none'}"
-
-
-def _validation(folder: Folder) -> tuple[Validation | None, str]:
-    document = folder.document
-    return read_validation(
-        folder.bundle, document.settings.model_dump(), document.bundle.weights_sha256
-    )
 
 
 def local_day(moment: str) -> str:

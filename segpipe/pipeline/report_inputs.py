@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -61,7 +61,7 @@ def case_inputs(
     components = _read_components(record, folder)
     lesions = _lesions(record, folder, components, facts["validation"])
     channels, missing = read_channels(
-        record, folder.path, facts["sequences"], components, _max_voxels(folder)
+        record, folder.path, facts["sequences"], components, _max_voxels(record, folder)
     )
     change, change_missing = _change(record, folder, prior, alone, components)
     return PatientInputs(
@@ -102,8 +102,7 @@ def _scans(record: CaseRecord) -> list[str]:
 def _lesions(
     record: CaseRecord, folder: Folder, components: Volume, validation: Validation | None
 ) -> tuple[Lesion, ...]:
-    regions = _configured(folder, "anatomy").get("regions") or ()
-    astray = implausible_regions(regions, record.regions or {})
+    astray = implausible_regions(_regions(folder), record.regions or {})
     diameters = in_plane_diameters(components)
     return tuple(
         Lesion(
@@ -135,9 +134,17 @@ def _configured(folder: Folder, section: str) -> Mapping[str, Any]:
     return (bundle.get("config") or {}).get(section) or {}
 
 
-def _max_voxels(folder: Folder) -> int:
-    """What the model was allowed to read, and no less than usual: --set may have allowed more."""
-    return max(MAX_VOXELS, _configured(folder, "data").get("max_voxels") or 0)
+def _regions(folder: Folder) -> Sequence[Mapping[str, Any]]:
+    """Those that the model was trained with; documents from before they were recorded: its own."""
+    told = folder.document.bundle.regions
+    if told is None:
+        return _configured(folder, "anatomy").get("regions") or ()
+    return [region.model_dump() for region in told]
+
+
+def _max_voxels(record: CaseRecord, folder: Folder) -> int:
+    """What the prediction was allowed to read, and no less than usual."""
+    return max(MAX_VOXELS, record.max_voxels or _configured(folder, "data").get("max_voxels") or 0)
 
 
 def _removed(record: CaseRecord) -> tuple[int, float] | None:
@@ -150,7 +157,7 @@ def _removed(record: CaseRecord) -> tuple[int, float] | None:
 def _read_components(record: CaseRecord, folder: Folder) -> Volume:
     name = record.files.components if record.files else None
     path = folder.path / (name or f"components/{record.case}.nii.gz")
-    volume = read_labels(path, max_voxels=_max_voxels(folder))
+    volume = read_labels(path, max_voxels=_max_voxels(record, folder))
     found = {int(i) for i in np.unique(volume.array)} - {0}
     told = {part.id for part in record.components or ()}
     if found != told:

@@ -10,7 +10,7 @@ from segpipe.errors import DataError, GeometryError
 from segpipe.files import file_sha256
 from segpipe.folders import error_without_folders
 from segpipe.report.document import CaseRecord
-from segpipe.volume import Volume
+from segpipe.volume import GRID_TOLERANCE_MM, Volume
 
 
 def read_channels(
@@ -44,7 +44,7 @@ def read_channels(
             return {}, f"the {name} scan was changed after it was predicted from"
         try:
             image, _ = read_image(path, index=channel.index, repair_nan=True, max_voxels=max_voxels)
-            channels[name] = align(image, components)
+            channels[name] = align(image, components, record.grid_tolerance_mm or GRID_TOLERANCE_MM)
         except (DataError, GeometryError) as error:
             return {}, error_without_folders(error, [path])
     return channels, "" if channels else "predict.json names no scan"

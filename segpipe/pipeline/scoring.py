@@ -232,7 +232,7 @@ def _predict_and_tabulate(
     np.save(store / f"{case.id}.reference.npy", scan.reference.array)
     stacked = np.stack(list(regions.values())) if regions else np.zeros((0, *scan.image.shape))
     np.save(store / f"{case.id}.regions.npy", stacked)
-    flags = (*scan.flags, *unusual(scan.image, prepared, loaded.bundle), *found.flags)
+    flags = (*scan.flags, *unusual(prepared, loaded.bundle), *found.flags)
     facts = {
         "flags": flags,
         "midline": midline_x_mm(scan.image),

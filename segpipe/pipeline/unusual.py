@@ -7,29 +7,34 @@ import numpy as np
 from segpipe.model.bundle import Bundle
 from segpipe.prepare import PreparedImage
 from segpipe.prepare.profile import PERCENTILES
-from segpipe.volume import Volume
 
 
-def unusual(image: Volume, prepared: PreparedImage, bundle: Bundle) -> tuple[str, ...]:
+def unusual(prepared: PreparedImage, bundle: Bundle) -> tuple[str, ...]:
     """Every flag about a scan.
 
     Parameters
     ----------
-    image, prepared : Volume, PreparedImage
-        The scan as it was read, and as the bundle's plan prepares it.
+    prepared : PreparedImage
+        The scan as the bundle's plan prepares it.
     bundle : Bundle
     """
-    return (*unusual_spacing(image, bundle), *unusual_intensities(prepared, bundle))
+    return (*unusual_spacing(prepared, bundle), *unusual_intensities(prepared, bundle))
 
 
-def unusual_spacing(image: Volume, bundle: Bundle) -> tuple[str, ...]:
-    """A flag when the scan's spacing lies outside what the model was trained on."""
-    low, high = (np.sort(np.array(limits)) for limits in bundle.spacing_range_mm)
-    spacing = np.sort(np.array(image.spacing_mm))
+def unusual_spacing(prepared: PreparedImage, bundle: Bundle) -> tuple[str, ...]:
+    """A flag when the scan's spacing along R, A or S lies outside what the model was trained on.
+
+    Slices as thick as those of training, but across another axis, are as unusual as thicker ones.
+    """
+    low, high = (np.array(limits) for limits in bundle.spacing_range_mm)
+    spacing = np.array(prepared.transform.source_spacing_mm)
     if ((spacing < 0.9 * low) | (spacing > 1.1 * high)).any():
-        found = " × ".join(f"{s:.2f}" for s in image.spacing_mm)
+        found = " × ".join(f"{s:.2f}" for s in spacing)
         span = " × ".join(f"{a:.2f}–{b:.2f}" for a, b in zip(low, high, strict=True))
-        return (f"spacing {found} mm lies outside that of the training scans ({span} mm)",)
+        return (
+            f"spacing {found} mm along R, A and S lies outside that of the training scans "
+            f"({span} mm)",
+        )
     return ()
 
 

@@ -82,6 +82,17 @@ class CaseRecord(Record):
     created: str | None = None
     device: str | None = None
     engine: str | None = None
+    certificate_void: str | None = None
+    max_voxels: int | None = None
+    grid_tolerance_mm: float | None = None
+
+
+class ConfiguredRegion(Record):
+    """An anatomical region that the model was trained with."""
+
+    name: str
+    source: str
+    weight: float
 
 
 class BundleRecord(Record):
@@ -96,6 +107,7 @@ class BundleRecord(Record):
     created: str | None = None
     channels: tuple[str, ...] = ()
     labels: dict[str, int] = {}
+    regions: tuple[ConfiguredRegion, ...] | None = None
 
 
 class SettingsRecord(Record):

@@ -221,6 +221,8 @@ def reliability(validation: Validation | None, missing: str) -> str:
     wrong = [mean["mean"] for mean in means if mean.get("mean") is not None]
     if wrong:
         text += f" and marked {number(sum(wrong), 1)} false-positive regions per scan"
+    if validation.optimistic:
+        text += "; on other scans expect somewhat worse, as these had a say in its settings"
     return text + "."
 
 

@@ -43,6 +43,8 @@ class Validation:
     sensitivity : mapping or None
         Pooled over all labels: detected, lesions, value, ci95 over patients; None in bundles that
         do not record it.
+    optimistic : tuple of str
+        Why the figures are too good, in sentences.
     """
 
     cases: int | None
@@ -57,6 +59,7 @@ class Validation:
     pooled: bool = False
     counted_from_mm3: float = 0.0
     sensitivity: Mapping[str, Any] | None = None
+    optimistic: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,10 @@ def volume_error(validation: Validation | None) -> VolumeError | None:
 
 
 def read_validation(
-    bundle: Mapping[str, Any] | None, settings: Mapping[str, Any], weights_sha256: str | None
+    bundle: Mapping[str, Any] | None,
+    settings: Mapping[str, Any],
+    weights_sha256: str | None,
+    certificate_void: str | None = None,
 ) -> tuple[Validation | None, str]:
     """The validation figures, only if they hold for these predictions.
 
@@ -150,6 +156,8 @@ def read_validation(
         largest_only, mirror_axes and connectivity.
     weights_sha256 : str or None
         Of the weights that made the predictions.
+    certificate_void : str or None
+        Why a certificate does not hold for what predicted; None: it does.
 
     Returns
     -------
@@ -183,6 +191,10 @@ def read_validation(
             f"those of this prediction are {connected[1]}-connected"
         )
     certificate = part.get("certificate") or {}
+    certified = certificate["statement"] if certificate.get("adopted") else None
+    refused = _refusal(certificate)
+    if certified is not None and certificate_void is not None:
+        certified, refused = None, f"the bundle's does not hold here: {certificate_void}"
     return (
         Validation(
             cases=part.get("cases"),
@@ -192,11 +204,12 @@ def read_validation(
             chances=part.get("false_positive_chance") or (),
             threshold=float(point["threshold"]),
             min_size_mm3=float(point["min_size_mm3"]),
-            certificate=certificate["statement"] if certificate.get("adopted") else None,
-            not_certified=_refusal(certificate),
+            certificate=certified,
+            not_certified=refused,
             pooled=bool(part.get("pooled")),
             counted_from_mm3=float(counting.get("min_size_mm3") or 0.0),
             sensitivity=part.get("sensitivity"),
+            optimistic=tuple(part.get("optimistic") or ()),
         ),
         "",
     )

@@ -191,10 +191,27 @@ def test_a_component_in_the_complement_is_for_review(folder, tmp_path, present, 
     record = predicted(folder, regions={n: {"components": 1, "volume_ml": 0.1} for n in present})
     record["components"][1]["region"] = "outside" if astray else "none"
     write_document(folder, [record], tmp_path)
-    (one,) = (reports := make_reports(folder, now=NOW)).written
-    assert one.status == ("review" if astray else "usable")
-    told = "Lesion 2 lies mainly outside the named anatomy: check first." in page(reports)
-    assert told is astray
+    recorded = {"weights_sha256": "several", "regions": regions}
+    for change in ({}, recorded):  # of the model's own file, and where that is of another
+        document = json.loads((folder / "predict.json").read_text())
+        document["bundle"] |= change
+        (folder / "predict.json").write_text(json.dumps(document))
+        (one,) = (reports := make_reports(folder, now=NOW)).written
+        assert one.status == ("review" if astray else "usable")
+        told = "Lesion 2 lies mainly outside the named anatomy: check first." in page(reports)
+        assert told is astray
+
+
+@pytest.mark.parametrize(("tolerance", "shown"), [(0.5, True), (None, False)])
+def test_scans_are_read_with_the_tolerance_that_they_were_predicted_with(folder, tolerance, shown):
+    record = predicted(folder, grid_tolerance_mm=tolerance)
+    scan = folder / "case_01_0000.nii.gz"
+    moved = AFFINE.copy()
+    moved[0, 3] += 0.2
+    write_volume(scan, Volume(np.ones((24, 20, 8), np.float32), moved))
+    record["channels"][0]["sha256"] = file_sha256(scan)
+    write_document(folder, [record])
+    assert ("not on the same grid" in page(make_reports(folder, now=NOW))) is not shown
 
 
 def test_only_the_cases_asked_for_into_the_folder_asked_for(folder, tmp_path):

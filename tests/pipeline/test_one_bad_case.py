@@ -76,6 +76,9 @@ def world(tmp_path, monkeypatch):
         validation={},
         counting={"connectivity": 26},
         spacing_range_mm=((1.0, 1.0, 1.0), (1.0, 1.0, 1.0)),
+        mirrored=(),
+        overlapped=0.5,
+        precision="float32",
     )
     model = SimpleNamespace(bundle=bundle, overlap=0.5, mirror_axes=())
     device = Device("tensorflow", "cpu", "Abacus", "float32", True, False)

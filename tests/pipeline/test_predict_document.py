@@ -45,6 +45,9 @@ BUNDLE = SimpleNamespace(
     plan=SimpleNamespace(channels=("t1",), labels={"lesion": 1}),
     operating_point=OperatingPoint(threshold=0.3, min_size_mm3=5.0),
     spacing_range_mm=((0.9, 0.9, 2.0), (1.1, 1.0, 3.0)),
+    mirrored=(),
+    overlapped=0.5,
+    precision="float32",
 )
 
 
@@ -194,8 +197,8 @@ def test_cases_that_are_done_are_skipped_and_others_are_not(tmp_path):
     again.write()
     cases = {c["case"]: c for c in json.loads((tmp_path / "predict.json").read_text())["cases"]}
     assert cases["done"]["status"] == "skipped"
-    made = {key: cases["broken"].pop(key) for key in ("segpipe", "created", "device", "engine")}
-    assert all(made.values())
+    made = {key: cases["broken"].pop(key) for key in again.made}
+    assert all(made[key] for key in ("segpipe", "created", "device", "engine"))
     assert cases["broken"] == {
         "case": "broken",
         "status": "failed",
@@ -367,6 +370,22 @@ def certified(networks=1, axes=(), overlap=0.5, **validation):
     device = Device("tensorflow", "cpu", "Abacus", "float32", True, False)
     every = (Path("b"),) * networks, (bundle,) * networks, (model,) * networks
     return Loaded(*every, device, "keras", CONFIG)
+
+
+def test_what_reports_have_to_know_of_the_model_and_the_machine_is_kept(tmp_path):
+    assert document(tmp_path).made["certificate_void"] is None
+    other = PredictDocument(tmp_path, loaded(overlap=0.25), BUNDLE.operating_point, 26)
+    other.add(entry(tmp_path, "a"))
+    other.write()
+    written = json.loads((tmp_path / "predict.json").read_text())
+    assert written["bundle"]["regions"] == [
+        {"name": "wm", "source": "mask", "weight": 0.5},
+        {"name": "elsewhere", "source": "complement", "weight": 1.0},
+    ]
+    (case,) = written["cases"]
+    assert case["certificate_void"] == "it was calibrated with tiles that overlap by 0.5"
+    read = case["max_voxels"], case["grid_tolerance_mm"]
+    assert read == (CONFIG.data.max_voxels, CONFIG.data.grid_tolerance_mm)
 
 
 def test_the_certificate_is_told_only_at_its_own_operating_point():

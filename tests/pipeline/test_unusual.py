@@ -38,7 +38,7 @@ BUNDLE = SimpleNamespace(
     ("spacing", "flagged"),
     [
         ((1.0, 1.0, 2.5), False),
-        ((2.5, 1.0, 1.0), False),  # the same scan, stored differently
+        ((2.5, 1.0, 1.0), True),  # slices as thick, but sagittal ones
         ((0.85, 0.85, 1.85), False),
         ((1.0, 1.0, 3.29), False),
         ((1.0, 1.0, 3.4), True),
@@ -47,10 +47,15 @@ BUNDLE = SimpleNamespace(
     ],
 )
 def test_spacings_unlike_those_of_training_are_flagged(spacing, flagged):
-    flags = unusual_spacing(Volume(np.zeros((4, 4, 4)), np.diag([*spacing, 1])), BUNDLE)
-    assert bool(flags) is flagged
-    if flagged:
-        assert "0.90–1.00 × 0.90–1.10 × 2.00–3.00 mm" in flags[0] or "training scans" in flags[0]
+    affine = np.diag([*spacing, 1.0])
+    for order in ([0, 1, 2, 3], [2, 0, 1, 3]):  # the same scan, its axes stored in another order
+        stored = Volume(np.zeros((4, 4, 4, 2), np.float32), affine[:, order])
+        flags = unusual_spacing(prepare_volume(stored, PLAN), BUNDLE)
+        assert bool(flags) is flagged
+        if flagged:
+            found = " × ".join(f"{s:.2f}" for s in spacing)
+            assert flags[0].startswith(f"spacing {found} mm along R, A and S lies outside")
+            assert flags[0].endswith("(0.90–1.10 × 0.90–1.00 × 2.00–3.00 mm)")
 
 
 @pytest.mark.parametrize("gain", [1.0, 7.5])

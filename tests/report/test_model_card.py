@@ -100,7 +100,7 @@ def test_what_is_not_known_is_said_and_what_is_known_is_printed(facts):
     assert f"Robustness and sensitivity analysis {NOT_RECORDED}" in words
     assert "Failure analysis 5 of 6 lesions were missed." in words
     assert "Out of scope Research use only. Not a medical device." in words
-    assert "12 scored scans of 10 patients that were not used for training." in words
+    assert "12 scored scans of 10 patients that were not trained on." in words
     assert "False-positive regions per scan 2.50 1.00 to 4.00 2.00" in words
     assert "Lesion F1 not computed not computed not computed" in words
     assert "0 to 30 mm³ 8 of 10 80 % (20 to 94)" in words

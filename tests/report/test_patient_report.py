@@ -193,12 +193,22 @@ def test_an_error_of_the_volume_measured_on_few_scans_says_so(inputs, validation
 
 def test_figures_of_cross_validation_are_not_told_as_those_of_this_model(inputs, validation):
     own = text(patient_report(inputs)).replace(SPACE, " ")
-    assert "12 validation scans of 10 patients that were not used for training" in own
+    assert "12 validation scans of 10 patients that were not trained on" in own
     pooled = replace(inputs, validation=replace(validation, pooled=True, counted_from_mm3=8.0))
     words = text(patient_report(pooled)).replace(SPACE, " ")
-    assert "not used for training" not in words
+    assert "that were not trained on" not in words
     assert "each by a model that was not trained on it" in words
     assert "was not measured itself. Components below 8 mm³ were not counted." in words
+
+
+def test_figures_of_scans_that_had_a_say_are_told_as_too_good(inputs, validation):
+    why = ("The operating point was chosen on these cases, so their figures are optimistic.",)
+    chosen = replace(inputs, validation=replace(validation, optimistic=why))
+    words = text(patient_report(chosen)).replace(SPACE, " ")
+    assert f"{why[0]} No certified operating point" in words
+    caution = "; on other scans expect somewhat worse, as these had a say in its settings."
+    assert caution in words
+    assert caution not in text(patient_report(inputs)).replace(SPACE, " ")
 
 
 def test_status_gives_every_reason(inputs):

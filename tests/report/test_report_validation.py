@@ -63,6 +63,12 @@ def test_only_an_adopted_certificate_is_told():
 
     assert told(True) == "expected ≤ 0.1"
     assert told(False) is None
+    facts = bundle()["validation"]
+    facts["certificate"] = {"statement": "expected ≤ 0.1", "adopted": True, "threshold": 0.4}
+    void = "it was calibrated with no mirroring"
+    found = read_validation(bundle(validation=facts), SETTINGS, "aa", void)[0]
+    assert found.certificate is None
+    assert found.not_certified == f"the bundle's does not hold here: {void}"
     assert read_validation(bundle(), SETTINGS, "aa")[0].certificate is None
     facts = bundle()["validation"]
     refused = {"threshold": None, "statement": "not certified: 6 are too few", "adopted": False}
