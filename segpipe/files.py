@@ -83,7 +83,7 @@ def remove_leftovers(folder: Path) -> None:
     start = _prefix()
     for path in Path(folder).glob(f"{glob.escape(start)}*"):
         process = path.name.removeprefix(start).split("-")[0]
-        if not process.isdigit() or psutil.pid_exists(int(process)):
+        if not process.isdecimal() or psutil.pid_exists(int(process)):
             continue
         try:
             handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)

@@ -8,7 +8,7 @@ from rich.console import Console
 from segpipe import cli
 from segpipe.cli import console, shared, training
 from segpipe.cli.console import ConsoleObserver
-from segpipe.errors import DataError
+from segpipe.errors import ConfigError, DataError
 
 
 @pytest.fixture
@@ -93,3 +93,9 @@ def test_the_cursor_is_back_before_an_error_is_told(monkeypatch, ends_with, code
     assert hidden not in after
     if code == 2:
         assert after.rstrip().endswith("segpipe: a.nii: gone")
+
+
+@pytest.mark.parametrize("text", ["²", "-1", "1.0", "", "first"])
+def test_a_fold_that_is_no_number_is_refused(text):
+    with pytest.raises(ConfigError, match="expected a number or all"):
+        shared.fold_number(text, None)

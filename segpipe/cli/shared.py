@@ -54,7 +54,7 @@ def fold_number(text: str | None, config: Config) -> int | None:
         return None
     if text is None:
         return 0
-    if not text.isdigit():
+    if not text.isdecimal():
         raise ConfigError(f"--fold: expected a number or all; received {text!r}.")
     return int(text)
 

@@ -151,9 +151,13 @@ def _preparation(bundle: Bundle) -> list[tuple[str, str]]:
 
 def _partitions(bundle: Bundle) -> list[tuple[str, str]]:
     split, facts = bundle.config.split, bundle.dataset
-    how = "one fold per patient" if split.leave_one_patient_out else f"{split.folds} folds"
+    how = f"{split.folds} folds, shuffled with seed {split.seed}"
+    if split.leave_one_patient_out:
+        how = "one fold per patient, in the order of their names"
+    elif split.folds == 1:
+        how = "none: nothing is held out"
     return [
-        ("Assignment", f"{how}, shuffled with seed {split.seed}"),
+        ("Assignment", how),
         ("Level at which they are disjoint", "patient"),
         ("Fold held out", "not recorded" if facts.fold is None else str(facts.fold)),
         ("Training, held out", f"{facts.training_cases}, {facts.validation_cases} cases"),

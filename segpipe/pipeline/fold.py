@@ -68,8 +68,11 @@ def train_fold(
     observer: Observer,
     *,
     resume: bool,
+    begin_from: Path | None = None,
 ) -> tuple[Evaluation | None, dict[str, SegpipeError], FittingFacts]:
     """Train a fold and write its bundle, scores and report.
+
+    ``begin_from`` is the bundle of ``train.init``.
 
     Returns
     -------
@@ -98,9 +101,9 @@ def train_fold(
         raise DataError(dataset.root, "no training case could be prepared", fix="See above.")
     write_text(folder / "split.json", json.dumps({"train": fold.train, "val": fold.validation}))
     start = None
-    if config.train.init is not None:
+    if begin_from is not None:
         held_out = _usable(prepared, fold.validation)
-        start = find_start(config, fold, digest_of_data, held_out)
+        start = find_start(begin_from, config, plan, fold, digest_of_data, held_out)
     network, fitting = _train(
         config, plan, training, prepared, fold, device, folder, observer, resume, start
     )

@@ -131,7 +131,7 @@ def _read_declared(path: Path) -> Declared | None:
         stored = content.get("labels")
         if stored is None:
             return None
-        if stored and all(key.isdigit() for key in stored):  # Decathlon: value to name
+        if stored and all(key.isdecimal() for key in stored):  # Decathlon: value to name
             stored = {name: int(value) for value, name in stored.items()}
         labels: dict[str, LabelValues] = {
             name: tuple(map(int, value)) if isinstance(value, list) else int(value)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from segpipe.config import Config
 from segpipe.data.splits import Fold
-from segpipe.errors import ConfigError
+from segpipe.errors import ConfigError, ModelError
 from segpipe.model.bundle import Bundle, load_bundle
 from segpipe.pipeline.models import bundle_folder
-from segpipe.prepare import PreparedCase
+from segpipe.prepare import PreparedCase, PreparePlan
 
 
 @dataclass(frozen=True)
@@ -23,17 +24,83 @@ class Start:
     selected_here: bool
 
 
-def find_start(config: Config, fold: Fold, dataset: str, held_out: Sequence[PreparedCase]) -> Start:
-    """The bundle of ``train.init``.
+def start_folder(config: Config, recorded: Mapping[str, Any] | None) -> Path | None:
+    """The folder of ``train.init``, one for all folds of a run and for each time it goes on.
+
+    Parameters
+    ----------
+    config : Config
+    recorded : mapping or None
+        What :func:`start_record` gave when the run began: an alias may stand for another bundle
+        by now.
+
+    Returns
+    -------
+    Path or None
+        None: training begins from fresh weights.
 
     Raises
     ------
     ConfigError
-        If it, or one that it began from, was trained on cases that are held out now: they would
-        leak.
+        If the bundle that the run began from is gone.
+    ModelError
+        If a new run names none.
     """
-    folder = bundle_folder(str(config.train.init), config.output)
+    if config.train.init is None:
+        return None
+    if recorded is None:
+        return bundle_folder(config.train.init, config.output)
+    weights = recorded["weights_sha256"]
+    for name in (recorded["bundle"], config.train.init):  # a moved one may be known by its name
+        try:
+            folder = bundle_folder(name, config.output)
+            if load_bundle(folder).weights_sha256 == weights:
+                return folder
+        except ModelError:
+            continue
+    raise ConfigError(
+        f"train.init: expected the bundle that this run began from, {recorded['bundle']} with "
+        f"weights {weights[:12]}; it is no longer there. Put it back, or begin a new run."
+    )
+
+
+def start_record(folder: Path | None) -> dict[str, str] | None:
+    """What a run remembers of the bundle that it began from."""
+    if folder is None:
+        return None
+    return {
+        "bundle": str(folder.absolute()),
+        "weights_sha256": load_bundle(folder).weights_sha256,
+    }
+
+
+def find_start(
+    folder: Path,
+    config: Config,
+    plan: PreparePlan,
+    fold: Fold,
+    dataset: str,
+    held_out: Sequence[PreparedCase],
+) -> Start:
+    """The bundle in a folder, if a fold may begin from it.
+
+    Raises
+    ------
+    ConfigError
+        If its channels or labels are others, or it, or one that it began from, was trained on
+        cases that are held out now: they would leak.
+    """
     bundle = load_bundle(folder)
+    for what, expected, received in (
+        ("channels", plan.channels, bundle.plan.channels),
+        ("labels", plan.labels, bundle.plan.labels),
+    ):
+        if list(expected) != list(received):
+            raise ConfigError(
+                f"train.init: expected a bundle with the {what} of this training, in order: "
+                f"{', '.join(expected)}; received one with {', '.join(received)}. Start from "
+                "another bundle, or without one."
+            )
     facts = bundle.dataset
     seen = [case.id for case in held_out if facts.saw(case.mark)]
     same_split = facts.fold == fold.index and bundle.config.split == config.split

@@ -6,6 +6,7 @@ import contextlib
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -23,6 +24,7 @@ from segpipe.pipeline.folds import conclude_folds
 from segpipe.pipeline.prepare import chosen_fold, tell_findings
 from segpipe.pipeline.provenance import now, source
 from segpipe.pipeline.runs import RunFolder, expect_same_configuration, find_run
+from segpipe.pipeline.start import start_folder, start_record
 from segpipe.pipeline.tracked import FOLD_LINKS, Origin, settings_of
 
 
@@ -34,6 +36,7 @@ class Experiment:
     dataset: Dataset
     dataset_digest: str
     device: Device
+    start: Path | None
 
     @property
     def origin(self) -> Origin:
@@ -89,7 +92,8 @@ def run_train(
         wanted = tuple(folds[k] for k in run.record()["wanted"])
     else:
         wanted = (chosen_fold(dataset, config, fold or 0),)
-    experiment = Experiment(config, dataset, dataset_digest(dataset, observer), device)
+    start = start_folder(config, None if run is None else run.record().get("start"))
+    experiment = Experiment(config, dataset, dataset_digest(dataset, observer), device, start)
     failed = False
     with _tracking(experiment, run) as tracking:
         run = _begin(experiment, run, tracking.run_id, [one.index for one in wanted])
@@ -122,6 +126,7 @@ def _train_and_track(
             run.fold(fold.index),
             everyone,
             resume=started,
+            begin_from=experiment.start,
         )
         figures = {} if evaluation is None else evaluation.figures()
         entry = {
@@ -164,6 +169,7 @@ def _begin(
             "config_digest": digest(config),
             "dataset_digest": experiment.dataset_digest,
             "device": experiment.device.describe(),
+            "start": start_record(experiment.start),
             "wanted": wanted,
             "folds": {},
         }

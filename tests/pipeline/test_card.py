@@ -1,10 +1,12 @@
 """What the card of a bundle says of its training: what was done, not what was planned."""
 
+from types import SimpleNamespace
+
 import pytest
 
-from segpipe.config import TrainConfig
+from segpipe.config import SplitConfig, TrainConfig
 from segpipe.model.facts import FittingFacts
-from segpipe.pipeline.card import _steps
+from segpipe.pipeline.card import _partitions, _steps
 
 
 @pytest.mark.parametrize(
@@ -36,3 +38,17 @@ from segpipe.pipeline.card import _steps
 def test_steps_are_those_taken_or_what_the_settings_say_of_them(train, fitting, said):
     facts = None if fitting is None else FittingFacts(**fitting)
     assert _steps(TrainConfig(**train), facts) == said
+
+
+@pytest.mark.parametrize(
+    ("split", "said"),
+    [
+        ({"folds": 3, "seed": 7}, "3 folds, shuffled with seed 7"),
+        ({"leave_one_patient_out": True}, "one fold per patient, in the order of their names"),
+        ({"folds": 1}, "none: nothing is held out"),
+    ],
+)
+def test_how_the_cases_were_divided(split, said):
+    facts = SimpleNamespace(fold=0, training_cases=4, validation_cases=2)
+    config = SimpleNamespace(split=SplitConfig(**split))
+    assert _partitions(SimpleNamespace(config=config, dataset=facts))[0] == ("Assignment", said)

@@ -21,6 +21,7 @@ from segpipe.model.bundle import load_bundle
 from segpipe.observer import Silent
 from segpipe.pipeline.evaluate import run_evaluate
 from segpipe.pipeline.runs import all_runs
+from segpipe.pipeline.start import start_folder, start_record
 from segpipe.pipeline.train import run_train
 
 OTHER_SPLIT = SplitConfig(folds=2, seed=1)
@@ -204,6 +205,44 @@ def test_weights_that_saw_the_held_out_cases_are_no_start(tiny_config, whole):
     config = load(tiny_config, [f"train.init={bundle}"])
     with pytest.raises(ConfigError, match="expected a bundle that never saw the cases held out"):
         run_train(config, 1, None, Silent())
+
+
+def test_a_run_begins_from_one_bundle_whatever_its_name_stands_for_later(
+    tiny_config, whole, tmp_path
+):
+    """``models:/x@champion`` may be another bundle when a run goes on, or by its next fold."""
+    first, name = all_runs(whole)[0].bundle(0), tmp_path / "named"
+    shutil.copytree(first, name)
+    config = load(tiny_config, [f"train.init={name}"])
+    recorded = start_record(start_folder(config, None))
+    assert recorded["bundle"] == str(name)
+    assert start_folder(config, recorded) == name
+    moved = tmp_path / "moved"
+    name.rename(moved)
+    again = load(tiny_config, [f"train.init={moved}"])
+    assert start_folder(again, recorded) == moved  # the same weights
+    other = json.loads((moved / "bundle.json").read_text())
+    (moved / "bundle.json").write_text(json.dumps({**other, "weights_sha256": "ab"}))
+    with pytest.raises(ConfigError, match=r"the bundle that this run began from, .*named with"):
+        start_folder(again, recorded)
+    assert start_folder(whole, None) is None
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "said"),
+    [
+        ("channels", lambda names: names[::-1], "the channels of this training, in order: FLAIR"),
+        ("labels", lambda names: {"tumour": 1}, "the labels .*: lesion; received one with tumour"),
+    ],
+)
+def test_a_bundle_of_another_task_is_no_start(tiny_config, whole, tmp_path, part, change, said):
+    copy = tmp_path / "copy"
+    shutil.copytree(all_runs(whole)[0].bundle(0), copy)
+    stored = json.loads((copy / "bundle.json").read_text())
+    stored["plan"][part] = change(stored["plan"][part])
+    (copy / "bundle.json").write_text(json.dumps(stored))
+    with pytest.raises(ConfigError, match=said):
+        run_train(load(tiny_config, [f"train.init={copy}"]), 0, None, Silent())
 
 
 class _Listener(Silent):
