@@ -1,5 +1,5 @@
-# Every target sets up what it needs, so each works alone on a fresh clone; study, ablation and
-# bench-accuracy need data beside it (docs/configuration.md). `make help` lists them.
+# Every target sets up what it needs, so each works alone on a fresh clone; study, ablation,
+# bench-accuracy and bench-peers need data beside it (docs/configuration.md). `make help` lists them.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -55,7 +55,7 @@ report: setup samples ## patient reports of the imagesTs of CONFIG's dataset, or
 ui: setup ## MLflow in the browser, on this machine only
 	$(BIN)/segpipe ui $(ARGS)
 
-test: setup imports ## all tests that need no browser
+test: setup imports ## all tests but those that need a browser and those of make faults
 	$(BIN)/pytest -n 2 --dist worksteal -m "not browser and not faults" $(ARGS)
 
 faults: setup ## kill train and prepare at 20 random moments: a quarter of an hour
