@@ -16,6 +16,8 @@ FORMAT = 1
 """Part of every cache key: raise it whenever the same scan would be placed otherwise."""
 
 AS_IS = "as is"
+CLEAR_CONTRAST = 2.2
+"""Of a registration without doubt: those of T1 that were measured have 2.5 to 3.3."""
 _ROUNDS = 12  # of the fixed point that inverts a displacement
 
 
@@ -51,6 +53,16 @@ class Placement:
     problem: str = ""
     bend: Volume | None = None
     unbend: Volume | None = None
+
+    @property
+    def doubt(self) -> str:
+        """Why a registration that passed may be wrong all the same, in words; empty: no reason."""
+        if self.problem or self.contrast is None or self.contrast >= CLEAR_CONTRAST:
+            return ""
+        return (
+            f"the registration of {self.channel} to the template is doubtful (contrast "
+            f"{self.contrast:.2f}, without doubt from {CLEAR_CONTRAST}): regions may be misplaced"
+        )
 
     def describe(self) -> dict[str, Any]:
         """As JSON types, for ``predict.json`` and prepared cases."""

@@ -134,4 +134,7 @@ def _regions(
         tolerance_mm=data.grid_tolerance_mm,
         max_voxels=data.max_voxels,
     )
-    return CaseRegions(maps, flags, None if placement is None else placement.describe())
+    if placement is None:
+        return CaseRegions(maps, flags, None)
+    doubt = (placement.doubt,) if placement.doubt else ()
+    return CaseRegions(maps, (*doubt, *flags), placement.describe())

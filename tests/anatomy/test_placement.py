@@ -96,6 +96,17 @@ def test_figures_are_rounded_and_undefined_ones_are_none():
     assert placement.words() == "T1 could not be registered to the template: x"
 
 
+@pytest.mark.parametrize(
+    ("contrast", "problem", "doubted"),
+    [(2.19, "", True), (2.2, "", False), (1.0, "no brain", False), (None, "", False)],
+)
+def test_a_registration_that_passed_narrowly_is_doubted(contrast, problem, doubted):
+    doubt = Placement("affine", np.eye(4), "FLAIR", 0.08, contrast, 0.6, problem).doubt
+    assert bool(doubt) is doubted
+    if doubted:
+        assert doubt.startswith("the registration of FLAIR to the template is doubtful (contrast")
+
+
 @pytest.mark.parametrize("problem", ["", "elsewhere"])
 def test_words_of_a_scan_as_it_lies(problem):
     facts = Placement("as is", np.eye(4), overlap=0.95, problem=problem).describe()

@@ -1,5 +1,7 @@
 """Which channel is registered, what is refused, and that a registration is made once."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -224,6 +226,19 @@ def test_a_scan_to_predict_keeps_the_record_of_its_placement(dataset):
     assert found.registration["method"] == "affine"
     assert found.registration["problem"]
     assert len(found.flags) == 2
+
+
+@pytest.mark.parametrize(("contrast", "flags"), [(3.0, 0), (1.8, 1)])
+def test_a_doubtful_registration_is_a_flag_of_the_case(dataset, monkeypatch, contrast, flags):
+    from types import SimpleNamespace
+
+    placed = Placement("affine", scan().affine @ np.linalg.inv(scan(0.0).affine), "T1", 0.1)
+    placed = replace(placed, contrast=contrast, overlap=0.9)
+    monkeypatch.setattr("segpipe.pipeline.regions.find_placement", lambda *_: placed)
+    bundle = SimpleNamespace(config=dataset, plan=SimpleNamespace(channels=("T1",)))
+    found = scan_regions("a", scan(), bundle, None)
+    assert found.maps
+    assert ["doubtful" in flag for flag in found.flags] == [True] * flags
 
 
 def test_a_prepared_case_is_flagged_where_its_template_was_registered():
