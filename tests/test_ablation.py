@@ -70,7 +70,7 @@ def test_tables_go_between_the_marks_of_the_page(results, tmp_path):
     assert "old" not in text
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     assert rows[0] == "| samples | seeds | Dice | lesion F1 | false-positive regions |"
-    assert rows[1] == "| defaults | 2 | 0.680 | 0.000 | 0.00 |"
+    assert rows[1] == "| control | 2 | 0.680 | 0.000 | 0.00 |"
     assert rows[2].startswith("| SGD | 2 | +0.025 (-0.100 to +0.100) | +0.000 (")
     assert rows[3].startswith("| no Dice | 1 | -0.600 (")
     assert "\n\nTrained on cpu. States of the code: abc.\n" in text

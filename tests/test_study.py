@@ -278,9 +278,10 @@ def test_a_fold_that_is_not_whole_needs_the_base_that_its_arms_forked_from(tmp_p
     per_fold = len(jobs.ARMS) + 1
     blocks = [listed[first : first + per_fold] for first in range(0, len(listed), per_fold)]
 
-    def done(job, base):
+    def done(job, base, batch=2):
         job.result.parent.mkdir(parents=True, exist_ok=True)
-        job.result.write_text(json.dumps({"base": base}))
+        config = {"name": job.config().name, "train": {"batch": batch}}
+        job.result.write_text(json.dumps({"base": base, "config": config}))
 
     for job in blocks[0]:
         done(job, "of an earlier revision")  # whole: it stays
@@ -295,6 +296,8 @@ def test_a_fold_that_is_not_whole_needs_the_base_that_its_arms_forked_from(tmp_p
         done(job, job.base())
     done(blocks[1][4], "of an earlier revision")  # stopped while it was trained anew
     assert jobs.what_is_left(listed, tmp_path) == [[blocks[1][4]], *blocks[2:]]
+    done(blocks[0][2], "of an earlier revision", batch=1)  # a default changed since
+    assert jobs.what_is_left(listed, tmp_path)[0] == blocks[0]
 
 
 def test_a_base_is_that_of_one_fold_seed_and_configuration():

@@ -12,7 +12,7 @@ from segpipe.config import Config, load
 
 RESULTS = Path(__file__).parent / "results"
 
-CONTROL = "defaults"
+CONTROL = "control"
 SEEDS = 3
 _INTENSITIES = ("noise", "blur", "brightness", "contrast", "gamma", "bias_field", "low_resolution")
 ARMS: dict[str, tuple[str, ...]] = {
@@ -39,6 +39,7 @@ ARMS: dict[str, tuple[str, ...]] = {
 """Changes of each arm, in the order of interest: an interrupted ablation has the first ones."""
 
 _COMMON = (
+    "model.block=plain",  # the default until this ablation: what is compared stays what it was
     *("model.features=[8, 16, 32, 64]", "train.steps=300", "train.steps_per_epoch=100"),
     *("train.validate_every=0", "predict.overlap=0.25", "predict.engine=keras"),
     "prepare.workers=1",

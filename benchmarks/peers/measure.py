@@ -37,7 +37,10 @@ AUGMENTED = (((40, 56, 40), 1), ((64, 64, 48), 2))
 SCALE_RANGE = (0.7, 1.4)
 """nnU-Net's in three dimensions."""
 
-_PLAIN = ("tracking.enabled=false", "train.validate_every=0", "evaluate.choose=fixed")
+_PLAIN = (
+    *("tracking.enabled=false", "train.validate_every=0", "evaluate.choose=fixed"),
+    "model.block=plain",  # as nnU-Net's default network has them
+)
 
 
 @dataclass(frozen=True)

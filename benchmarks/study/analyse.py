@@ -10,8 +10,16 @@ from typing import Any
 import numpy as np
 
 from benchmarks.bootstrap import draw, interval
-from benchmarks.study.jobs import ARMS, CONTROL, DATASETS, SEEDS, Job, Setting, forked_from
-from segpipe.config import flat_values
+from benchmarks.study.jobs import (
+    ARMS,
+    CONTROL,
+    DATASETS,
+    SEEDS,
+    Job,
+    Setting,
+    differing,
+    forked_from,
+)
 from segpipe.evaluate.table import THRESHOLDS
 
 Settings = Sequence[Setting]
@@ -109,18 +117,9 @@ def load_curves(
 
 
 def _check_alike(results: Sequence[dict[str, Any]], arm: str) -> None:
-    """Whether results may be pooled: the same settings swept, and trained with the same ones.
-
-    A field that only one of two revisions has does not count.
-    """
-    first = flat_values(results[0]["config"])
+    """Whether results may be pooled: the same settings swept, and trained with the same ones."""
     for other in results[1:]:
-        theirs = flat_values(other["config"])
-        differ = {
-            name
-            for name in first.keys() & theirs.keys() - {"train.seed"}
-            if first[name] != theirs[name]
-        }
+        differ = differing(results[0]["config"], other["config"]) - {"train.seed"}
         if other["settings"] != results[0]["settings"]:
             differ.add("settings")
         if differ:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from benchmarks.jobs import code_digest
-from segpipe.config import Config, digest_values, load
+from segpipe.config import Config, digest_values, flat_values, load
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -106,10 +107,10 @@ def all_jobs(datasets: tuple[str, ...] = tuple(DATASETS), seeds: int = SEEDS) ->
 def what_is_left(listed: Sequence[Job], bases: Path) -> list[list[Job]]:
     """Rows of jobs to be trained, a fold with a seed each; nothing of a fold that is whole.
 
-    A fold is whole once all of its arms forked from one base. One that was interrupted goes on
-    where its base still is, for the code and configuration of today. Else it is trained anew,
-    result by result, as another base, of another machine or revision, would be compared with its
-    own.
+    A fold is whole once all of its arms forked from one base, with the settings of today. One that
+    was interrupted goes on where its base still is, for the code and configuration of today. Else
+    it is trained anew, result by result, as another base, of another machine or revision, would be
+    compared with its own.
 
     Parameters
     ----------
@@ -121,7 +122,7 @@ def what_is_left(listed: Sequence[Job], bases: Path) -> list[list[Job]]:
     rows = []
     for _, block in groupby(listed, key=lambda job: job.block):
         arms = list(block)
-        forked = {job: forked_from(job) for job in arms}
+        forked = {job: _forked_today(job) for job in arms}
         if None in forked.values() or len(set(forked.values())) > 1:
             base = arms[0].base()
             there = (bases / base).exists()
@@ -132,6 +133,24 @@ def what_is_left(listed: Sequence[Job], bases: Path) -> list[list[Job]]:
 def forked_from(job: Job) -> str | None:
     """Name of the base that a done job went on from; None for one without a result."""
     return json.loads(job.result.read_text())["base"] if job.result.exists() else None
+
+
+def _forked_today(job: Job) -> str | None:
+    """As :func:`forked_from`; None, too, for a result of other settings than today's."""
+    if not job.result.exists():
+        return None
+    found = json.loads(job.result.read_text())
+    today = job.config().model_dump(mode="json")
+    return None if differing(found["config"], today) else found["base"]
+
+
+def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> set[str]:
+    """Settings, by their dotted names, in which two configurations differ.
+
+    A field that only one of two revisions has does not count.
+    """
+    first, second = flat_values(one), flat_values(other)
+    return {name for name in first.keys() & second.keys() if first[name] != second[name]}
 
 
 def code() -> str:

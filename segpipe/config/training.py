@@ -30,7 +30,9 @@ class ModelConfig(Section):
         description="axis across the slices of 2-D networks: R for sagittal, A coronal, S axial "
         "ones; null: the coarsest, the last of equals",
     )
-    block: Literal["plain", "residual"] = Field("plain", description="convolution blocks")
+    block: Literal["plain", "residual"] = Field(
+        "residual", description="convolution blocks; residual ones have a shortcut past them"
+    )
     features: tuple[Annotated[int, Field(gt=0)], ...] = Field(
         (16, 32, 64, 128), min_length=2, description="channels at each level, finest first"
     )

@@ -8,7 +8,7 @@ PATCHES = 2
 """Patches of the largest size that a step holds."""
 
 _CPU_PATCH, _GPU_PATCH = 56**3, 128**3  # voxels
-_BYTES = 60  # of a training step, per voxel and feature of the finest level, at 16 bits
+_BYTES = 75  # of a training step, per voxel and feature of the finest level, at 16 bits
 _USABLE = 0.6  # share of the memory that a training step may take
 
 
