@@ -45,18 +45,34 @@ def results(tmp_path, monkeypatch):
 
 def test_differences_are_paired_by_case_and_seed(results):
     control = analyse.figures_of("samples", jobs.CONTROL, "dice")
-    assert np.nan_to_num(control, nan=-1).tolist() == [[0.5, 0.7, 0.9], [0.6, 0.7, -1.0]]
-    mean, low, high = analyse.difference(analyse.figures_of("samples", "SGD", "dice"), control)
+    assert {seed: np.nan_to_num(row, nan=-1).tolist() for seed, row in control.items()} == {
+        0: [0.5, 0.7, 0.9],
+        1: [0.6, 0.7, -1.0],
+    }
+    own = analyse.figures_of("samples", "SGD", "dice")
+    mean, low, high = analyse.difference(np.array([own[seed] - control[seed] for seed in (0, 1)]))
     # Pairs: +0.1 and +0.1 of the first case, -0.1 of the second, 0 of the third.
     assert mean == pytest.approx(0.025)
     assert (low, high) == pytest.approx((-0.1, 0.1))
-    one = analyse.figures_of("samples", "no Dice", "dice")
-    assert analyse.difference(one, control)[0] == pytest.approx(-0.6)  # of the seed that both have
+
+
+def test_seeds_that_another_code_trained_are_not_compared(results):
+    assert analyse.comparable("samples", "SGD") == [0, 1]
+    assert analyse.comparable("samples", "no Dice") == [0]
+    job = jobs.Job("samples", 0, "SGD")
+    job.result.write_text(json.dumps(json.loads(job.result.read_text()) | {"code": "other"}))
+    assert analyse.comparable("samples", "SGD") == [1]
+
+
+def test_dice_is_that_of_scans_with_lesions(results):
+    write("no Dice", 0, dice=[0.1, 0.0, 0.1], lesion_f1=[0.5, None, 0.5])
+    assert np.isnan(analyse.figures_of("samples", "no Dice", "dice")[0]).tolist() == [0, 1, 0]
+    regions = analyse.figures_of("samples", "no Dice", "false_positive_regions")
+    assert regions[0].tolist() == [0, 0, 0]
 
 
 def test_what_is_undefined_everywhere_has_no_difference():
-    nothing = np.full((1, 2), np.nan)
-    assert np.isnan(analyse.difference(nothing, nothing)).all()
+    assert np.isnan(analyse.difference(np.full((1, 2), np.nan))).all()
 
 
 def test_tables_go_between_the_marks_of_the_page(results, tmp_path):
@@ -70,9 +86,9 @@ def test_tables_go_between_the_marks_of_the_page(results, tmp_path):
     assert "old" not in text
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     assert rows[0] == "| samples | seeds | Dice | lesion F1 | false-positive regions |"
-    assert rows[1] == "| control | 2 | 0.680 | 0.000 | 0.00 |"
-    assert rows[2].startswith("| SGD | 2 | +0.025 (-0.100 to +0.100) | +0.000 (")
-    assert rows[3].startswith("| no Dice | 1 | -0.600 (")
+    assert rows[1].startswith("| control | 0, 1 | 0.680 [0.700, 0.650] | 0.000 [0.000, 0.000] | ")
+    assert rows[2].startswith("| SGD | 0, 1 | +0.025 (-0.100 to +0.100) [+0.000, +0.100] | +0.000")
+    assert rows[3].startswith("| no Dice | 0 | -0.600 (")
     assert "\n\nTrained on cpu. States of the code: abc.\n" in text
     analyse.report(page)
     assert page.read_text() == text
@@ -84,7 +100,7 @@ def test_a_result_of_other_settings_is_trained_anew(results):
     other = json.loads(job.result.read_text()) | {"overrides": ["train.steps=9"]}
     job.result.write_text(json.dumps(other))
     assert job.read() is None
-    assert len(analyse.figures_of("samples", "SGD", "dice")) == 0
+    assert list(analyse.figures_of("samples", "SGD", "dice")) == [1]
 
 
 def test_samples_are_made_once_and_whole(tmp_path, monkeypatch):

@@ -106,7 +106,7 @@ def test_envelope_agrees_with_trying_every_setting():
         assert best.dice[k] == pytest.approx(np.mean(overlaps), nan_ok=True)
 
 
-def test_arm_is_compared_at_the_controls_best_f1_and_over_the_range_of_all():
+def test_arm_is_compared_at_the_controls_best_f1_and_over_the_range_of_both():
     three = {"plain": curves([CONTROL]), "all": curves([BETTER])}
     found = analyse.compare(three, np.ones(1))
     mine = found["all"]
@@ -127,10 +127,11 @@ def test_arm_is_compared_at_the_controls_best_f1_and_over_the_range_of_all():
 
     short = counts([3, 3, 1], [4, 4, 1], [140, 140, 50], [80, 80, 30])
     fewer = analyse.compare({**three, "voxel": curves([short])}, np.ones(1))
-    assert [arm["common"] for arm in fewer.values()] == pytest.approx([0.75] * 3)
-    widths[3] = 0  # no arm is read where another does not get to
-    ratios = (widths @ [1, 4, 4, 12]) / (widths @ [2, 2, 10, 20])
-    assert fewer["all"]["range_ratio"] == pytest.approx(ratios)
+    assert [arm["common"] for arm in fewer.values()] == pytest.approx([1, 1, 0.75])
+    assert fewer["all"]["range_ratio"] == pytest.approx(ratios)  # whatever the others reach
+    widths[3] = 0  # it is not read where it, or the control, does not get to
+    ratios = (widths @ [1, 4, 4, 0]) / (widths @ [2, 2, 10, 20])
+    assert fewer["voxel"]["range_ratio"] == pytest.approx(ratios)
 
 
 def test_an_arm_that_does_not_reach_the_sensitivity_is_not_excused():
@@ -215,9 +216,10 @@ def test_the_sweeps_have_the_thresholds_of_an_evaluation_or_higher_ones_too():
     assert {t for _, t, _ in swept["one threshold"]} == set(train.THRESHOLDS)
     for settings in swept.values():
         assert {size for size, _, _ in settings} >= set(considered.min_sizes_mm3)
-        assert max(size for size, _, _ in settings) == max(considered.min_sizes_mm3)
         assert min(t for _, t, _ in settings) == min(THRESHOLDS)
     assert max(t for _, t, _ in swept["all"]) == 0.999999
+    largest = {name: max(size for size, _, _ in settings) for name, settings in swept.items()}
+    assert largest == {"one threshold": 500, "all": 500, "usual": max(considered.min_sizes_mm3)}
 
 
 def test_hysteresis_is_counted_as_an_evaluation_counts_it():
@@ -286,14 +288,16 @@ def test_a_fold_that_is_not_whole_needs_the_base_that_its_arms_forked_from(tmp_p
     for job in blocks[0]:
         done(job, "of an earlier revision")  # whole: it stays
     for job in blocks[1][:3]:
-        done(job, job.base())
+        done(job, f"{job.base()}-one")
     assert jobs.what_is_left(listed, tmp_path) == blocks[1:]
-    (tmp_path / blocks[1][0].base()).mkdir()
+    (tmp_path / f"{blocks[1][0].base()}-two").mkdir()  # of another machine
+    assert jobs.what_is_left(listed, tmp_path) == blocks[1:]
+    (tmp_path / f"{blocks[1][0].base()}-two").rename(tmp_path / f"{blocks[1][0].base()}-one")
     assert jobs.what_is_left(listed, tmp_path) == [blocks[1][3:], *blocks[2:]]
     done(blocks[1][1], "of an earlier revision")
     assert jobs.what_is_left(listed, tmp_path)[0] == [blocks[1][1], *blocks[1][3:]]
     for job in blocks[1]:
-        done(job, job.base())
+        done(job, f"{job.base()}-one")
     done(blocks[1][4], "of an earlier revision")  # stopped while it was trained anew
     assert jobs.what_is_left(listed, tmp_path) == [[blocks[1][4]], *blocks[2:]]
     done(blocks[0][2], "of an earlier revision", batch=1)  # a default changed since

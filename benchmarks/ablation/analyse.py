@@ -18,24 +18,40 @@ _COLUMNS = {
 }
 
 
-def figures_of(dataset: str, arm: str, name: str) -> np.ndarray:
-    """(seeds, cases) of one figure; seeds in order as far as they are done, nan where undefined."""
-    rows = []
+def figures_of(dataset: str, arm: str, name: str) -> dict[int, np.ndarray]:
+    """Seed to the (cases,) values of one figure; nan where undefined, and Dice without lesions.
+
+    Dice of a scan without lesions is 0 or undefined as something is found there or not, which the
+    false-positive regions tell better.
+    """
+    found = {}
     for seed in range(SEEDS):
-        found = Job(dataset, seed, arm).read()
-        if found is None:
-            break
-        cases = found["cases"]
-        rows.append([np.nan if cases[c][name] is None else cases[c][name] for c in sorted(cases)])
-    return np.array(rows, float)
+        result = Job(dataset, seed, arm).read()
+        if result is not None:
+            cases = [case for _, case in sorted(result["cases"].items())]
+            left_out = [name == "dice" and case["lesion_f1"] is None for case in cases]
+            values = [None if out else c[name] for c, out in zip(cases, left_out, strict=True)]
+            found[seed] = np.array([np.nan if v is None else v for v in values], float)
+    return found
 
 
-def difference(arm: np.ndarray, control: np.ndarray) -> tuple[float, float, float]:
-    """Mean paired difference of the seeds that both have, with a 95 % interval over the cases.
+def comparable(dataset: str, arm: str) -> list[int]:
+    """Seeds with which an arm and the control were trained by the same code."""
+    seeds = []
+    for seed in range(SEEDS):
+        own, control = (Job(dataset, seed, one).read() for one in (arm, CONTROL))
+        if own is not None and control is not None and own["code"] == control["code"]:
+            seeds.append(seed)
+    return seeds
+
+
+def difference(paired: np.ndarray) -> tuple[float, float, float]:
+    """Mean of paired differences, with a 95 % interval over the cases.
 
     Parameters
     ----------
-    arm, control : (seeds, cases) float ndarray
+    paired : (seeds, cases) float ndarray
+        nan where one of a pair is undefined.
 
     Returns
     -------
@@ -43,8 +59,6 @@ def difference(arm: np.ndarray, control: np.ndarray) -> tuple[float, float, floa
         nan where no pair is defined. The interval is that of a bootstrap of cases, each with all
         of its seeds.
     """
-    seeds = min(len(arm), len(control))
-    paired = arm[:seeds] - control[:seeds]
     defined = ~np.isnan(paired)
     counts = defined.sum(axis=0)
     sums = np.where(defined, paired, 0).sum(axis=0)[counts > 0]
@@ -58,12 +72,12 @@ def difference(arm: np.ndarray, control: np.ndarray) -> tuple[float, float, floa
 
 
 def table(dataset: str) -> str:
-    """Markdown: means of the control, differences of the arms; arms without a result are left out.
+    """Markdown: means of the control, differences of the arms; arms without a pair are left out.
 
     Empty where the control has no result.
     """
     control = {name: figures_of(dataset, CONTROL, name) for name in _COLUMNS}
-    if not len(control["dice"]):
+    if not control["dice"]:
         return ""
     heads = [title for title, _ in _COLUMNS.values()]
     lines = [
@@ -71,18 +85,27 @@ def table(dataset: str) -> str:
         "|---|---|" + "---|" * len(heads),
     ]
     for arm in ARMS:
-        own = {name: figures_of(dataset, arm, name) for name in _COLUMNS}
-        if not len(own["dice"]):
-            continue
+        seeds = comparable(dataset, arm)
         cells = []
         for name, (_, form) in _COLUMNS.items():
+            own = figures_of(dataset, arm, name)
             if arm == CONTROL:
-                cells.append(f"{np.nanmean(own[name]):{form}}")
-            else:
-                mean, low, high = difference(own[name], control[name])
-                cells.append(f"{mean:+{form}} ({low:+{form}} to {high:+{form}})")
-        lines.append(f"| {arm} | {len(own['dice'])} | " + " | ".join(cells) + " |")
+                every = np.array(list(own.values()))
+                cells.append(f"{np.nanmean(every):{form}} {_by_seed(every, form)}")
+            elif seeds:
+                paired = np.array([own[seed] - control[name][seed] for seed in seeds])
+                mean, low, high = difference(paired)
+                told = f"{mean:+{form}} ({low:+{form}} to {high:+{form}})"
+                cells.append(f"{told} {_by_seed(paired, f'+{form}')}")
+        if cells:
+            lines.append(f"| {arm} | {', '.join(map(str, seeds))} | {' | '.join(cells)} |")
     return "\n".join([*lines, "", _trained_on(dataset)])
+
+
+def _by_seed(values: np.ndarray, form: str) -> str:
+    """The mean of each row, in brackets."""
+    means = [row[~np.isnan(row)].mean() if not np.isnan(row).all() else np.nan for row in values]
+    return f"[{', '.join(f'{mean:{form}}' for mean in means)}]"
 
 
 def _trained_on(dataset: str) -> str:

@@ -20,15 +20,18 @@ from benchmarks.study.jobs import (
     differing,
     forked_from,
 )
+from segpipe.config import EvaluateConfig
 from segpipe.evaluate.table import THRESHOLDS
 
 Settings = Sequence[Setting]
 USUAL = THRESHOLDS[-1]
 """Highest threshold that an evaluation considers; results have higher ones too."""
+USUAL_MM3 = max(EvaluateConfig().min_sizes_mm3)
+"""Likewise of minimum sizes."""
 
 
 def _is_usual(setting: Setting) -> bool:
-    return _strictest(setting) <= USUAL
+    return _strictest(setting) <= USUAL and setting[0] <= USUAL_MM3
 
 
 def _strictest(setting: Setting) -> float:
@@ -227,26 +230,28 @@ def compare(curves: dict[str, Curves], weights: np.ndarray) -> dict[str, dict[st
     dict of str to dict
         ``sensitivity`` of the control's best F1, and there ``false_positive_regions``, their
         ``ratio`` to the control's and ``dice_difference``: inf and nan where an arm does not reach
-        it. ``range_ratio`` of the means over the sensitivities that all arms reach, up to
-        ``common``, and ``range_dice_difference`` between those of Dice; ``reach`` of the arm.
-        ``at_sensitivities``: regions and Dice, None where not reached, and ``at_edge``: whether one
-        of these readings lies at the end of what was swept.
+        it. ``range_ratio`` of the means over the sensitivities that the arm and the control reach,
+        up to ``common``, and ``range_dice_difference`` between those of Dice;
+        ``range_edge_share``: at how many of them either's best lies at the end of what was swept.
+        ``reach`` of the arm. ``at_sensitivities``: regions and Dice, None where not reached, and
+        ``at_edge``: whether one of these readings lies at that end.
     """
     found = {arm: envelope(own, weights) for arm, own in curves.items()}
     control = found[CONTROL]
     best = best_f1(curves[CONTROL], weights) + 1e-9  # steps of the grid are rounded
     at = max(0, int(np.searchsorted(GRID, best, side="right")) - 1)
-    common = ~np.isnan(np.sum([own.regions for own in found.values()], axis=0))
     shown = [int(np.abs(GRID - sensitivity).argmin()) for sensitivity in SHOWN]
+    both = {arm: ~np.isnan(own.regions) & ~np.isnan(control.regions) for arm, own in found.items()}
     return {
         arm: {
             "sensitivity": float(GRID[at]),
             "false_positive_regions": float(own.regions[at]),
             "ratio": _ratio(own.regions[at], control.regions[at]),
             "dice_difference": float(own.dice[at] - control.dice[at]),
-            "range_ratio": _ratio(own.regions[common].sum(), control.regions[common].sum()),
-            "range_dice_difference": _mean(own.dice[common] - control.dice[common]),
-            "common": float(GRID[common].max(initial=0)),
+            "range_ratio": _ratio(own.regions[both[arm]].sum(), control.regions[both[arm]].sum()),
+            "range_dice_difference": _mean((own.dice - control.dice)[both[arm]]),
+            "range_edge_share": _mean((own.at_edge | control.at_edge)[both[arm]].astype(float)),
+            "common": float(GRID[both[arm]].max(initial=0)),
             "reach": float(GRID[~np.isnan(own.regions)].max(initial=0)),
             "at_sensitivities": [
                 None if np.isnan(own.regions[k]) else (float(own.regions[k]), float(own.dice[k]))

@@ -74,7 +74,11 @@ class Job:
         return self.dataset, self.seed, self.fold
 
     def base(self) -> str:
-        """Name of the base: of what trained it, so that no other round's stands in for it."""
+        """How the name of its base begins: with what trained it.
+
+        The rest of the name is drawn by chance, so that the base of another round or machine is
+        never taken for this one.
+        """
         control = Job(self.dataset, self.fold, self.seed, CONTROL).config()
         key = digest_values([control.model_dump(mode="json"), code()])[:12]
         return f"{self.dataset}-seed{self.seed}-fold{self.fold}-{key}"
@@ -124,10 +128,14 @@ def what_is_left(listed: Sequence[Job], bases: Path) -> list[list[Job]]:
         arms = list(block)
         forked = {job: _forked_today(job) for job in arms}
         if None in forked.values() or len(set(forked.values())) > 1:
-            base = arms[0].base()
-            there = (bases / base).exists()
-            rows.append([job for job in arms if not (there and forked[job] == base)])
+            base = find_base(arms[0], bases)
+            rows.append([job for job in arms if base is None or forked[job] != base.name])
     return rows
+
+
+def find_base(job: Job, bases: Path) -> Path | None:
+    """The base that a job would go on from; None where it is still to be trained."""
+    return next(iter(sorted(bases.glob(f"{job.base()}-*"))), None)
 
 
 def forked_from(job: Job) -> str | None:

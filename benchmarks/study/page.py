@@ -15,6 +15,7 @@ from benchmarks.study.analyse import GRID, SHOWN, SWEEPS, analyse, envelope, loa
 from benchmarks.study.jobs import ARMS, CONTROL, DATASETS
 from benchmarks.study.shifted import SHIFT_MM, analyse_shifted, is_within
 
+MANY_AT_THE_EDGE = 1 / 3
 PAGE = Path(__file__).parents[2] / "docs" / "study-false-positives.md"
 
 _COLUMNS = {
@@ -62,16 +63,21 @@ def section(dataset: str, found: dict[str, dict[str, Any]]) -> str:
         words = SWEEPS[sweep][0]
         parts.append(
             f"{words[0].upper()}{words[1:]}; best F1 of the control at a sensitivity of "
-            f"{control['sensitivity']:.2f}, range up to {control['common']:.2f}:"
+            f"{control['sensitivity']:.2f}, which reaches {control['reach']:.2f}:"
         )
         parts.append("\n".join(table(own)))
     return "\n\n".join(parts)
 
 
 def table(found: dict[str, Any]) -> list[str]:
-    """The arms as a table of Markdown; a star where the best lies at the end of the sweep."""
+    """The arms as a table of Markdown.
+
+    A star where the best lies at the end of the sweep: of a reading, or of more than a third of
+    those in the range, of the arm or of the control.
+    """
     titles = (
         *("arm", "FP regions per scan", *(f"{title} (95 %)" for title, _ in _COLUMNS.values())),
+        "range up to",
         f"regions, and Dice, at {', '.join(f'{s:g}' for s in SHOWN)}",
     )
     rows = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
@@ -83,9 +89,11 @@ def table(found: dict[str, Any]) -> list[str]:
         ]
         cells = [arm, _number(figures["false_positive_regions"], ".1f") + star]
         if arm == CONTROL:
-            cells += ["1", "", "1", ""]
+            cells += ["1", "", "1", "", ""]
         else:
             cells += [_with_interval(figures, name, form) for name, (_, form) in _COLUMNS.items()]
+            often = figures["range_edge_share"] > MANY_AT_THE_EDGE
+            cells.append(f"{figures['common']:.2f}{'*' * often}")
         rows.append(f"| {' | '.join([*cells, ', '.join(shown)])} |")
     return rows
 
@@ -119,7 +127,8 @@ def _number(value: float | None, form: str, missing: str = "–") -> str:
 
 
 def _with_interval(figures: dict[str, Any], name: str, form: str) -> str:
-    low, high = (_number(end, form, "∞") for end in figures[f"{name}_ci95"])
+    beyond = "–" if "dice" in name else "∞"
+    low, high = (_number(end, form, beyond) for end in figures[f"{name}_ci95"])
     return f"{_number(figures[name], form)} ({low} to {high})"
 
 

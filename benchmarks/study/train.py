@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import shutil
 import tempfile
 import time
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.fold import prepare_fold
-from benchmarks.study.jobs import SHIFTED, Job, Setting, code
+from benchmarks.study.jobs import SHIFTED, Job, Setting, code, find_base
 from benchmarks.study.shifted import shift_case
 from segpipe.backend import select
 from segpipe.config import Config, OperatingPoint
@@ -41,8 +42,9 @@ THRESHOLDS = (*USUAL, *(t for t in _NINES if t > USUAL[-1]))
 positives lie above 0.95. Lower ones were swept once: there one region can cover half a brain and
 find all at once."""
 
-SIZES_MM3 = (0.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0)
-"""Minimum sizes swept, of the control as of every arm."""
+SIZES_MM3 = (0.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0)
+"""Minimum sizes swept, of the control as of every arm. Up to 100 mm³ the control's best lay at the
+largest more often than that of the others."""
 
 MASKS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.8)
 """Thresholds whose components are swept by their highest probability as well (hysteresis)."""
@@ -77,14 +79,14 @@ def run_job(job: Job, work: Path) -> dict[str, Any]:
     """Train and count one job; writes and returns its result."""
     started = time.perf_counter()
     config = job.config(f"output={work}")
-    views, device = _train_and_predict(job, config, work)
+    views, device, base = _train_and_predict(job, config, work)
     result = {
         "dataset": job.dataset,
         "fold": job.fold,
         "seed": job.seed,
         "arm": job.arm,
         "seconds": round(time.perf_counter() - started, 1),
-        "base": job.base(),
+        "base": base,
         "code": code(),
         "device": device,
         "config": job.config().model_dump(mode="json"),
@@ -95,8 +97,10 @@ def run_job(job: Job, work: Path) -> dict[str, Any]:
     return result
 
 
-def _train_and_predict(job: Job, config: Config, work: Path) -> tuple[dict[str, list[View]], str]:
-    """Components of every held-out case, on its own grid, at every threshold; and the device."""
+def _train_and_predict(
+    job: Job, config: Config, work: Path
+) -> tuple[dict[str, list[View]], str, str]:
+    """Components of every held-out case, on its own grid, at every threshold; device and base."""
     settings = config.train
     device = select(config.backend, "cpu", settings.precision, True, settings.seed)
     fold = prepare_fold(config, job.fold)
@@ -108,7 +112,8 @@ def _train_and_predict(job: Job, config: Config, work: Path) -> tuple[dict[str, 
     fixed: dict[str, Any] = {"config": config, "classes": len(plan.labels), "device": device}
     with tempfile.TemporaryDirectory(dir=work) as temporary:
         own = Path(temporary)
-        shutil.copytree(_base(job, config, plan, sampler, fixed, work), own / "checkpoints")
+        base = _base(job, config, plan, sampler, fixed, work)
+        shutil.copytree(base / "checkpoints", own / "checkpoints")
         network = seeded_network(config, plan)
         fit(network, sampler, folder=own, validate=None, observer=Silent(), resume=True, **fixed)
     engine_name = choose_engine("auto", device.kind, device.backend)
@@ -136,16 +141,17 @@ def _train_and_predict(job: Job, config: Config, work: Path) -> tuple[dict[str, 
             ScoreSettings.from_config(config.evaluate, OperatingPoint()),
             THRESHOLDS,
         )
-    return views, device.describe()
+    return views, device.describe(), base.name
 
 
 def _base(job: Job, config: Config, plan, sampler, fixed, work: Path) -> Path:
-    """Checkpoints of the epochs in which every penalty is 0, trained once for all arms.
+    """Folder with checkpoints of the epochs in which every penalty is 0, once for all arms.
 
     The control's configuration trains them; with a weight of 0 or a ramp of 0 the steps are equal.
     """
-    base = work / BASES / job.base()
-    if not base.exists():
+    base = find_base(job, work / BASES)
+    if base is None:
+        base = work / BASES / f"{job.base()}-{secrets.token_hex(4)}"
         base.parent.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(dir=base.parent) as temporary:
             folder = Path(temporary) / "base"
@@ -158,7 +164,7 @@ def _base(job: Job, config: Config, plan, sampler, fixed, work: Path) -> Path:
                 )
             except _BaseReachedError:
                 folder.rename(base)
-    return base / "checkpoints"
+    return base
 
 
 def _counts(views: Sequence[View]) -> dict[str, Any]:
