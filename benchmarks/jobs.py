@@ -6,7 +6,7 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from functools import cache
 from multiprocessing import get_context
@@ -14,12 +14,22 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from segpipe.backend.switches import prepare_environment
+from segpipe.config import flat_values
 
 
 def thread_variables(number: int) -> dict[str, str]:
     """Variables of the environment that give segpipe's commands so many threads."""
     names = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
     return dict.fromkeys(names, str(number))
+
+
+def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> set[str]:
+    """Settings, by their dotted names, in which two configurations differ.
+
+    A field that only one of two revisions has does not count.
+    """
+    first, second = flat_values(one), flat_values(other)
+    return {name for name in first.keys() & second.keys() if first[name] != second[name]}
 
 
 class Job(Protocol):

@@ -282,6 +282,20 @@ def test_an_arm_with_few_folds_does_not_hide_those_of_the_others(tmp_path, capsy
     assert "hippocampus: no fold" in printed
 
 
+def test_folds_that_were_trained_with_other_settings_are_not_pooled(tmp_path):
+    """Results from before their settings were written have plain blocks."""
+
+    def trained(one, block):
+        config = {"model": {"block": block, "newer": 1}}
+        return {**one, "training": {**one["training"], "config": config}}
+
+    _write(tmp_path, jobs.SEGPIPE, {0: OURS[0], 1: trained(OURS[1], "plain")})
+    assert tables.load_results("ms_lesions", tmp_path)
+    _write(tmp_path, jobs.SEGPIPE, {1: trained(OURS[1], "residual")})
+    with pytest.raises(ValueError, match=r"segpipe, fold 1: .* others for model\.block\. Delete"):
+        tables.load_results("ms_lesions", tmp_path)
+
+
 def test_folds_of_one_arm_alone_are_shown_only_where_there_is_nothing_to_compare(tmp_path):
     _write(tmp_path, jobs.NNUNET_SMALL, dict(enumerate(NNUNET)))
     (alone,) = tables.load_results("ms_lesions", tmp_path)

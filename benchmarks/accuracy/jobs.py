@@ -16,6 +16,12 @@ THREADS = 2
 OUR_ENVIRONMENT = thread_variables(THREADS)
 """Variables of segpipe's commands."""
 
+TELLING = {"prepare", "anatomy", "augment", "model", "loss"}
+"""Sections of a configuration that the results of one table have in common."""
+
+UNTOLD = {"model": {"block": "plain"}}
+"""What is known of the configuration of results from before it was written."""
+
 NNUNET = "nnunet"
 NNUNET_SMALL = "nnunet-small"
 SEGPIPE = "segpipe"

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.accuracy.jobs import TELLING
 from benchmarks.accuracy.meter import Meter
 from segpipe.backend.processor import cpu_name
 from segpipe.config import Config, load
@@ -78,6 +79,7 @@ def main() -> None:
         "arithmetic": config.train.precision,
         "overrides": [one for one in options.overrides if not one.startswith("output=")],
         "until": until,
+        "config": config.model_dump(mode="json", include=TELLING),
     }
     assert watch.bundle is not None
     prediction = predict(config, options, watch.bundle)

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.accuracy.jobs import COMPARISONS, RESULTS, Job
+from benchmarks.accuracy.jobs import COMPARISONS, RESULTS, UNTOLD, Job
 from benchmarks.accuracy.judge import pooled
 from benchmarks.bootstrap import draw, interval
+from benchmarks.jobs import differing
 from benchmarks.report import table
 
 Result = Mapping[str, Any]
@@ -24,6 +25,11 @@ def load_results(dataset: str, folder: Path = RESULTS) -> list[dict[str, dict[in
     An arm is in every one whose folds it has all done: one that has done few does not keep the
     others from being compared on all of theirs. What compares nothing, as one arm alone has those
     folds, is left out, unless it is everything.
+
+    Raises
+    ------
+    ValueError
+        If the folds of one side were trained with different settings, as when a default changed.
     """
     comparison = COMPARISONS[dataset]
     found: dict[str, dict[int, Result]] = {}
@@ -31,6 +37,7 @@ def load_results(dataset: str, folder: Path = RESULTS) -> list[dict[str, dict[in
         paths = {fold: Job(dataset, fold, arm).result(folder) for fold in comparison.folds}
         done = {fold: json.loads(path.read_text()) for fold, path in paths.items() if path.exists()}
         if done:
+            _check_alike(arm, done)
             found[arm] = done
     sets = sorted({tuple(done) for done in found.values()}, key=lambda folds: (-len(folds), folds))
     compared = [
@@ -42,6 +49,19 @@ def load_results(dataset: str, folder: Path = RESULTS) -> list[dict[str, dict[in
         for folds in sets
     ]
     return [arms for arms in compared if len(arms) > 1] or compared
+
+
+def _check_alike(arm: str, done: Mapping[int, Result]) -> None:
+    told = {fold: one["training"].get("config", UNTOLD) for fold, one in done.items()}
+    first = next(iter(told))
+    for fold, own in told.items():
+        differ = differing(told[first], own)
+        if differ:
+            raise ValueError(
+                f"{arm}, fold {fold}: expected a result of the same settings as that of fold "
+                f"{first}; received others for {', '.join(sorted(differ))}. Delete one of them "
+                "and run make bench-accuracy."
+            )
 
 
 def summary_row(arm: str, name: str, results: Sequence[Result]) -> dict[str, Any]:

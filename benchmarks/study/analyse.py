@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.bootstrap import draw, interval
+from benchmarks.jobs import differing
 from benchmarks.study.jobs import (
     ARMS,
     CONTROL,
@@ -17,7 +18,6 @@ from benchmarks.study.jobs import (
     SEEDS,
     Job,
     Setting,
-    differing,
     forked_from,
 )
 from segpipe.config import EvaluateConfig

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
-from benchmarks.jobs import code_digest
-from segpipe.config import Config, digest_values, flat_values, load
+from benchmarks.jobs import code_digest, differing
+from segpipe.config import Config, digest_values, load
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -150,15 +149,6 @@ def _forked_today(job: Job) -> str | None:
     found = json.loads(job.result.read_text())
     today = job.config().model_dump(mode="json")
     return None if differing(found["config"], today) else found["base"]
-
-
-def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> set[str]:
-    """Settings, by their dotted names, in which two configurations differ.
-
-    A field that only one of two revisions has does not count.
-    """
-    first, second = flat_values(one), flat_values(other)
-    return {name for name in first.keys() & second.keys() if first[name] != second[name]}
 
 
 def code() -> str:
