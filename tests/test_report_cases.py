@@ -11,7 +11,7 @@ SPACE = "\N{NO-BREAK SPACE}"
     ("name", "status", "words"),
     [
         ("failed", "not computed", "the file holds less than its header claims"),
-        ("many-lesions", "usable", f"{LESIONS} lesions, "),
+        ("many-lesions", "review", f"{LESIONS} lesions, "),
         ("thick-slices", "review", "mainly outside the named anatomy: check first."),
     ],
 )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from segpipe.report.document import CaseRecord, PredictDocument, read_document
-from segpipe.report.validation import read_validation
+from segpipe.report.validation import read_validation, same_point
 from segpipe.report.wording import point_in_words
 
 
@@ -64,7 +64,7 @@ def case_facts(record: CaseRecord, folder: Folder, now: str) -> dict[str, Any]:
         ("Weights, SHA-256", bundle.weights_sha256 or unknown),
         ("Configuration digest", bundle.config_digest or unknown),
         ("Operating point", f"{point}, {settings.connectivity}-connected"),
-        ("Point chosen by", _reason(folder.bundle) or unknown),
+        ("Point chosen by", _reason(folder) or unknown),
         ("Networks, axes mirrored", _networks(bundle.networks, settings.mirror_axes)),
         ("Engine, device", ", ".join(filter(None, machine)) or unknown),
         ("Predicted", created),
@@ -85,8 +85,14 @@ def case_facts(record: CaseRecord, folder: Folder, now: str) -> dict[str, Any]:
     }
 
 
-def _reason(bundle: dict[str, Any] | None) -> str | None:
-    return ((bundle or {}).get("validation") or {}).get("operating_point")
+def _reason(folder: Folder) -> str | None:
+    """Why the operating point is what it is, where the bundle still has the one that was used."""
+    bundle, document = folder.bundle or {}, folder.document
+    if bundle.get("weights_sha256") != document.bundle.weights_sha256:
+        return None
+    if not same_point(bundle.get("operating_point") or {}, document.settings.model_dump()):
+        return "not recorded: the bundle has another point now, or another was asked for"
+    return (bundle.get("validation") or {}).get("operating_point")
 
 
 def _networks(count: int | None, mirrored: Sequence[str]) -> str:

@@ -192,6 +192,9 @@ def _change(
         return None, "the prior folder has no case of this id"
     if before.status == "failed" or before.components is None:
         return None, f"the prior case {before.case} was not computed"
+    differs = _not_comparable(record, before, folder.document, prior.document)
+    if differs is not None:
+        return None, differs
     try:
         change = compare_components(
             components,
@@ -200,21 +203,29 @@ def _change(
             prior_labels={part.id: part.label for part in before.components},
             prior_case=before.case,
             prior_analysed=local_day(before.created or prior.document.created),
-            cautions=_cautions(record, before, folder.document, prior.document),
+            cautions=_cautions(record, before),
         )
     except (DataError, GeometryError) as error:
         return None, f"the prior scan cannot be compared: {error_without_folders(error)}"
     return change, ""
 
 
-def _cautions(
+def _not_comparable(
     record: CaseRecord, before: CaseRecord, now: PredictDocument, then: PredictDocument
-) -> tuple[str, ...]:
-    cautions = []
-    if before.case != record.case:
-        cautions.append("the case ids differ: make sure that both scans are of one patient.")
+) -> str | None:
+    """Why a difference would not be the patient's."""
+    scans, prior_scans = ([c.sha256 for c in one.channels] for one in (record, before))
+    if scans == prior_scans and None not in scans:
+        return "the prior is this very scan"
+    again = "which alone makes differences. Predict it again, as this scan was predicted"
     if now.bundle.weights_sha256 != then.bundle.weights_sha256:
-        cautions.append("the prior was analysed with another model, which alone can make change.")
+        return f"the prior was analysed with another model, {again}"
     if now.settings != then.settings:
-        cautions.append("the prior was analysed at another operating point or setting.")
-    return tuple(cautions)
+        return f"the prior was analysed at another operating point or setting, {again}"
+    return None
+
+
+def _cautions(record: CaseRecord, before: CaseRecord) -> tuple[str, ...]:
+    if before.case == record.case:
+        return ()
+    return ("the case ids differ: make sure that both scans are of one patient.",)

@@ -26,11 +26,14 @@ class Chance:
         How many components that share was measured on.
     over_patients : (float, float) or None
         95 % interval of the share by bootstrap over patients; None where none is known.
+    patients : int or None
+        Of the validation; None: not recorded.
     """
 
     value: float
     components: int
     over_patients: tuple[float, float] | None = None
+    patients: int | None = None
 
     @property
     def false_positives(self) -> int:
@@ -39,8 +42,9 @@ class Chance:
 
     @property
     def enough(self) -> bool:
-        """Whether a percentage may be printed: at least :data:`ENOUGH` components."""
-        return self.components >= ENOUGH
+        """Whether a percentage may be printed: :data:`ENOUGH` components, of as many patients."""
+        few = self.patients is not None and self.patients < ENOUGH
+        return self.components >= ENOUGH and not few
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -86,7 +90,7 @@ def chance_of_false_positive(
     ...          "components": 8, "false_positives": 2, "chance": 0.25, "chance_ci95": [0, 0.6]}]
     >>> validation = Validation(4, 4, {}, (), bins, 0.5, 0.0)
     >>> chance_of_false_positive(validation, "lesion", 12.0, 1.0)
-    Chance(value=0.25, components=8, over_patients=(0, 0.6))
+    Chance(value=0.25, components=8, over_patients=(0, 0.6), patients=4)
     >>> chance_of_false_positive(validation, "lesion", 12.0, 0.4) is None
     True
     """
@@ -102,5 +106,6 @@ def chance_of_false_positive(
             if chance is None or not math.isfinite(chance) or components == 0:
                 return None
             limits = cell.get("chance_ci95")
-            return Chance(float(chance), int(components), tuple(limits) if limits else None)
+            over_patients = tuple(limits) if limits else None
+            return Chance(float(chance), int(components), over_patients, validation.patients)
     return None

@@ -23,6 +23,7 @@ from segpipe.report.page import render
 from segpipe.report.slices import Picture
 from segpipe.report.steps import FIGURES as STEP_FIGURES
 from segpipe.report.steps import gain_rows, step_rows
+from segpipe.report.validation import ENOUGH
 from segpipe.report.wording import point_in_words
 
 EXTREMES = 3
@@ -151,6 +152,8 @@ def cohort_report(inputs: CohortInputs) -> str:
         if row["status"] == "failed":
             failed.setdefault(row["case"], without_folders(row["error"]))
     evaluated = {row["case"] for row in rows if row["status"] == "scored"}
+    owners = inputs.document.get("patients") or {}
+    patients = len({owners.get(case, case) for case in evaluated})
     points, chosen = _curve(inputs)
     size = inputs.point["min_size_mm3"]
     return render(
@@ -161,6 +164,8 @@ def cohort_report(inputs: CohortInputs) -> str:
             "failed": sorted(failed.items()),
             "excluded": sum(who if isinstance(who, int) else 1 for who, _ in inputs.excluded),
             "evaluated": len(evaluated),
+            "few_patients": 0 < patients < ENOUGH,
+            "patients": patients,
             "labels": [
                 label_view(name, block, rows, cpm_at(inputs.document, name, size))
                 for name, block in inputs.document["summary"].items()

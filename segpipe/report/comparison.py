@@ -116,6 +116,7 @@ def comparison_report(inputs: ComparisonInputs) -> str:
                 for run in ("a", "b")
             ],
             "few": MOST_LESIONS,
+            "same_points": document["points"]["a"] == document["points"]["b"],
         },
     )
 
@@ -188,8 +189,8 @@ def _headline(name: str, figure: Mapping[str, Any]) -> str:
     limits = interval(figure["ci95"], digits)
     told = [f"95 % interval {limits}" if limits else "no interval", p_in_words(figure["p"])]
     verdict = {
-        "a": "Run A is better.",
-        "b": "Run B is better.",
+        "a": "In this, run A is better.",
+        "b": "In this, run B is better.",
         None: f"No verdict: {figure['no_verdict']}.",
     }[figure["better"]]
     return f"{title}: {difference} ({', '.join(told)}). {verdict}"

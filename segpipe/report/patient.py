@@ -26,7 +26,7 @@ NAMED = 10
 USABLE, REVIEW, NOT_COMPUTED = "usable", "review", "not computed"
 
 METRICS = {  # those of the validation summary that a clinician can use, in this order
-    "lesion_sensitivity": ("Lesion sensitivity", "share of reference lesions that were found"),
+    "lesion_sensitivity": ("Lesion sensitivity", "share of a scan's lesions that were found"),
     "false_positive_regions": ("False-positive regions per scan", "found where there is no lesion"),
     "lesion_precision": ("Lesion precision", "share of found regions that are lesions"),
     "lesion_f1": ("Lesion F1", "balance of the two"),
@@ -133,12 +133,15 @@ class Status:
 def assess(inputs: PatientInputs) -> Status:
     """Status of a case with every reason in words.
 
-    A case with an error is not computed; one with any flag, without pictures to check it by,
-    with a lesion at the border of the scan or outside the named anatomy is for review.
+    A case with an error is not computed; one with any flag, by a model of which no validation
+    holds, without pictures to check it by, with a lesion at the border of the scan or outside the
+    named anatomy, or with a doubtful comparison is for review.
     """
     if inputs.error is not None:
         return Status(NOT_COMPUTED, (inputs.error,))
     reasons = list(inputs.flags)
+    if inputs.validation is None:
+        reasons.append(f"How reliable this model is was not measured: {inputs.validation_missing}.")
     cut = [lesion.id for lesion in inputs.lesions if lesion.touches_border]
     if cut:
         verb = "touches" if len(cut) == 1 else "touch"
@@ -149,6 +152,8 @@ def assess(inputs: PatientInputs) -> Status:
         reasons.append(f"{_named(astray)} {verb} mainly outside the named anatomy: check first.")
     if inputs.gallery is None:
         reasons.append(f"The result cannot be checked by pictures here: {inputs.gallery_missing}.")
+    if inputs.change is not None:
+        reasons.extend(f"Change: {caution}" for caution in inputs.change.cautions)
     return Status(REVIEW if reasons else USABLE, tuple(reasons))
 
 
@@ -164,12 +169,15 @@ def headline(lesions: Sequence[Lesion]) -> str:
     if not lesions:
         return "No lesion was found at this operating point."
     total = volume(sum(lesion.volume_ml for lesion in lesions))
+    flagged = sum(lesion.touches_border or lesion.implausible for lesion in lesions)
     if len(lesions) == 1:
-        return f"1 lesion, {total}, {_describe(lesions[0])}."
+        doubt = " It is flagged above." if flagged else ""
+        return f"1 lesion, {total}, {_describe(lesions[0])}.{doubt}"
+    doubt = f" {flagged} of them {'is' if flagged == 1 else 'are'} flagged above." * bool(flagged)
     largest = max(lesions, key=lambda lesion: (lesion.volume_ml, -lesion.id))
     return (
         f"{count(len(lesions), 'lesion')}, {total} in total; the largest is number {largest.id}, "
-        f"{volume(largest.volume_ml)}, {_describe(largest)}."
+        f"{volume(largest.volume_ml)}, {_describe(largest)}.{doubt}"
     )
 
 
@@ -267,6 +275,8 @@ def patient_report(inputs: PatientInputs) -> str:
             "by_size_interval": sensitivity_interval_in_words(
                 inputs.validation.by_size if inputs.validation else ()
             ),
+            "model": dict(inputs.provenance).get("Bundle"),
+            "astray": any(lesion.implausible for lesion in lesions),
             "pictured": {key.lesion.id for key in inputs.gallery.lesions} if inputs.gallery else (),
             "most_ml": max((region.volume_ml for region in inputs.regions), default=0.0),
             "rows_shown": ROWS_SHOWN,

@@ -172,7 +172,7 @@ def read_validation(
     if not part:
         return None, "this bundle was not validated"
     point = bundle.get("operating_point") or {}
-    if not _same_point(point, settings):
+    if not same_point(point, settings):
         return None, (
             f"validation was measured at {_point(point)}; "
             f"this prediction was made at {_point(settings)}"
@@ -215,7 +215,8 @@ def read_validation(
     )
 
 
-def _same_point(measured: Mapping[str, Any], used: Mapping[str, Any]) -> bool:
+def same_point(measured: Mapping[str, Any], used: Mapping[str, Any]) -> bool:
+    """Whether two operating points, as JSON has them, are the same."""
     if bool(measured.get("largest_only")) != bool(used.get("largest_only")):
         return False
     for name in ("threshold", "min_size_mm3", "core_threshold"):

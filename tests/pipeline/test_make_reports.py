@@ -110,13 +110,14 @@ def test_a_folder_becomes_a_report_per_case(folder):
     write_document(folder, [predicted(folder), failed])
     reports = make_reports(folder, now=NOW)
     assert [(one.case, one.status, one.pdf) for one in reports.written] == [
-        ("case_01", "usable", None),
+        ("case_01", "review", None),
         ("bad", "not computed", None),
     ]
     assert reports.failed == ()
     assert reports.note == "no PDF here"
     assert reports.written[0].html == folder / "reports" / "case_01.html"
     html = page(reports)
+    assert "How reliable this model is was not measured: the bundle’s" in html.replace("&#39;", "’")
     assert (
         "2 lesions, 0.07 ml in total; the largest is number 1, 0.06 ml, longest diameter 4.0 mm"
         in html
@@ -196,8 +197,7 @@ def test_a_component_in_the_complement_is_for_review(folder, tmp_path, present, 
         document = json.loads((folder / "predict.json").read_text())
         document["bundle"] |= change
         (folder / "predict.json").write_text(json.dumps(document))
-        (one,) = (reports := make_reports(folder, now=NOW)).written
-        assert one.status == ("review" if astray else "usable")
+        reports = make_reports(folder, now=NOW)
         told = "Lesion 2 lies mainly outside the named anatomy: check first." in page(reports)
         assert told is astray
 
@@ -235,6 +235,7 @@ def test_validation_figures_reach_the_report_only_at_their_operating_point(folde
             "false_positive_chance": [{**cell, "components": 10, "chance": 0.3}],
         },
     }
+    bundle["validation"] |= {"cases": 10, "patients": 10}
     (tmp_path / "bundle.json").write_text(json.dumps(bundle), encoding="utf-8")
     write_document(folder, [predicted(folder)], tmp_path)
     html = page(make_reports(folder, now=NOW))
@@ -292,18 +293,44 @@ def test_a_skipped_case_without_figures_says_so(folder):
     assert "Predict again with --overwrite." in page(reports)
 
 
+def earlier(folder, case="case_01", **changes):
+    """A prior case, of another scan."""
+    record = predicted(folder, case, **changes)
+    return {**record, "channels": [{**record["channels"][0], "sha256": "cd" * 32}]}
+
+
 def test_change_against_a_prior_of_the_same_id(folder, tmp_path):
     prior = tmp_path / "prior"
     prior.mkdir()
     write_document(folder, [predicted(folder), predicted(folder, "case_02")])
-    write_document(prior, [predicted(prior, shift=4)], threshold=0.3)
+    write_document(prior, [earlier(prior, shift=4)])
     reports = make_reports(folder, now=NOW, prior=prior)
     html = page(reports)
     assert "<dd>1 new</dd>" in html  # shifted by its own width, so nothing overlaps
     assert "0 grown, 1 stable, 0 shrunk, 1 gone" in html
     assert "Gone: number 1 of the prior scan (0.06 ml)." in html
-    assert "the prior was analysed at another operating point or setting." in html
     assert "the prior folder has no case of this id" in page(reports, "case_02")
+
+
+def test_a_prior_that_was_analysed_otherwise_or_is_the_same_scan_is_not_compared(folder, tmp_path):
+    prior = tmp_path / "prior"
+    prior.mkdir()
+    write_document(folder, [predicted(folder)])
+
+    def told():
+        html = page(make_reports(folder, now=NOW, prior=prior))
+        assert "grown" not in html
+        return html
+
+    write_document(prior, [earlier(prior, shift=4)], threshold=0.3)
+    assert "the prior was analysed at another operating point or setting, which alone" in told()
+    write_document(prior, [predicted(prior)])
+    assert "Not computed: the prior is this very scan." in told()
+    write_document(prior, [earlier(prior)])
+    document = json.loads((prior / "predict.json").read_text())
+    document["bundle"]["weights_sha256"] = "cd" * 32
+    (prior / "predict.json").write_text(json.dumps(document))
+    assert "the prior was analysed with another model, which alone makes" in told()
 
 
 def test_change_is_told_within_a_label(folder, tmp_path):
@@ -311,7 +338,7 @@ def test_change_is_told_within_a_label(folder, tmp_path):
     prior.mkdir()
     write_document(folder, [predicted(folder)])
     other = {**component(2, 4), "label": "bleeding"}
-    write_document(prior, [predicted(prior, components=[component(1, 32), other])])
+    write_document(prior, [earlier(prior, components=[component(1, 32), other])])
     words = page(make_reports(folder, now=NOW, prior=prior))
     assert "<dd>1 new</dd>" in words
     assert "0 grown, 1 stable, 0 shrunk, 1 gone" in words
@@ -321,18 +348,18 @@ def test_one_case_is_compared_with_the_only_prior_and_says_that_ids_differ(folde
     prior = tmp_path / "prior"
     prior.mkdir()
     write_document(folder, [predicted(folder)])
-    write_document(prior, [predicted(prior, "case_00")])
+    write_document(prior, [earlier(prior, "case_00")])
     html = page(make_reports(folder, now=NOW, prior=prior))
     assert "Prior case case_00, analysed 2026-01-31" in html
     assert "0 grown, 2 stable" in html
-    assert "make sure that both scans are of one patient" in html
+    assert html.count("make sure that both scans are of one patient") == 3  # status, flags, change
 
 
 def test_a_prior_on_another_grid_is_not_compared(folder, tmp_path):
     prior = tmp_path / "prior"
     prior.mkdir()
     write_document(folder, [predicted(folder)])
-    write_document(prior, [predicted(prior)])
+    write_document(prior, [earlier(prior)])
     path = prior / "components" / "case_01.nii.gz"
     ids = np.zeros((24, 20, 8), np.uint8)
     ids[1, 1, 1], ids[5, 5, 5] = 1, 2
@@ -374,5 +401,5 @@ def test_a_model_that_may_read_larger_scans_than_usual_gets_their_reports(
     bundle = {"weights_sha256": "ab" * 32, "config": config}
     (tmp_path / "bundle.json").write_text(json.dumps(bundle), encoding="utf-8")
     (one,) = (reports := make_reports(folder, now=NOW)).written
-    assert one.status == "usable"
+    assert one.status == "review"
     assert "viewer-canvas" in page(reports)

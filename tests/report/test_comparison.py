@@ -95,7 +95,7 @@ def test_differences_are_told_in_words(inputs):
     assert "Research use only. Not a medical device." in words
     assert (
         "False-positive regions per scan: -1.50 (95 % interval -2.00 to -1.00, p = 0.031). "
-        "Run B is better." in words
+        "In this, run B is better." in words
     )
     assert "Lesion F1: <0.001 (95 % interval -0.100 to 0.100, p = 0.031). No verdict: the " in (
         words.replace("&lt;", "<")

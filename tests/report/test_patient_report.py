@@ -60,6 +60,9 @@ def test_the_answer_in_one_sentence(inputs):
     )
     assert headline([one]) == f"1 lesion, 0.26{SPACE}ml, diameter not computed, left."
     assert headline([]) == "No lesion was found at this operating point."
+    cut = replace(one, touches_border=True)
+    assert headline([cut]).endswith(", left. It is flagged above.")
+    assert headline([*inputs.lesions, cut]).endswith("left. 1 of them is flagged above.")
 
 
 def test_first_screen_has_status_counts_and_burden(inputs):
@@ -69,7 +72,8 @@ def test_first_screen_has_status_counts_and_burden(inputs):
     assert "Lesions 2 of which about 0.5 expected to be false positives" in words
     assert (
         "Total volume 0.29 ml 3 regions removed by the operating point (&lt;0.01 ml): below 5 mm³ "
-        "error on 12 validation scans: median −0.21 ml (−15 %), half of them −0.50 to +0.10 ml"
+        "found minus true volume on 12 validation scans: median −0.21 ml (−15 %), "
+        "half of them −0.50 to +0.10 ml"
     ) in words
     assert (
         "Largest lesion 0.26 ml number 1, 12.0 mm longest diameter, 11.0 mm in axial plane" in words
@@ -81,8 +85,8 @@ def test_first_screen_has_status_counts_and_burden(inputs):
         in words
     )
     assert "1 cortical left 0.26 ml 12.0 mm 11.0 mm 0.80 25 % 9 % to 53 %, n = 12" in words
-    assert (
-        "Lesion sensitivity share of reference lesions that were found 0.71 not measured" in words
+    assert "Lesion sensitivity share of a scan's lesions that were found 0.71" in words.replace(
+        "&#39;", "'"
     )
     assert "0 to 30 mm³ 1 4 25 % 5 % to 70 %" in words
     assert "95 % interval: the wider of Wilson’s over lesions and the bootstrap over" in words
@@ -115,7 +119,8 @@ def test_missing_is_a_word_and_never_zero(inputs, validation):
             )
         )
     ).replace(SPACE, " ")
-    assert "how many are false positives: too little measured to say" in words
+    assert "how many are false positives: not measured" in words
+    assert "How reliable this model is was not measured: this bundle was not validated." in words
     assert "removed regions: not recorded" in words
     assert "Not computed: no anatomical regions were given." in words
     assert (
@@ -186,7 +191,7 @@ def test_an_error_of_the_volume_measured_on_few_scans_says_so(inputs, validation
     facts = {"median": 0.4, "iqr": [0.1, 0.9], "defined": 2}
     few = replace(validation, summary={"lesion": {"volume_error_ml": facts}})
     words = text(patient_report(replace(inputs, validation=few))).replace(SPACE, " ")
-    assert "error on only 2 validation scans: median +0.40 ml" in words
+    assert "found minus true volume on only 2 validation scans: median +0.40 ml" in words
     both = replace(validation, summary={"a": {"volume_error_ml": facts}, "b": {}})
     assert "see “What to expect”" in text(patient_report(replace(inputs, validation=both)))
 
@@ -245,8 +250,11 @@ def test_a_chance_measured_on_few_components_is_no_percentage(inputs):
     few = replace(second, chance=Chance(0.0, 5))
     assert expected_false_positives([first, few]) is None
     words = text(patient_report(replace(inputs, lesions=(first, few))))
-    assert "too few: 0 of 5" in words
+    assert "0 of 5 were false" in words
     assert "too little measured to say" in words
+    of_few_patients = Chance(0.3, 20, patients=9)
+    assert not of_few_patients.enough
+    assert replace(of_few_patients, patients=10).enough
 
 
 def test_the_first_screen_says_what_the_model_misses(inputs):
@@ -382,7 +390,7 @@ def contrast(a, b):
         ("#4c5a66", "#ffffff"),
         ("#33424f", "#ffffff"),
         ("#5c3300", "#fff3d6"),
-        ("#00543e", "#e7f5f0"),
+        ("#00406b", "#eaf1f7"),
         ("#6e3f00", "#fdf2df"),
         ("#7f1913", "#f9e9e8"),
     ],

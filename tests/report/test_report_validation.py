@@ -38,10 +38,10 @@ def test_chance_is_looked_up_by_size_and_probability():
     def chance(size, probability):
         return chance_of_false_positive(validation, "lesion", size, probability)
 
-    assert chance(10, 0.5) == Chance(0.4, 10)
-    assert chance(99.9, 0.79) == Chance(0.4, 10)
-    assert chance(50, 0.8) == Chance(0.0, 5)  # a measured 0 is a value
-    assert chance(50, 1.0) == Chance(0.0, 5)
+    assert chance(10, 0.5) == Chance(0.4, 10, patients=3)
+    assert chance(99.9, 0.79) == Chance(0.4, 10, patients=3)
+    assert chance(50, 0.8) == Chance(0.0, 5, patients=3)  # a measured 0 is a value
+    assert chance(50, 1.0) == Chance(0.0, 5, patients=3)
     assert chance(100, 0.6) is None  # an empty bin was not measured
     assert chance(9, 0.6) is None
     assert chance(50, None) is None
@@ -52,7 +52,7 @@ def test_a_component_too_small_to_have_been_counted_has_no_chance():
     facts = {**bundle()["validation"], "counting": {"min_size_mm3": 20.0}}
     validation, _ = read_validation(bundle(validation=facts), SETTINGS, "aa")
     assert chance_of_false_positive(validation, "lesion", 19.9, 0.6) is None
-    assert chance_of_false_positive(validation, "lesion", 20, 0.6) == Chance(0.4, 10)
+    assert chance_of_false_positive(validation, "lesion", 20, 0.6) == Chance(0.4, 10, patients=3)
 
 
 def test_only_an_adopted_certificate_is_told():
