@@ -47,7 +47,8 @@ def _template(name: str) -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    names = ("number", "percent", "count", "interval", "spacing", "size_range", "signed")
+    words = ("count", "interval", "spacing", "size_range")
+    names = ("number", "percent", "probability", "signed", *words)
     environment.filters.update({name: getattr(wording, name) for name in names})
     environment.filters.update({"ml": wording.volume, "mm": wording.length})
     return environment.get_template(name)

@@ -37,6 +37,19 @@ def number(value: float | None, digits: int = 2, missing: str = MISSING) -> str:
     return f"{value:,.{digits}f}".replace(",", SPACE)
 
 
+def probability(value: float | None, missing: str = MISSING) -> str:
+    """A probability with two decimals; what is not 1 never reads as 1.
+
+    Examples
+    --------
+    >>> probability(0.8), probability(0.997), probability(1.0), probability(None)
+    ('0.80', '>0.99', '1.00', 'not computed')
+    """
+    if value is not None and 0.995 <= value < 1:
+        return ">0.99"
+    return number(value, 2, missing)
+
+
 def signed(value: float | None, digits: int = 2, missing: str = MISSING) -> str:
     """A difference, with its sign.
 
