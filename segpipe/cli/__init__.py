@@ -31,7 +31,8 @@ def main() -> None:
     except OSError as error:  # a full disk, a folder without rights: no bug of ours
         if debug:
             traceback.print_exc()
-        place = f"{error.filename}: " if error.filename else ""
+        name = error.filename2 or error.filename  # of a replacement, what was to be replaced
+        place = f"{name}: " if name else ""
         print(
             f"segpipe: {place}cannot be read or written: {error.strerror or error}. "
             "Check space and rights.",

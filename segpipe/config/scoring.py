@@ -105,7 +105,7 @@ class EvaluateConfig(Section):
     certify: CertifyConfig = Field(CertifyConfig(), description="certificate")
     sensitivity_floor: Probability = Field(0.8, description="lesion sensitivity to keep")
     min_sizes_mm3: tuple[NonNegative, ...] = Field(
-        (0.0, 5.0, 10.0, 20.0, 50.0, 100.0), description="minimum sizes tried"
+        (0.0, 5.0, 10.0, 20.0, 50.0, 100.0), min_length=1, description="minimum sizes tried"
     )
     by: tuple[str, ...] = Field(
         (), description="columns of the manifest, such as site, by which scores are grouped"

@@ -57,6 +57,7 @@ def read_affine(
         _check_affine(path, affine, "qform")
     else:
         affine = np.asarray(raw.get_base_affine(), dtype=float)
+        _check_affine(path, affine, "grid of the voxel sizes")
         flags.append("neither qform nor sform: orientation is assumed to be LAS")
     return affine, codes, tuple(flags)
 

@@ -47,7 +47,9 @@ class ScoreSettings(BaseModel):
     ignore_label: int | None = Field(None, description="reference value that counts for nobody")
     strict: bool = Field(False, description="a case with a NaN probability fails")
     froc_sizes_mm3: tuple[NonNegative, ...] = Field(
-        EvaluateConfig().min_sizes_mm3, description="minimum sizes of the FROC curves"
+        EvaluateConfig().min_sizes_mm3,
+        min_length=1,
+        description="minimum sizes of the FROC curves",
     )
     bootstrap: Annotated[int, Field(ge=0)] = Field(1000, description="draws for intervals")
     seed: int = Field(0, description="of the bootstrap")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from typing import cast
 
@@ -35,6 +36,12 @@ COLUMNS = {
 side, 0 for none; ``links`` lists every linked one as ``component:voxels``, separated by blanks, so
 that each rule and each minimum size can be applied to the table afterwards.
 """
+
+
+def table_digest(table: pd.DataFrame) -> str:
+    """SHA-256 over the content of a table of components, however it is stored."""
+    rows = pd.util.hash_pandas_object(table, index=False).to_numpy()
+    return hashlib.sha256(rows.tobytes()).hexdigest()
 
 
 def component_table(views: Iterable[View]) -> pd.DataFrame:

@@ -25,10 +25,8 @@ from segpipe.evaluate.paired import (
 from segpipe.evaluate.settings import ScoreSettings
 from segpipe.evaluate.summary import SCHEMA
 from segpipe.files import write_text
-from segpipe.pipeline.scored_runs import ScoredRun, read_scored_run
+from segpipe.pipeline.scored_runs import ScoredRun, expect_counted_alike, read_scored_run
 from segpipe.report.comparison import ComparisonInputs, comparison_report
-
-_SAME = ("rule", "connectivity", "min_size_mm3", "tolerance_mm")
 
 
 def run_compare(
@@ -96,15 +94,7 @@ def compare_runs(a: ScoredRun, b: ScoredRun) -> dict[str, Any]:
         If the two were counted by different rules, or against different references, or a table of
         components belongs to other scores.
     """
-    for key in _SAME:
-        if a.settings.get(key) != b.settings.get(key):
-            raise DataError(
-                b.name,
-                f"counted with another {key}",
-                expected=f"{a.settings.get(key)} as {a.name}",
-                received=str(b.settings.get(key)),
-                fix="Score both with the same settings.",
-            )
+    expect_counted_alike(a, b)
     patients = {**a.patients, **b.patients}
     labels = compare_rows(a.all_rows(), b.all_rows(), patients=patients)
     lesions = _lesions(a, b)

@@ -23,6 +23,7 @@ from segpipe.evaluate.operating_point import (
 )
 from segpipe.evaluate.settings import ScoreSettings
 from segpipe.evaluate.summary import pooled_ratio, score_document
+from segpipe.evaluate.table import table_digest
 from segpipe.files import write_text
 from segpipe.pipeline.score_output import score_csv, write_table
 from segpipe.report.failures import failure_analysis, robustness
@@ -275,7 +276,13 @@ def make_document(
     scored = dict.fromkeys(detail["case"] for detail in details)
     curves = froc_by_label(table, {case: patients[case] for case in scored}, settings)
     document = score_document(settings, rows, details, patients, groups)
-    return {**document, "froc": curves, "operating_point": _point(choice), "patients": patients}
+    return {
+        **document,
+        "froc": curves,
+        "operating_point": _point(choice),
+        "patients": patients,
+        "components_digest": table_digest(table),
+    }
 
 
 def _point(choice: Choice) -> dict[str, Any]:

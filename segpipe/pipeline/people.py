@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,7 @@ def read_people(path: Path, by: Sequence[str]) -> People:
     Raises
     ------
     DataError
-        If it cannot be read, or a column is missing.
+        If it cannot be read, a column is missing, or a case has several rows.
     """
     columns, lines = read_rows(path)
     missing = [name for name in ("patient", *by) if name not in columns]
@@ -71,6 +72,15 @@ def read_people(path: Path, by: Sequence[str]) -> People:
             "patient of its own.",
         )
     rows = [row for _, row in lines]
+    twice = sorted(case for case, n in Counter(row["case"] for row in rows).items() if n > 1)
+    if twice:
+        raise DataError(
+            path,
+            "two rows of one case",
+            expected="a row per case",
+            received=_first(twice),
+            fix="Remove the row that is wrong.",
+        )
     patients = {row["case"]: row["patient"] for row in rows if row["patient"]}
     groups = {name: {row["case"]: row[name] for row in rows if row[name]} for name in by}
     return People(path, tuple(row["case"] for row in rows), patients, groups)

@@ -137,20 +137,26 @@ def _predict_cases(
 
 
 def _protect(cases: list[Case], document: PredictDocument, request: PredictRequest) -> None:
-    """Refuse to write where a scan, or a mask that is not ours, lies."""
+    """Refuse to write where a scan, or a file that is not ours, lies."""
     scans = {channel.path.resolve() for case in cases for channel in case.channels}
     for case in cases:
-        target = request.output / f"{case.id}.nii.gz"
-        if target.resolve() in scans:
-            raise ConfigError(
-                f"-o {request.output}: the mask would replace the scan {target}. Choose another "
-                "folder."
-            )
-        if target.exists() and case.id not in document.cases and not request.overwrite:
-            raise ConfigError(
-                f"{target}: exists, and predict.json does not know it. Give --overwrite, or "
-                "another folder with -o."
-            )
+        known = case.id in document.cases or request.overwrite
+        files = case_files(
+            case.id, probabilities=request.probabilities, uncertainty=request.uncertainty
+        )
+        earlier = (document.cases.get(case.id) or {}).get("files") or {}
+        for name in {*files.values(), *earlier.values()} - {None}:
+            target = request.output / name
+            if target.resolve() in scans:
+                raise ConfigError(
+                    f"-o {request.output}: what is predicted would replace the scan {target}. "
+                    "Choose another folder."
+                )
+            if target.exists() and not known:
+                raise ConfigError(
+                    f"{target}: exists, and predict.json does not know it. Give --overwrite, or "
+                    "another folder with -o."
+                )
 
 
 def _predict_unless_done(case, loaded, point, request, document) -> None:

@@ -39,7 +39,8 @@ def open_folder(path: Path) -> Folder:
     bundle = None
     if document.bundle.path and not document.bundle.path.startswith("models:/"):
         try:
-            bundle = json.loads((Path(document.bundle.path) / "bundle.json").read_text("utf-8"))
+            found = json.loads((Path(document.bundle.path) / "bundle.json").read_text("utf-8"))
+            bundle = found if isinstance(found, dict) else None
         except (OSError, ValueError):
             bundle = None  # the report says that the validation figures were not found
     return Folder(path, document, bundle)

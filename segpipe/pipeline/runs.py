@@ -69,6 +69,8 @@ class RunFolder:
             raise ModelError(f"{path}: expected the record of a run; received {error}.") from error
         if not isinstance(record, dict) or "created" not in record:
             raise ModelError(f"{path}: expected when the run was created; received nothing.")
+        if not isinstance(record.get("folds", {}), dict):
+            raise ModelError(f"{path}: expected the record of a run; received folds of no names.")
         return record
 
     def write_record(self, record: dict[str, Any]) -> None:
@@ -179,7 +181,12 @@ def expect_same_configuration(config: Config, run: RunFolder) -> None:
 
 def _configuration(folder: Path) -> Config:
     path = folder / "config.yaml"
-    return parse(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        told = " ".join(str(error).split())
+        raise ModelError(f"{path}: expected the run's configuration; received {told}.") from error
+    return parse(values, str(path))
 
 
 def _differences(before: Config, now: Config, further: Container[str] = ()) -> list[str]:

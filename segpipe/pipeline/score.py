@@ -11,11 +11,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from segpipe.data.nifti import MAX_VOXELS, read_labels
-from segpipe.errors import ConfigError, DataError
+from segpipe.errors import ConfigError, DataError, GeometryError
 from segpipe.evaluate.froc import froc_by_label
 from segpipe.evaluate.settings import LabelValues, ScoreSettings
 from segpipe.evaluate.summary import failed_row, score_document
-from segpipe.evaluate.table import component_table
+from segpipe.evaluate.table import component_table, table_digest
 from segpipe.observer import Observer, Silent
 from segpipe.parallel import Outcome, map_cases
 from segpipe.pipeline.people import People
@@ -29,6 +29,9 @@ from segpipe.pipeline.score_files import (
 )
 from segpipe.pipeline.score_output import expect_table_name, write_document, write_table
 from segpipe.pipeline.score_pair import Job, label_values, score_pair
+
+MOST_LABELS = 100
+"""Values of undeclared labels in all files together: an image has more."""
 
 STRANGER = "not in the manifest: counts as a patient of its own, in no group"
 
@@ -97,8 +100,8 @@ def run_score(
     declared = declared_labels(references)
     if settings.ignore_label is None and declared and declared.ignore_label is not None:
         settings = settings.model_copy(update={"ignore_label": declared.ignore_label})
-    labels = _all_labels(pairs, declared, settings, max_voxels, observer)
-    labels, only = chosen_labels(references, labels, label)
+    labels, found = _all_labels(pairs, declared, settings, max_voxels, observer)
+    labels, only = chosen_labels(references, labels, label, found)
     if settings.reference_instances and len(only) > 1:
         raise DataError(
             references,
@@ -130,6 +133,7 @@ def run_score(
     curves = froc_by_label(table, patients, settings)
     if curves:
         document["froc"] = curves
+    document["components_digest"] = table_digest(table)
     if json is not None:
         write_document(json, document)
     if components is not None:
@@ -164,22 +168,32 @@ def _all_labels(
     settings: ScoreSettings,
     max_voxels: int,
     observer: Observer,
-) -> dict[str, LabelValues]:
+) -> tuple[dict[str, LabelValues], set[int] | None]:
+    """Every label, and the values that were found; None where nobody looked."""
     if declared is not None:
-        return dict(declared.labels)
+        return dict(declared.labels), None
     if settings.reference_instances:
-        return {"lesion": None}
+        return {"lesion": None}, None
     ignored = {0, settings.ignore_label}
     references, predictions = set(), set()
     for done, pair in enumerate(pairs, start=1):
         references |= _values(pair.reference, max_voxels) - ignored
         predictions |= _values(pair.prediction, max_voxels) - ignored
+        if len(references | predictions) > MOST_LABELS:
+            raise DataError(
+                pair.reference or pair.prediction,
+                "too many values for a label map",
+                expected=f"at most {MOST_LABELS} values in all files",
+                received=f"{len(references | predictions)} so far",
+                fix="Is this an image, not a mask? Numbered lesions are scored with "
+                "--reference-instances, one value with --label, many labels with a dataset.json.",
+            )
         observer.progress(done, len(pairs), "looking for labels")
     found = references | predictions
     one_each = len(references) <= 1 and len(predictions) <= 1
     if one_each and (len(found) <= 1 or found == {1, 255}):
-        return {"lesion": None}
-    return {str(value): value for value in sorted(found)}
+        return {"lesion": None}, found
+    return {str(value): value for value in sorted(found)}, found
 
 
 def _values(path: Path | None, max_voxels: int) -> set[int]:
@@ -188,7 +202,7 @@ def _values(path: Path | None, max_voxels: int) -> set[int]:
         return set()
     try:
         return label_values(read_labels(path, max_voxels=max_voxels).array)
-    except DataError:
+    except (DataError, GeometryError):  # told when the pair is scored
         return set()
 
 

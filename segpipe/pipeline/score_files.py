@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from segpipe.config.anatomy import NOWHERE
 from segpipe.data.layouts.case import image_stem
@@ -127,17 +128,21 @@ def declared_labels(references: Path) -> Declared | None:
 
 def _read_declared(path: Path) -> Declared | None:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
         stored = content.get("labels")
         if stored is None:
             return None
         if stored and all(key.isdecimal() for key in stored):  # Decathlon: value to name
             stored = {name: int(value) for value, name in stored.items()}
         labels: dict[str, LabelValues] = {
-            name: tuple(map(int, value)) if isinstance(value, list) else int(value)
+            name: tuple(map(_whole, value)) if isinstance(value, list) else _whole(value)
             for name, value in stored.items()
         }
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+        if len(set(labels.values())) < len(labels):
+            raise ValueError("two labels of one value")
+        if not any(value not in (0, (0,)) for n, value in labels.items() if n != "ignore"):
+            raise ValueError("no label but the background")
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(
             path,
             "labels cannot be read",
@@ -150,10 +155,20 @@ def _read_declared(path: Path) -> Declared | None:
     return Declared(foreground, ignored if isinstance(ignored, int) else None)
 
 
+def _whole(value: Any) -> int:
+    number = int(value)
+    if number != float(value):
+        raise ValueError(f"{value} is no whole number")
+    return number
+
+
 def chosen_labels(
-    references: Path, labels: Mapping[str, LabelValues], wanted: str | None
+    references: Path,
+    labels: Mapping[str, LabelValues],
+    wanted: str | None,
+    found: Collection[int] | None = None,
 ) -> tuple[dict[str, LabelValues], tuple[str, ...]]:
-    """All labels, and the names of those to score.
+    """All labels, and the names of those to score; ``found`` are the values that files hold.
 
     Raises
     ------
@@ -169,8 +184,11 @@ def chosen_labels(
     for name, value in known.items():
         if number is not None and value in (number, (number,)):
             return known, (name,)
-    if number is not None and set(known.values()) == {None}:  # binary and undeclared
+    binary = set(known.values()) == {None}  # and undeclared
+    if binary and number and (found is None or number in found):
         return {wanted: number}, (wanted,)
+    if binary and found:
+        known = {str(value): value for value in sorted(found)}
     raise DataError(
         references,
         "unknown label",

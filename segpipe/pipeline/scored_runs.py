@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,12 @@ import pandas as pd
 
 from segpipe.errors import DataError
 from segpipe.evaluate.paired import Point
-from segpipe.evaluate.table import component_table
+from segpipe.evaluate.summary import SCHEMA
+from segpipe.evaluate.table import COLUMNS, component_table, table_digest
 
 _SCORES = "scores.json"
+COUNTED_ALIKE = ("rule", "connectivity", "min_size_mm3", "tolerance_mm")
+"""Settings that scores have in common which are pooled, or compared."""
 
 
 @dataclass(frozen=True)
@@ -97,10 +101,12 @@ def read_scored_run(name: str, store: Path) -> ScoredRun:
     Raises
     ------
     DataError
-        If there are no scores, or a case is scored twice.
+        If there are no scores, a case is scored twice, or several files were counted by different
+        rules.
     """
-    paths = _find(name, store)
-    parts = [scored_run(name, _document(path), _table(path)) for path in paths]
+    parts = [_read_part(name, path) for path in _find(name, store)]
+    for part in parts:
+        expect_counted_alike(parts[0], part)
     rows: dict[tuple[str, str], Mapping[str, Any]] = {}
     for part in parts:
         for key, row in part.rows.items():
@@ -123,30 +129,61 @@ def read_scored_run(name: str, store: Path) -> ScoredRun:
     )
 
 
-def _document(path: Path) -> dict[str, Any]:
+def expect_counted_alike(a: ScoredRun, b: ScoredRun) -> None:
+    """Refuse scores that were counted by different rules.
+
+    Raises
+    ------
+    DataError
+        Names the setting in which they differ.
+    """
+    for key in COUNTED_ALIKE:
+        if a.settings.get(key) != b.settings.get(key):
+            raise DataError(
+                b.name,
+                f"counted with another {key}",
+                expected=f"{a.settings.get(key)} as {a.name if a.name != b.name else 'the first'}",
+                received=str(b.settings.get(key)),
+                fix="Score both with the same settings.",
+            )
+
+
+def _read_part(name: str, path: Path) -> ScoredRun:
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        rows = [(row["case"], row["label"], row["status"]) for row in document["rows"]]
-        if not rows or not isinstance(document["settings"], dict):
+        document = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+        if document["schema"] != SCHEMA:
+            raise ValueError(f"schema {document['schema']}")
+        if not document["rows"] or not isinstance(document["settings"], dict):
             raise KeyError("rows")
-    except (ValueError, KeyError, TypeError) as error:
+        for row in document["rows"]:
+            _ = row["case"], row["label"], row["status"]
+        run = scored_run(name, document, component_table(()))
+        if not isinstance(run.patients, dict):
+            raise TypeError("patients")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(
             path,
             "no scores",
-            expected="what segpipe evaluate or segpipe score --json wrote",
+            expected=f"what segpipe evaluate or segpipe score --json wrote, schema {SCHEMA}",
             received=repr(error),
             fix="Give a scores.json.",
         ) from error
-    return document
+    return replace(run, table=_table(path, document.get("components_digest")))
 
 
-def _table(path: Path) -> pd.DataFrame:
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} for a number")
+
+
+def _table(path: Path, digest: str | None) -> pd.DataFrame:
     """The table of components beside scores.json; empty where there is none."""
     file = path.parent / "components.parquet"
     if not file.is_file():
         return component_table(())
     try:
-        return pd.read_parquet(file)
+        table = pd.read_parquet(file)
+        if list(table.columns) != list(COLUMNS):
+            raise ValueError(f"columns {', '.join(map(str, table.columns))}")
     except (OSError, ValueError) as error:
         raise DataError(
             file,
@@ -155,13 +192,23 @@ def _table(path: Path) -> pd.DataFrame:
             received=str(error),
             fix="Remove the file to compare without it, or score again.",
         ) from error
+    if digest is not None and table_digest(table) != digest:
+        raise DataError(
+            file,
+            "the table of components belongs to other scores",
+            expected=f"that of {path.name}",
+            received="another",
+            fix="Keep the scores and the table of one call in a folder of their own, or take the "
+            "table away to compare without it.",
+        )
+    return table
 
 
 def _find(name: str, store: Path) -> list[Path]:
     path = Path(name)
     if path.is_file():
         return [path]
-    folders = [path] if path.is_dir() else sorted(Path(store).glob(f"*/**/{name}*/"))
+    folders = [path] if path.is_dir() else sorted(Path(store).glob(f"*/**/{escape(name)}*/"))
     runs = {folder: found for folder in folders if (found := _scores_in(folder))}
     if len(runs) == 1:
         return next(iter(runs.values()))

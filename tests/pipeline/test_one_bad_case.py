@@ -10,7 +10,7 @@ import pytest
 from segpipe.backend import Device
 from segpipe.config import OperatingPoint, parse
 from segpipe.data.nifti import file_sha256, write_volume
-from segpipe.errors import DataError
+from segpipe.errors import ConfigError, DataError
 from segpipe.observer import Silent
 from segpipe.pipeline import predict
 from segpipe.pipeline.models import Loaded
@@ -132,6 +132,21 @@ def test_predict_finishes_the_others(world):
     assert listener.told("2 of 5 cases")
     with pytest.raises(DataError, match="a case id that cannot be used"):
         world.run(strict=True)
+
+
+@pytest.mark.parametrize("name", ["a.nii.gz", "components/a.nii.gz"])
+def test_no_output_replaces_a_scan(world, name):
+    scan = world.output / name
+    save(scan)
+    before = scan.read_bytes()
+    for path in world.scans.glob("a_*"):
+        path.unlink()
+    for channel in (0, 1):
+        (world.scans / f"a_{channel:04d}.nii.gz").symlink_to(scan)
+    for overwrite in (False, True):
+        with pytest.raises(ConfigError, match="what is predicted would replace the scan"):
+            world.run(overwrite=overwrite)
+    assert scan.read_bytes() == before
 
 
 def test_a_scan_that_changed_since_keeps_its_mask_and_the_others_go_on(world):

@@ -1,4 +1,5 @@
 import csv
+import gzip
 import io
 import json
 
@@ -139,6 +140,66 @@ def test_dataset_json_names_labels(folders, labels):
         assert rows["a", "whole"]["dice"] == 1.0
     (chosen,) = run_score(references, predictions, SETTINGS, label="1")["rows"]
     assert chosen["label"] == "core"
+
+
+@pytest.mark.parametrize(
+    ("stored", "said"),
+    [
+        ({}, "no label but the background"),
+        ({"background": 0}, "no label but the background"),
+        ({"background": 0, "core": 1, "edge": 1}, "two labels of one value"),
+        ({"background": 0, "core": 1.7}, "no whole number"),
+    ],
+)
+def test_a_declaration_that_makes_no_labels_is_refused(folders, stored, said):
+    references, predictions, _ = folders
+    for folder in (references, predictions):
+        save(folder / "a.nii.gz", [1, 0, 1])
+    (references / "dataset.json").write_text(json.dumps({"labels": stored}))
+    with pytest.raises(DataError, match=said):
+        run_score(references, predictions, SETTINGS)
+
+
+@pytest.mark.parametrize("label", ["0", "9"])
+def test_a_value_that_no_file_holds_is_no_label(folders, label):
+    references, predictions, _ = folders
+    for folder in (references, predictions):
+        save(folder / "a.nii.gz", [1, 0, 1])
+    with pytest.raises(DataError, match=r"unknown label; expected 1 \(1\)"):
+        run_score(references, predictions, SETTINGS, label=label)
+    assert run_score(references, predictions, SETTINGS, label="1")["rows"][0]["dice"] == 1
+
+
+def test_an_image_is_no_label_map(folders):
+    references, predictions, _ = folders
+    for folder in (references, predictions):
+        save(folder / "a.nii.gz", list(range(102)))
+    with pytest.raises(DataError, match="too many values for a label map"):
+        run_score(references, predictions, SETTINGS)
+
+
+def test_a_file_with_an_impossible_grid_fails_its_case_alone(folders):
+    references, predictions, _ = folders
+    for folder in (references, predictions):
+        for case in "ab":
+            save(folder / f"{case}.nii.gz", [1, 0, 1])
+    image = nib.load(references / "b.nii.gz")
+    header = image.header.copy()
+    header["pixdim"][1:4] = 1e30
+    header["qform_code"] = header["sform_code"] = 0
+    raw = np.asarray(image.dataobj)
+    path = references / "b.nii.gz"
+    with gzip.open(path, "wb") as stream:
+        stream.write(header.binaryblock + b"\0" * 4 + raw.tobytes(order="F"))
+    rows = by_case(run_score(references, predictions, SETTINGS))
+    assert rows["a", "lesion"]["status"] == "scored"
+    assert "b.nii.gz: the grid of the voxel sizes is no grid" in rows["b", "lesion"]["error"]
+
+
+def test_a_manifest_with_two_rows_of_one_case_is_refused(tmp_path):
+    (tmp_path / "m.csv").write_text("case,patient\na,p\nb,q\na,r\n")
+    with pytest.raises(DataError, match=r"two rows of one case; .*received a"):
+        read_people(tmp_path / "m.csv", [])
 
 
 def test_values_nobody_declared_fail_the_row(folders):

@@ -2,8 +2,10 @@
 
 import io
 import json
+import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 from rich.console import Console
 
@@ -11,7 +13,7 @@ from segpipe.errors import DataError
 from segpipe.evaluate.score import score_labels, tabulate
 from segpipe.evaluate.settings import ScoreSettings
 from segpipe.evaluate.summary import score_document
-from segpipe.evaluate.table import component_table
+from segpipe.evaluate.table import component_table, table_digest
 from segpipe.pipeline.compare import compare_runs, run_compare
 from segpipe.pipeline.scored_runs import read_scored_run, scored_run
 from segpipe.volume import Volume
@@ -122,6 +124,60 @@ def test_other_references_and_other_rules_are_refused(tmp_path):
     unknown = {**document, "settings": {**document["settings"], "new": 1}}
     with pytest.raises(DataError, match="unknown settings of scoring"):
         compare_runs(a, scored_run("b", unknown, a.table))
+
+
+def test_a_table_is_known_by_its_content(tmp_path):
+    """Two scorings with equal counts, and the table of the second beside both."""
+    a = run_folder(tmp_path / "a", {"p": (0, 0.9, 0, 0, 0, 0, 0, 0)})
+    b = run_folder(tmp_path / "b", {"p": (0, 0, 0, 0.9, 0, 0, 0, 0)})
+    for folder in (a, b):
+        document = json.loads((folder / "scores.json").read_text())
+        table = pd.read_parquet(folder / "components.parquet")
+        document["components_digest"] = table_digest(table)
+        (folder / "scores.json").write_text(json.dumps(document))
+        assert table_digest(read_scored_run(str(folder), tmp_path).table) == table_digest(table)
+    shutil.copy(b / "components.parquet", a)
+    with pytest.raises(DataError, match="the table of components belongs to other scores"):
+        read_scored_run(str(a), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"schema": 99},
+        {"patients": ["p"]},
+        {"details": [1]},
+        {"folds": [{"threshold": 0.5, "cases": ["p"]}]},
+        {"rows": [{"case": "p", "label": "lesion", "status": "scored", "dice": float("nan")}]},
+        {"rows": []},
+    ],
+)
+def test_what_is_no_document_of_scores_is_refused(tmp_path, change):
+    folder = run_folder(tmp_path / "a", {"p": WEAK})
+    document = json.loads((folder / "scores.json").read_text())
+    (folder / "scores.json").write_text(json.dumps(document | change))
+    with pytest.raises(DataError, match=r"scores\.json: no scores"):
+        read_scored_run(str(folder), tmp_path)
+
+
+def test_parts_of_a_run_are_counted_by_one_rule(tmp_path):
+    for fold, case in enumerate("pq"):
+        run_folder(tmp_path / f"run/{fold}", {case: WEAK})
+    path = tmp_path / "run/1/scores.json"
+    document = json.loads(path.read_text())
+    document["settings"]["rule"] = "iou:0.9"
+    path.write_text(json.dumps(document))
+    with pytest.raises(DataError, match="counted with another rule; expected any as the first"):
+        read_scored_run(str(tmp_path / "run"), tmp_path)
+
+
+def test_a_table_with_other_columns_and_a_name_with_stars_are_refused(tmp_path):
+    folder = run_folder(tmp_path / "a", {"p": WEAK})
+    pd.DataFrame({"x": [1]}).to_parquet(folder / "components.parquet")
+    with pytest.raises(DataError, match="no table of components"):
+        read_scored_run(str(folder), tmp_path)
+    with pytest.raises(DataError, match="no scores"):
+        read_scored_run("a**b", tmp_path)
 
 
 def test_folds_of_a_training_are_one_run_and_no_case_counts_twice(tmp_path):
