@@ -181,7 +181,7 @@ def _all_labels(
         predictions |= _values(pair.prediction, max_voxels) - ignored
         if len(references | predictions) > MOST_LABELS:
             raise DataError(
-                pair.reference or pair.prediction,
+                pair.case,
                 "too many values for a label map",
                 expected=f"at most {MOST_LABELS} values in all files",
                 received=f"{len(references | predictions)} so far",
