@@ -54,7 +54,8 @@ def test_a_convolution_is_counted_as_by_hand():
 
 
 def test_a_whole_unet_is_counted_as_by_hand():
-    network = build_unet(ModelConfig(features=(4, 8)), (16, 16, 16), (1, 1, 1), 2, 1)
+    config = ModelConfig(features=(4, 8), block="plain")
+    network = build_unet(config, (16, 16, 16), (1, 1, 1), 2, 1)
     fine, coarse = 16**3, 8**3
     first = 27 * 2 * 4 * fine
     expected = first + 27 * 4 * 4 * fine  # encoder, finest level

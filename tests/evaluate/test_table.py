@@ -261,7 +261,7 @@ def test_a_size_that_a_rotated_affine_rounds_down_stays_in_its_bin():
     assert (measured["low_mm3"], measured["low_probability"]) == (30, 0.6)
     validation = Validation(1, 1, {}, (), bins, 0.5, 0.0, counted_from_mm3=30.0)
     size = 30 * pair[0].voxel_volume_mm3
-    assert chance_of_false_positive(validation, "lesion", size, 0.65) == Chance(0.0, 1)
+    assert chance_of_false_positive(validation, "lesion", size, 0.65) == Chance(0.0, 1, patients=1)
     lesions = found_lesions(table, ScoreSettings(), {"a": Point(0.5, 0.0)})
     groups = lesion_groups(pair_lesions(lesions, lesions, "lesion"), {})["by_size"]
     assert [g["low_mm3"] for g in groups if g["lesions"]] == [30]

@@ -315,7 +315,7 @@ def test_150_lesions_are_listed_in_full_and_folded_on_screen(many):
     html = patient_report(many)
     assert html.count('<tr class="more">') == 130
     assert "Show all 150 lesions" in html
-    assert "@media screen {\n  #all-rows:not(:checked) ~ .lesions .more { display: none; }" in html
+    assert "@media screen {\n  #all-rows:not(:checked) ~ .wide .more { display: none; }" in html
     assert '<th scope="col">Label</th>' in html
     numbers = re.findall(r'<th scope="row" class="n">(\d+)</th>', html)
     assert [int(n) for n in numbers] == list(range(1, 151))  # largest first
