@@ -166,7 +166,7 @@ def test_opens_from_disk_without_error_or_request(browser, tmp_path, with_viewer
         "",
         "",
     ]
-    assert "(231, 245, 240" in one(browser, ".status").value_of_css_property(
+    assert "(234, 241, 247" in one(browser, ".status").value_of_css_property(
         "background-color"
     )  # the policy lets the stylesheet through
 
