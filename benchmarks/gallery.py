@@ -1,8 +1,9 @@
 """`python -m benchmarks.gallery`: pictures of what segpipe makes, taken in headless Chromium.
 
 Trains two short runs on the synthetic samples, with and without the penalty on false-positive
-voxels, evaluates both on the test samples, and photographs reports, comparison, model card and
-MLflow into docs/img. Runs that are there already are used again. Needs Chromium.
+voxels, evaluates both on the test samples, and photographs reports, comparison, model card,
+MLflow and the cases of benchmarks.report_cases into docs/img. Runs that are there already are used
+again. Needs Chromium.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from selenium import webdriver
 from selenium.common.exceptions import NoSuchElementException, WebDriverException
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
+
+from benchmarks.report_cases import report_page
 
 ROOT = Path(__file__).parents[1]
 PICTURES = ROOT / "docs" / "img"
@@ -129,10 +132,13 @@ def browser(width: int = 1200, height: int = 1000) -> Iterator[Any]:
         chrome.quit()
 
 
-def keep(png: bytes, name: str) -> None:
+def keep(png: bytes, name: str, width: int | None = None) -> None:
     """Write a picture, with fewer colours where it would be too large."""
     path = PICTURES / f"{name}.png"
     image = Image.open(io.BytesIO(png)).convert("RGB")
+    if width is not None:
+        height = round(image.height * width / image.width)
+        image = image.resize((width, height), Image.Resampling.LANCZOS)
     for colours in (256, 64, 32):
         buffer = io.BytesIO()
         image.quantize(colours, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
@@ -177,6 +183,31 @@ def photograph_pages(chrome: Any, made: Made) -> None:
     chrome.execute_script("arguments[0].scrollIntoView()", viewer)
     time.sleep(5)  # it draws on its own time
     keep(chrome.get_screenshot_as_png(), "viewer")
+
+
+CASES = {  # of benchmarks.report_cases: picture, and the height that is shown
+    "failed": ("report-failed", 560),
+    "lesion-free": ("report-no-lesion", 1720),
+    "many-lesions": ("report-150-lesions", 1720),
+    "thick-slices": ("report-thick-slices", 1340),
+}
+
+
+def photograph_cases(output: Path) -> None:
+    """Reports of cases that are hard to show; of many lesions without the key slices."""
+    for name, (picture, height) in CASES.items():
+        page = report_page(name, output / "cases")
+        with browser(1080, height) as chrome:
+            chrome.get(page.absolute().as_uri())
+            if name == "many-lesions":
+                hide = "document.getElementById('pictures').parentElement.style.display = 'none'"
+                chrome.execute_script(hide)
+            viewer = find(chrome, "#viewer")
+            if viewer is not None:  # it draws once it is seen, on its own time
+                chrome.execute_script("arguments[0].scrollIntoView()", viewer)
+                time.sleep(5)
+                chrome.execute_script("scrollTo(0, 0)")
+            keep(chrome.get_screenshot_as_png(), picture, width=800)
 
 
 @contextmanager
@@ -258,6 +289,7 @@ def main() -> None:
     PICTURES.mkdir(exist_ok=True)
     with browser() as chrome:
         photograph_pages(chrome, made)
+    photograph_cases(options.output)
     with serve(options.output, options.port) as address, browser(1500, 900) as chrome:
         photograph_mlflow(chrome, options.output, address)
 
