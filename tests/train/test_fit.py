@@ -151,10 +151,10 @@ def test_a_step_costs_at_least_what_its_batch_takes_to_load(tmp_path):
 def test_an_epoch_tells_how_long_its_steps_waited_for_their_batches(tmp_path):
     class Slow(Clock):
         def draw(self, number):
-            time.sleep(0.3 if number >= 3 else 0.0)
+            time.sleep(0.15 if number >= 8 else 0.0)
             return super().draw(number)
 
-    _, progress = train(tmp_path, Slow(), epochs=2, steps_per_epoch=3)
+    _, progress = train(tmp_path, Slow(), epochs=2, steps_per_epoch=8)
     quick, slow = (epoch["waiting_share"] for epoch in progress.history)
     assert quick < 0.3 < slow <= 1
 
