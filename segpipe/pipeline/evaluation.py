@@ -1,8 +1,7 @@
-"""What an evaluation is, how several become one, and how it is written."""
+"""What an evaluation is, and how several become one."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,21 +10,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from segpipe.config import Config, OperatingPoint
+from segpipe.config import Config
 from segpipe.data.layouts import Case, Dataset
 from segpipe.errors import ConfigError, SegpipeError
-from segpipe.evaluate.froc import froc_by_label
 from segpipe.evaluate.operating_point import (
     Choice,
     false_positive_chance,
     operating_curve,
     validation_tallies,
 )
-from segpipe.evaluate.settings import ScoreSettings
-from segpipe.evaluate.summary import pooled_ratio, score_document
-from segpipe.evaluate.table import table_digest
-from segpipe.files import write_text
-from segpipe.pipeline.score_output import score_csv, write_table
+from segpipe.evaluate.summary import pooled_ratio
+from segpipe.pipeline.evaluation_document import describe_choice, make_document, write_scores
 from segpipe.report.failures import failure_analysis, robustness
 
 FIGURES = (
@@ -224,7 +219,7 @@ def pool(
     document = make_document(rows, details, cases, config, choice, table)
     document["folds"] = [
         {
-            **_point(part.choice),
+            **describe_choice(part.choice),
             "cases": list(dict.fromkeys(r["case"] for r in part.document["rows"])),
         }
         for part in parts
@@ -233,11 +228,6 @@ def pool(
     write_scores(folder, document, table)
     selected = any(part.selected for part in parts)
     return Evaluation(folder, document, table, choice, failed, selected)
-
-
-def score_settings(config: Config, point: OperatingPoint) -> ScoreSettings:
-    """How a configuration scores at an operating point."""
-    return ScoreSettings.from_config(config.evaluate, point, ignore_label=config.data.ignore_label)
 
 
 def expect_columns(dataset: Dataset, config: Config) -> None:
@@ -256,49 +246,3 @@ def expect_columns(dataset: Dataset, config: Config) -> None:
             f"evaluate.by: expected columns of the dataset ({', '.join(known) or 'it has none'}); "
             f"received {', '.join(missing)}. Correct them, or leave them out."
         )
-
-
-def make_document(
-    rows: Sequence[dict[str, Any]],
-    details: Sequence[dict[str, Any]],
-    cases: Sequence[Case],
-    config: Config,
-    choice: Choice,
-    table: pd.DataFrame,
-) -> dict[str, Any]:
-    """What scores.json holds: the promised document, curves, operating point and patients."""
-    patients = {case.id: case.patient for case in cases}
-    settings = score_settings(config, choice.operating_point)
-    groups = {
-        column: {c.id: c.attributes[column] for c in cases if column in c.attributes}
-        for column in config.evaluate.by
-    }
-    scored = dict.fromkeys(detail["case"] for detail in details)
-    curves = froc_by_label(table, {case: patients[case] for case in scored}, settings)
-    document = score_document(settings, rows, details, patients, groups)
-    return {
-        **document,
-        "froc": curves,
-        "operating_point": _point(choice),
-        "patients": patients,
-        "components_digest": table_digest(table),
-    }
-
-
-def _point(choice: Choice) -> dict[str, Any]:
-    return {
-        **choice.operating_point.model_dump(),
-        "reason": choice.reason,
-        "figures": choice.figures,
-        "steps": list(choice.steps),
-        "gain": choice.gain,
-        "certificate": choice.certificate_document,
-    }
-
-
-def write_scores(folder: Path, document: dict[str, Any], table: pd.DataFrame) -> None:
-    """Write scores.json, scores.csv, components.csv and components.parquet."""
-    write_text(folder / "scores.json", json.dumps(document, indent=1, ensure_ascii=False))
-    write_text(folder / "scores.csv", score_csv(document))
-    for name in ("components.csv", "components.parquet"):
-        write_table(folder / name, table)

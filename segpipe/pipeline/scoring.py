@@ -25,12 +25,8 @@ from segpipe.files import temporary_folder
 from segpipe.folders import error_without_folders
 from segpipe.lesions.view import View
 from segpipe.observer import Observer
-from segpipe.pipeline.evaluation import (
-    Evaluation,
-    make_document,
-    score_settings,
-    write_scores,
-)
+from segpipe.pipeline.evaluation import Evaluation
+from segpipe.pipeline.evaluation_document import make_document, score_settings, write_scores
 from segpipe.pipeline.models import Loaded
 from segpipe.pipeline.outputs import midline_x_mm, segment, write_case
 from segpipe.pipeline.predict_document import PredictDocument
