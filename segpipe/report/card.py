@@ -15,7 +15,6 @@ from segpipe.config import CardConfig
 from segpipe.report.cohort_label import FIGURES
 from segpipe.report.figures import share
 from segpipe.report.page import BANNER, render
-from segpipe.report.validation import ENOUGH
 from segpipe.report.wording import (
     count,
     interval,
@@ -266,7 +265,7 @@ def model_card(facts: CardFacts, validation: Mapping[str, Any] | None, written: 
             "sections": card_sections(facts),
             "tables": card_tables(validation),
             "measured": measured,
-            "few_patients": bool(cases and patients and patients < ENOUGH),
+            "patients": patients,
             "missing": NOT_RECORDED,
         },
     )

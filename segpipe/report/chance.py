@@ -11,7 +11,7 @@ import numpy as np
 
 from segpipe.lesions.components import large_enough, size_bins
 from segpipe.metrics.detection import share_interval
-from segpipe.report.validation import ENOUGH, Validation
+from segpipe.report.validation import ENOUGH, Validation, few
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,7 @@ class Chance:
     @property
     def enough(self) -> bool:
         """Whether a percentage may be printed: :data:`ENOUGH` components, of as many patients."""
-        few = self.patients is not None and self.patients < ENOUGH
-        return self.components >= ENOUGH and not few
+        return self.components >= ENOUGH and not few(self.patients)
 
     @property
     def interval(self) -> tuple[float, float]:

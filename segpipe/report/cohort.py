@@ -23,7 +23,6 @@ from segpipe.report.page import render
 from segpipe.report.slices import Picture
 from segpipe.report.steps import FIGURES as STEP_FIGURES
 from segpipe.report.steps import gain_rows, step_rows
-from segpipe.report.validation import ENOUGH
 from segpipe.report.wording import point_in_words
 
 EXTREMES = 3
@@ -164,7 +163,6 @@ def cohort_report(inputs: CohortInputs) -> str:
             "failed": sorted(failed.items()),
             "excluded": sum(who if isinstance(who, int) else 1 for who, _ in inputs.excluded),
             "evaluated": len(evaluated),
-            "few_patients": 0 < patients < ENOUGH,
             "patients": patients,
             "labels": [
                 label_view(name, block, rows, cpm_at(inputs.document, name, size))

@@ -10,7 +10,7 @@ from segpipe.report.change import STABLE, STATES, Change
 from segpipe.report.gallery import Gallery
 from segpipe.report.lesion import Lesion
 from segpipe.report.page import render
-from segpipe.report.validation import ENOUGH, Validation, sensitivity_by_size, volume_error
+from segpipe.report.validation import Validation, few, sensitivity_by_size, volume_error
 from segpipe.report.viewer import Viewer, scripts
 from segpipe.report.wording import (
     count,
@@ -219,7 +219,7 @@ def reliability(validation: Validation | None, missing: str) -> str:
     if validation.pooled:
         who = "In cross-validation, models trained like this one"
     which = "" if over_patients else " over lesions alone"
-    caution = "; few patients: too narrow to be trusted" if few_patients(validation) else ""
+    caution = "; few patients: too narrow to be trusted" if few(validation.patients) else ""
     text = (
         f"{who} found {found} of {count(lesions, 'lesion')} "
         f"({percent(found / lesions)}, 95 % interval{which} "
@@ -232,13 +232,6 @@ def reliability(validation: Validation | None, missing: str) -> str:
     if validation.optimistic:
         text += "; on other scans expect somewhat worse, as these had a say in its settings"
     return text + "."
-
-
-def few_patients(validation: Validation | None) -> bool:
-    """Whether intervals over patients are too narrow to be trusted: fewer than 10 patients."""
-    if validation is None or validation.patients is None:
-        return False
-    return validation.patients < ENOUGH
 
 
 def patient_report(inputs: PatientInputs) -> str:
@@ -268,7 +261,6 @@ def patient_report(inputs: PatientInputs) -> str:
             "several_labels": len({lesion.label for lesion in lesions}) > 1,
             "false_positives": expected_false_positives(lesions),
             "reliability": reliability(inputs.validation, inputs.validation_missing),
-            "few_patients": few_patients(inputs.validation),
             "validation_labels": len(inputs.validation.summary) if inputs.validation else 0,
             "volume_error": volume_error(inputs.validation),
             "by_size": sensitivity_by_size(inputs.validation) if inputs.validation else (),

@@ -11,7 +11,21 @@ from segpipe.metrics.detection import share_interval
 from segpipe.report.wording import point_in_words
 
 ENOUGH = 10
-"""Components from which a share is printed in percent: below, 0 of 5 would read as 0 %."""
+"""Components from which a share is printed in percent: below, 0 of 5 would read as 0 %.
+
+So many patients, too, and so many before an interval over them is to be trusted.
+"""
+
+
+def few(patients: int | None) -> bool:
+    """Whether patients are too few for an interval over them; not where they are not known.
+
+    Examples
+    --------
+    >>> few(9), few(10), few(0), few(None)
+    (True, False, False, False)
+    """
+    return patients is not None and 0 < patients < ENOUGH
 
 
 @dataclass(frozen=True)

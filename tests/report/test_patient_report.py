@@ -11,12 +11,11 @@ from segpipe.report.page import security_policy
 from segpipe.report.patient import (
     assess,
     expected_false_positives,
-    few_patients,
     headline,
     patient_report,
     reliability,
 )
-from segpipe.report.validation import Validation
+from segpipe.report.validation import Validation, few
 
 SPACE = "\N{NO-BREAK SPACE}"
 EVIL = "<script>alert('x')</script>\"&"
@@ -281,8 +280,8 @@ def test_the_first_screen_says_what_the_model_misses(inputs):
     none = [{"lesions": 0, "detected": 0}]
     assert "hold none" in reliability(replace(validation, by_size=none), "")
     assert "validation did not record it" in reliability(replace(validation, by_size=()), "")
-    assert few_patients(validation)
-    assert not few_patients(replace(validation, patients=10))
+    assert few(validation.patients)
+    assert not few(replace(validation, patients=10).patients)
 
 
 def test_change_is_told_per_lesion_and_in_sum(inputs):
