@@ -62,6 +62,8 @@ def test_seeds_that_another_code_trained_are_not_compared(results):
     job = jobs.Job("samples", 0, "SGD")
     job.result.write_text(json.dumps(json.loads(job.result.read_text()) | {"code": "other"}))
     assert analyse.comparable("samples", "SGD") == [1]
+    table = analyse.table("samples")
+    assert table.endswith("Left out, as no control was trained by their code: SGD with seed 0.")
 
 
 def test_dice_is_that_of_scans_with_lesions(results):
@@ -89,7 +91,7 @@ def test_tables_go_between_the_marks_of_the_page(results, tmp_path):
     assert rows[1].startswith("| control | 0, 1 | 0.680 [0.700, 0.650] | 0.000 [0.000, 0.000] | ")
     assert rows[2].startswith("| SGD | 0, 1 | +0.025 (-0.100 to +0.100) [+0.000, +0.100] | +0.000")
     assert rows[3].startswith("| no Dice | 0 | -0.600 (")
-    assert "\n\nTrained on cpu. States of the code: abc.\n" in text
+    assert "\n\nTrained on cpu. States of the code: abc.\n\n" in text
     analyse.report(page)
     assert page.read_text() == text
 

@@ -8,6 +8,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 import yaml
+from typer.testing import CliRunner
+
+from segpipe.cli.app import app
 
 COMMANDS = (
     "check", "plan", "prepare", "train", "predict", "ensemble", "evaluate", "score", "compare",
@@ -190,6 +193,24 @@ def test_mistakes_are_one_line_and_exit_code_2(arguments, words, tmp_path):
     assert done.stderr.count("\n") == 1
     assert "Traceback" not in done.stderr
     assert "Traceback" in segpipe("--debug", *arguments, cwd=tmp_path).stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("score", "nowhere", "nowhere", "--json"),
+        ("score", "nowhere", "nowhere", "--csv"),
+        ("score", "nowhere", "nowhere", "--components"),
+        ("compare", "nowhere", "nowhere", "--json"),
+        ("compare", "nowhere", "nowhere", "--html"),
+        ("check", "nowhere", "--json"),
+        ("plan", "nowhere", "-o"),
+    ],
+)
+def test_a_folder_where_a_file_is_written_is_refused_before_anything_is_read(arguments):
+    done = CliRunner().invoke(app, [*arguments, "."])
+    assert done.exit_code == 2
+    assert "is a directory" in done.stderr
 
 
 def test_help_loads_nothing_heavy(tiny_config):

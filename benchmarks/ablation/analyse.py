@@ -109,11 +109,22 @@ def _by_seed(values: np.ndarray, form: str) -> str:
 
 
 def _trained_on(dataset: str) -> str:
-    """The machines, and the states of the code, that the results come from."""
-    done = [Job(dataset, seed, arm).read() for seed in range(SEEDS) for arm in ARMS]
-    kinds = {name: sorted({one[name] for one in done if one}) for name in ("device", "code")}
+    """The machines, and the states of the code, that the results come from; and those left out."""
+    jobs = [Job(dataset, seed, arm) for seed in range(SEEDS) for arm in ARMS]
+    done = [(job, found) for job in jobs if (found := job.read())]
+    kinds = {name: sorted({one[name] for _, one in done}) for name in ("device", "code")}
     devices = "; ".join(kinds["device"])
-    return f"Trained on {devices}. States of the code: {', '.join(kinds['code'])}."
+    told = f"Trained on {devices}. States of the code: {', '.join(kinds['code'])}."
+    lone = [
+        f"{job.arm} with seed {job.seed}"
+        for job, _ in done
+        if job.seed not in comparable(dataset, job.arm)
+    ]
+    return (
+        f"{told} Left out, as no control was trained by their code: {'; '.join(lone)}."
+        if lone
+        else told
+    )
 
 
 def report(page: Path = PAGE) -> None:

@@ -59,8 +59,12 @@ def score(
         Path | None,
         typer.Option(metavar="DIR", help="Masks REGION/CASE.nii.gz or CASE_REGION.nii.gz."),
     ] = None,
-    json: Annotated[Path | None, typer.Option("--json", help="Write all figures here.")] = None,
-    csv: Annotated[Path | None, typer.Option("--csv", help="Write the rows here.")] = None,
+    json: Annotated[
+        Path | None, typer.Option("--json", dir_okay=False, help="Write all figures here.")
+    ] = None,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", dir_okay=False, help="Write the rows here.")
+    ] = None,
     label: Annotated[str | None, typer.Option(help="Only this label: name or id.")] = None,
     rule: Annotated[
         str,
@@ -93,7 +97,8 @@ def score(
         list[str] | None, typer.Option(help="Group the scores by this column; repeatable.")
     ] = None,
     components: Annotated[
-        Path | None, typer.Option(help="Write the table of components: .csv or .parquet.")
+        Path | None,
+        typer.Option(dir_okay=False, help="Write the table of components: .csv or .parquet."),
     ] = None,
 ) -> None:
     """Lesion-wise and voxel-wise scores of any masks, whoever made them."""
@@ -136,8 +141,12 @@ def score(
 def compare(
     run_a: Annotated[str, typer.Argument(metavar="RUN_A", help="Scores file or folder, or run.")],
     run_b: Annotated[str, typer.Argument(metavar="RUN_B", help="Likewise.")],
-    json: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
-    html: Annotated[Path | None, typer.Option("--html", help="Write a page here.")] = None,
+    json: Annotated[
+        Path | None, typer.Option("--json", dir_okay=False, help="Write the figures here.")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", dir_okay=False, help="Write a page here.")
+    ] = None,
     store: Annotated[Path, typer.Option(help="Output folder with the runs.")] = Path("runs"),
 ) -> None:
     """Paired differences (B minus A) with bootstrap intervals."""

@@ -23,7 +23,9 @@ from segpipe.config import data_config, load
 def check(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Folder or CSV manifest.")],
     overrides: DataOverrides = None,
-    json: Annotated[Path | None, typer.Option("--json", help="Write the findings here.")] = None,
+    json: Annotated[
+        Path | None, typer.Option("--json", dir_okay=False, help="Write the findings here.")
+    ] = None,
 ) -> None:
     """Verify every case: readable, geometry, labels, finite, duplicates."""
     from segpipe.pipeline.check import run_check
@@ -35,7 +37,8 @@ def plan(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Folder or CSV manifest.")],
     overrides: Overrides = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="CONFIG", help="Write it here.")
+        Path | None,
+        typer.Option("-o", "--output", metavar="CONFIG", dir_okay=False, help="Write it here."),
     ] = None,
     budget: Annotated[
         str | None, typer.Option(help="Time for fitting, such as 30min or 2h: train.budget.")

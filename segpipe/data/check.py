@@ -109,7 +109,8 @@ def _check_case(
     case: Case, *, labels: dict[str, int], config: DataConfig, expected: dict[str, str]
 ) -> _Checked:
     if case.faults:
-        return _Checked(tuple(Finding.from_error(case.id, fault) for fault in case.faults), (), ())
+        faults = case.faults.values()
+        return _Checked(tuple(Finding.from_error(case.id, fault) for fault in faults), (), ())
     findings: list[Finding] = []
     flags: tuple[str, ...] = ()
     digests: list[tuple[str, int, str]] = []

@@ -477,7 +477,7 @@ def test_manifest_gives_patients_and_groups(folders, tmp_path):
     assert "3 cases of 1 patient" in _printed(score_table(document)).replace("\xa0", " ")
     with pytest.raises(DataError, match="no column age"):
         read_people(manifest, ["age"])
-    with pytest.raises(DataError, match="not readable as a table"):
+    with pytest.raises(DataError, match="the table cannot be read; received No such file"):
         read_people(tmp_path / "missing.csv", [])
 
 

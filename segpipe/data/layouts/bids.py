@@ -78,7 +78,7 @@ def open_bids(root: Path, config: DataConfig) -> Dataset:
             attributes["session"] = session
         files = tuple(_channel(case, folder, images[case], name, faults[case]) for name in channels)
         paths = (*(file.path for file in files), references.get(case))
-        wrong = tuple(faults[case][path] for path in paths if path in faults[case])
+        wrong = {path: faults[case][path] for path in paths if path in faults[case]}
         cases.append(Case(case, patient, files, references.get(case), attributes, wrong))
     return Dataset(
         name=root.name,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from segpipe.errors import DataError
@@ -47,8 +47,8 @@ class Case:
         The expert's mask; None if the dataset has none for this case.
     attributes : mapping of str to str
         Whatever else the dataset says of the case or patient.
-    faults : tuple of DataError
-        Why its files cannot be used, known before any is read.
+    faults : mapping of Path to DataError
+        Why some of its files cannot be used, known before any is read.
     """
 
     id: str
@@ -56,7 +56,7 @@ class Case:
     channels: tuple[ChannelFile, ...]
     reference: Path | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
-    faults: tuple[DataError, ...] = ()
+    faults: Mapping[Path, DataError] = field(default_factory=dict)
 
     @property
     def files(self) -> list[Path]:
@@ -66,8 +66,13 @@ class Case:
 
     def require_files(self) -> None:
         """Raise the first of the faults, if there is one: before any file of the case is read."""
-        for fault in self.faults:
+        for fault in self.faults.values():
             raise fault
+
+    def without_reference(self) -> Case:
+        """The case as one to be predicted: what is wrong with its reference does not matter."""
+        faults = {path: fault for path, fault in self.faults.items() if path != self.reference}
+        return replace(self, reference=None, faults=faults)
 
 
 @dataclass(frozen=True)

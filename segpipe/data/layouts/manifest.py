@@ -91,7 +91,14 @@ def read_rows(path: Path) -> tuple[list[str], list[Row]]:
                         "fewer or more",
                     )
                 rows.append((reader.line_num, {k: v.strip() for k, v in row.items()}))
-    except (OSError, ValueError, csv.Error) as error:
+    except OSError as error:
+        raise DataError(
+            path,
+            "the table cannot be read",
+            received=error.strerror or str(error),
+            fix="Correct the path, or mend the file's rights.",
+        ) from error
+    except (ValueError, csv.Error) as error:
         raise DataError(
             path,
             "not readable as a table",

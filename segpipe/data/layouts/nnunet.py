@@ -193,7 +193,7 @@ def _cases(
         wanted = stored.references and part == "Tr"
         expected = root / f"labels{part}" / f"{case}{ending}" if wanted else None
         reference = stored.references.get(case, expected)
-        faults = tuple(stored.faults[p] for p in (*paths, reference) if p in stored.faults)
+        faults = {p: stored.faults[p] for p in (*paths, reference) if p in stored.faults}
         channels = tuple(map(ChannelFile, paths))
         cases.append(Case(case, case, channels, reference, faults=faults))
     return tuple(cases)

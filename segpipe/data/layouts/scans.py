@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from segpipe.config import DataConfig
@@ -89,7 +88,7 @@ def _of_dataset(path: Path, channels: Sequence[str], refused: list[Finding]) -> 
     named = DataConfig(root=path, labels={"lesion": 1}, channels=tuple(channels))
     dataset = open_dataset(named)
     refused += [f for f in dataset.findings if not f.case and image_stem(Path(f.file).name)]
-    return [replace(case, reference=None) for case in (*dataset.cases, *dataset.test_cases)]
+    return [case.without_reference() for case in (*dataset.cases, *dataset.test_cases)]
 
 
 def _grouped(files: Sequence[Path], channels: int, refused: list[Finding]) -> list[Case]:
@@ -118,14 +117,14 @@ def _grouped(files: Sequence[Path], channels: int, refused: list[Finding]) -> li
     return cases
 
 
-def _faults(where: Path, group: Sequence[tuple[int, Path]], channels: int) -> tuple[DataError, ...]:
+def _faults(where: Path, group: Sequence[tuple[int, Path]], channels: int) -> dict[Path, DataError]:
     """What is wrong with the files of a case, by their channels: missing, too many, or twice."""
     stored = dict(reversed(group))
-    twice = tuple(same_image_twice(stored[i], path) for i, path in group if path != stored[i])
+    faults = {p: same_image_twice(stored[i], p) for i, p in group if p != stored[i]}
     missing = [f"{where.name}_{i:04d}" for i in range(channels) if i not in stored]
     extra = [path.name for i, path in stored.items() if i >= channels]
     if not missing and not extra:
-        return twice
+        return faults
     parts = [f"missing: {', '.join(missing)}"] if missing else []
     parts += [f"too many: {', '.join(sorted(extra))}"] if extra else []
     wrong = DataError(
@@ -135,4 +134,4 @@ def _faults(where: Path, group: Sequence[tuple[int, Path]], channels: int) -> tu
         received="; ".join(parts),
         fix="Add the missing files, or move those away that do not belong to the case.",
     )
-    return (*twice, wrong)
+    return {**faults, where: wrong}

@@ -41,7 +41,7 @@ def test_sessions_are_cases_and_subjects_are_patients(root):
 
 def faults(root):
     dataset = open_dataset(DataConfig(root=root))
-    return [[fault.problem for fault in case.faults] for case in dataset.cases]
+    return [[fault.problem for fault in case.faults.values()] for case in dataset.cases]
 
 
 def test_links_out_of_the_dataset_are_faults_of_their_sessions(root, tmp_path_factory, save, scan):

@@ -199,7 +199,7 @@ def test_where_no_case_has_a_usable_name_that_is_the_error(tmp_path, save, scan)
 def faults(root):
     dataset = open_dataset(DataConfig(root=root))
     cases = (*dataset.cases, *dataset.test_cases)
-    return {case.id: [fault.problem for fault in case.faults] for case in cases}
+    return {case.id: [fault.problem for fault in case.faults.values()] for case in cases}
 
 
 def test_ids_that_occur_twice(root, save, scan):

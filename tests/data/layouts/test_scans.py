@@ -40,7 +40,7 @@ def faults(paths, channels):
     cases, refused = find_scans(paths, channels)
     assert not refused
     assert all(case.channels for case in cases)
-    return {case.id: [str(fault) for fault in case.faults] for case in cases}
+    return {case.id: [str(fault) for fault in case.faults.values()] for case in cases}
 
 
 def test_a_case_with_other_channels_is_there_with_its_fault(folder, save, scan):
@@ -109,6 +109,17 @@ def test_datasets_in_known_layouts(tmp_path, folder, save, scan, mask):
     assert [c.id for c in find_scans([nnunet], TWO)[0]] == ["a_1", "b"]
     (tmp_path / "list.csv").write_text("case,image\nz,decathlon/i/a.nii\n")
     assert [c.id for c in find_scans([tmp_path / "list.csv"], ONE)[0]] == ["z"]
+
+
+def test_what_is_wrong_with_a_reference_does_not_matter(tmp_path, folder, save, scan, mask):
+    root = tmp_path / "nnunet"
+    root.mkdir()
+    folder.rename(root / "imagesTr")
+    for name in ("b.nii", "b.nii.gz"):
+        save(root / "labelsTr" / name, mask)
+    assert faults([root], TWO) == {"a_1": [], "b": []}
+    save(root / "imagesTr/b_0001.nii", scan())
+    assert [len(told) for told in faults([root], TWO).values()] == [0, 1]
 
 
 def test_channels_of_a_dataset_are_taken_by_name_not_by_position(tmp_path, save, scan):
