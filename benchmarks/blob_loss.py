@@ -23,7 +23,7 @@ _SMOOTH = 1e-5
 
 @dataclass(frozen=True)
 class BlobLoss:
-    """An objective for :class:`segpipe.train.trainer.Trainer`, one label.
+    """A :class:`segpipe.train.trainer.Objective`, for one label.
 
     Parameters
     ----------

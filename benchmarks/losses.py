@@ -19,13 +19,13 @@ Row = dict[str, Any]
 
 
 def run(repeat: int, smoke: bool) -> list[Row]:
-    """Rows for masking, then for the three penalties; each part in a process of its own."""
+    """Rows for masking, then for the penalties and blob loss; each part in a process of its own."""
     side, calls = (16, 1) if smoke else (_SIDE, _CALLS)
     patch, features = ((16, 16, 16), (2, 4)) if smoke else (_PATCH, _FEATURES)
     return [
         *fresh(measure_masking, side, calls, 5 * repeat),
         *fresh(measure_terms, patch, calls, 3 * repeat),
-        fresh(measure_step, patch, features, repeat),
+        *fresh(measure_step, patch, features, repeat),
     ]
 
 
@@ -87,13 +87,14 @@ def _agree(functions, y, p, mask) -> None:
 
 
 def measure_terms(patch, calls: int, repeat: int) -> list[Row]:
-    """Value and gradient of the compound loss by its logits, with and without the penalties."""
+    """Value and gradient of losses by their logits: with and without the penalties, blob loss."""
     from segpipe.backend import select
 
     device = select(device="cpu", precision="float32")
 
     import tensorflow as tf
 
+    from benchmarks.blob_loss import BlobLoss
     from benchmarks.training import PENALTIES, PLAIN, Work, make_batch
     from segpipe.backend.callbacks import choose_labelling
     from segpipe.losses.compound import CompoundLoss
@@ -104,6 +105,7 @@ def measure_terms(patch, calls: int, repeat: int) -> list[Row]:
     losses = {
         "penalties": CompoundLoss(PENALTIES, 1, 1.0, chosen),
         "penalties, labelled in the graph": CompoundLoss(PENALTIES, 1, 1.0, "graph"),
+        "blob loss": BlobLoss(labelling=chosen),
         "none": CompoundLoss(PLAIN, 1, 1.0),
     }
 
@@ -123,12 +125,13 @@ def measure_terms(patch, calls: int, repeat: int) -> list[Row]:
     return [_row(f"loss, {size}: {name}", taken, name, "none") for name in losses if name != "none"]
 
 
-def measure_step(patch, features, repeat: int) -> Row:
-    """A training step with and without the three penalties, in alternation."""
+def measure_step(patch, features, repeat: int) -> list[Row]:
+    """Training steps with the penalties, with blob loss and with neither, in alternation."""
     from segpipe.backend import select
 
     device = select()
 
+    from benchmarks.blob_loss import BlobLoss
     from benchmarks.training import (
         PENALTIES,
         PLAIN,
@@ -142,9 +145,14 @@ def measure_step(patch, features, repeat: int) -> Row:
     work = Work(features, patch, 1)
     data = make_batch(work)
     labelling = choose_labelling("auto", device)
+    losses: dict[str, Any] = {
+        "penalties": PENALTIES,
+        "blob loss": BlobLoss(labelling=labelling),
+        "none": PLAIN,
+    }
     trainers = {
         name: make_trainer(work, loss, jit=device.jit, labelling=labelling)
-        for name, loss in (("penalties", PENALTIES), ("none", PLAIN))
+        for name, loss in losses.items()
     }
     for trainer in trainers.values():
         find_some(trainer, data)
@@ -152,7 +160,8 @@ def measure_step(patch, features, repeat: int) -> Row:
     taken = alternate(
         {n: partial(seconds_per_step, t, data, 1) for n, t in trainers.items()}, repeat
     )
-    return _row(f"step, {work}, {device.precision}: penalties", taken, "penalties", "none")
+    told = f"step, {work}, {device.precision}"
+    return [_row(f"{told}: {name}", taken, name, "none") for name in losses if name != "none"]
 
 
 def find_some(trainer: Any, data: tuple[np.ndarray, np.ndarray], share: float = 0.05) -> None:

@@ -19,7 +19,7 @@ from segpipe.config import (
 )
 from segpipe.losses.compound import CompoundLoss
 from segpipe.model.unet import build_unet
-from segpipe.train.trainer import Trainer
+from segpipe.train.trainer import Objective, Trainer
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,14 @@ class _Repeated(keras.utils.PyDataset):
 
 
 def make_trainer(
-    work: Work, loss: LossConfig, *, jit: bool, labelling: Labelling = "graph"
+    work: Work, loss: LossConfig | Objective, *, jit: bool, labelling: Labelling = "graph"
 ) -> Trainer:
-    """A compiled trainer that minimises ``loss``."""
+    """A compiled trainer that minimises ``loss``; ``labelling`` is that of a configured one."""
     model = ModelConfig(features=work.features, dimensions=len(work.patch))
     network = build_unet(model, work.patch, (1.0,) * len(work.patch), work.channels, 1)
-    trainer = Trainer(network, CompoundLoss(loss, 1, 1.0, labelling), 1)
+    if isinstance(loss, LossConfig):
+        loss = CompoundLoss(loss, 1, 1.0, labelling)
+    trainer = Trainer(network, loss, 1)
     trainer.prepare(TrainConfig(), 1000, jit=jit)
     return trainer
 

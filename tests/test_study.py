@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from benchmarks import bootstrap
+from benchmarks.blob_loss import BlobLoss
 from benchmarks.report import marks
 from benchmarks.study import analyse, jobs, page, shifted, train
+from segpipe.backend import select
 from segpipe.config import EvaluateConfig, OperatingPoint, load
 from segpipe.evaluate.score import tabulate
 from segpipe.evaluate.settings import ScoreSettings
@@ -302,6 +304,17 @@ def test_a_fold_that_is_not_whole_needs_the_base_that_its_arms_forked_from(tmp_p
     assert jobs.what_is_left(listed, tmp_path) == [[blocks[1][4]], *blocks[2:]]
     done(blocks[0][2], "of an earlier revision", batch=1)  # a default changed since
     assert jobs.what_is_left(listed, tmp_path)[0] == blocks[0]
+
+
+def test_the_published_loss_takes_over_at_the_fork_of_its_arm_alone():
+    device = select(device="cpu", precision="float32")
+    for arm in (*jobs.ARMS, jobs.SHIFTED):
+        job = jobs.Job("samples", 0, 0, arm)
+        objective = train.objective_of(job, job.config(), device)
+        assert (objective == BlobLoss(labelling="host")) == (arm == "blob loss")
+        assert (objective is None) == (arm != "blob loss")
+    blob = jobs.Job("samples", 0, 0, "blob loss")
+    assert blob.overrides() == jobs.Job("samples", 0, 0, jobs.CONTROL).overrides()
 
 
 def test_a_base_is_that_of_one_fold_seed_and_configuration():

@@ -140,9 +140,12 @@ def _picture(dataset: str, folder: Path) -> None:
 
     curves, cases, seeds = load_curves(dataset, sweep="one threshold")
     figure, axes = pyplot.subplots(figsize=(8.4, 4.2), layout="constrained")
-    styles = ("-", "-", "-", "--", "--", ":", (0, (5, 1, 1, 1, 1, 1)), "-.")
-    colours = ("#000000", "#d55e00", "#009e73", "#009e73", "#0072b2", "#cc79a7", "#e69f00")
-    looks = dict(zip(ARMS, zip(styles, (*colours, "#56b4e9"), strict=True), strict=True))
+    styles = ("-", "-", "-", "--", "--", ":", (0, (5, 1, 1, 1, 1, 1)), "-.", "-.")
+    colours = (
+        *("#000000", "#d55e00", "#009e73", "#009e73", "#0072b2", "#cc79a7", "#e69f00"),
+        *("#56b4e9", "#777777"),
+    )
+    looks = dict(zip(ARMS, zip(styles, colours, strict=True), strict=True))
     for arm, own in curves.items():
         style, colour = looks[arm]
         regions = envelope(own, np.ones(len(cases))).regions

@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.blob_loss import BlobLoss
 from benchmarks.fold import prepare_fold
-from benchmarks.study.jobs import SHIFTED, Job, Setting, code, find_base
+from benchmarks.study.jobs import PUBLISHED, SHIFTED, Job, Setting, code, find_base
 from benchmarks.study.shifted import shift_case
-from segpipe.backend import select
+from segpipe.backend import Device, select
+from segpipe.backend.callbacks import choose_labelling
 from segpipe.config import Config, OperatingPoint
 from segpipe.config.rules import RULES
 from segpipe.data.read import read_case
@@ -115,6 +117,7 @@ def _train_and_predict(
         base = _base(job, config, plan, sampler, fixed, work)
         shutil.copytree(base / "checkpoints", own / "checkpoints")
         network = seeded_network(config, plan)
+        fixed["objective"] = objective_of(job, config, device)
         fit(network, sampler, folder=own, validate=None, observer=Silent(), resume=True, **fixed)
     engine_name = choose_engine("auto", device.kind, device.backend)
     engine = make_engine(engine_name, inference_network(network), config.predict.batch)
@@ -142,6 +145,13 @@ def _train_and_predict(
             THRESHOLDS,
         )
     return views, device.describe(), base.name
+
+
+def objective_of(job: Job, config: Config, device: Device) -> BlobLoss | None:
+    """What the job minimises after the fork; None: the loss of its configuration."""
+    if job.arm != PUBLISHED:
+        return None
+    return BlobLoss(labelling=choose_labelling(config.loss.labelling, device))
 
 
 def _base(job: Job, config: Config, plan, sampler, fixed, work: Path) -> Path:

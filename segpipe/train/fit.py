@@ -28,7 +28,7 @@ from segpipe.train.state import (
     save_state,
     training_arrays,
 )
-from segpipe.train.trainer import Trainer
+from segpipe.train.trainer import Objective, Trainer
 
 _DRAWN = 16  # patches whose loading is timed
 
@@ -54,6 +54,7 @@ def fit(
     validate: Validate | None,
     observer: Observer,
     resume: bool = False,
+    objective: Objective | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Progress:
     """Train a network in place.
@@ -74,6 +75,8 @@ def fit(
     observer : Observer
     resume : bool
         Go on from the newest intact checkpoint.
+    objective : Objective, optional
+        What is minimised; None: the compound loss of ``config.loss``.
     clock : callable
         Seconds that only grow; what ``train.budget`` goes by.
 
@@ -98,7 +101,11 @@ def fit(
             settings.validate_every if validate is not None else 0,
             clock,
         )
-    trainer = _make_trainer(network, sampler, config, classes, device)
+    if objective is None:
+        objective = _compound_loss(sampler, config, classes, device)
+    total = settings.total_steps
+    trainer = Trainer(network, objective, total, settings.ema)
+    trainer.prepare(settings, total, jit=device.jit)
     fitting = Fitting(trainer, sampler, config, device, folder / "checkpoints", observer, budget)
     progress, epoch, best = Progress(), 0, None
     if resume:
@@ -151,14 +158,9 @@ def _tell_what_cannot_be_chosen(settings: TrainConfig, validates: bool, fitting:
     fitting.observer.message(f"{' and '.join(asked)} changes nothing, as {why}")
 
 
-def _make_trainer(network, sampler, config, classes, device) -> Trainer:
+def _compound_loss(sampler, config, classes, device) -> CompoundLoss:
     labelling = choose_labelling(config.loss.labelling, device)
-    voxel_mm3 = float(np.prod(sampler.spacing_mm))
-    objective = CompoundLoss(config.loss, classes, voxel_mm3, labelling)
-    total = config.train.total_steps
-    trainer = Trainer(network, objective, total, config.train.ema)
-    trainer.prepare(config.train, total, jit=device.jit)
-    return trainer
+    return CompoundLoss(config.loss, classes, float(np.prod(sampler.spacing_mm)), labelling)
 
 
 def _plan(fitting: Fitting, budget: Budget, validate: Validate | None) -> None:

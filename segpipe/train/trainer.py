@@ -1,29 +1,44 @@
-"""The Keras model that training steps run on: a network and its compound loss."""
+"""The Keras model that training steps run on: a network and what it minimises."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import keras
 import numpy as np
 from keras import ops
 
 from segpipe.config import TrainConfig
-from segpipe.losses.compound import CompoundLoss
 from segpipe.train.schedules import WarmupDecay
 
 _EARLY = 9.0  # of n steps, the average of the weights covers about the latest n / 9
 
 
+class Objective(Protocol):
+    """What a training minimises, such as :class:`segpipe.losses.compound.CompoundLoss`."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What is reported beside the total."""
+
+    def terms(self, logits: Any, target: Any, progress: Any) -> Mapping[str, Any]:
+        """Scalars, or one per sample: ``total`` and :attr:`names`.
+
+        Logits, or a list of them from deep supervision; the (B, \\*spatial, 2) class index and
+        region weight of every voxel; the share of the training that is done.
+        """
+
+
 class Trainer(keras.Model):
-    """Wraps a network so that ``fit`` minimises the compound loss and reports each term.
+    """Wraps a network so that ``fit`` minimises an objective and reports each of its terms.
 
     Parameters
     ----------
     network : keras.Model
         Logits, or a list of them from deep supervision.
-    objective : CompoundLoss
+    objective : Objective
     total_steps : int
         Of the whole training; the objective's ramp is a share of it.
     ema : float
@@ -42,7 +57,7 @@ class Trainer(keras.Model):
     def __init__(
         self,
         network: keras.Model,
-        objective: CompoundLoss,
+        objective: Objective,
         total_steps: int,
         ema: float = 0.0,
     ) -> None:

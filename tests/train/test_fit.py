@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
 from segpipe.backend import select
 from segpipe.config import parse
@@ -78,7 +79,7 @@ def arrays(network):
     return np.concatenate([a.ravel() for a in network_arrays(network).values()])
 
 
-def train(folder, clock, *, validate=None, resume=False, **settings):
+def train(folder, clock, *, validate=None, resume=False, objective=None, **settings):
     values = {"epochs": 4, "steps_per_epoch": 5, "batch": 1, "patch": [8, 8, 8], "workers": 0}
     config = parse(
         {
@@ -107,6 +108,7 @@ def train(folder, clock, *, validate=None, resume=False, **settings):
         validate=validate,
         observer=clock,
         resume=resume,
+        objective=objective,
         clock=clock,
     )
     return arrays(network), progress
@@ -265,6 +267,23 @@ def test_averaged_weights_are_validated_and_kept_and_disturb_no_step(tmp_path):
         **options,
     )
     np.testing.assert_array_equal(best, weights)  # the last is the best of these
+
+
+def test_another_objective_takes_over_from_the_configured_loss(tmp_path):
+    class Still:
+        """Pulls nowhere."""
+
+        names = ("own",)
+
+        def terms(self, logits, target, progress):
+            return {"own": 3.0 + 0.0 * ops.mean(logits), "total": 0.0 * ops.mean(logits)}
+
+    options = {"weight_decay": 0.0}
+    before, _ = train(tmp_path, Clock(), epochs=2, **options)
+    after, progress = train(tmp_path, Clock(), resume=True, objective=Still(), **options)
+    assert [epoch.get("own") for epoch in progress.history] == [None, None, 3.0, 3.0]
+    assert [epoch["loss"] for epoch in progress.history[2:]] == [0.0, 0.0]
+    np.testing.assert_allclose(after, before, atol=0.1)  # Adam's momentum dies away
 
 
 def test_weights_that_the_last_step_of_an_epoch_spoils_are_never_saved(tmp_path):
