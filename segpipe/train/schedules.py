@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -41,6 +43,7 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
         self.warmup = warmup
         self.decay = decay
         self.pace: Any = (0.0, float(total_steps))
+        self._held: Any = None
 
     def follow(self, optimizer: keras.optimizers.Optimizer) -> None:
         """Keep the pace in a variable of a built optimizer, so that compiled steps see it change.
@@ -54,8 +57,19 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
         self.pace = optimizer.add_variable(shape=(2,), dtype="float32", name="pace")
         self.pace.assign(before)
 
+    @contextlib.contextmanager
+    def held(self, step) -> Iterator[None]:
+        """Inside, every call has the rate at ``step``, computed once."""
+        self._held = self(step)
+        try:
+            yield
+        finally:
+            self._held = None
+
     def __call__(self, step):
         """Learning rate at ``step``, counted from 0."""
+        if self._held is not None:
+            return self._held
         origin, length = self.pace[0], self.pace[1]
         step = ops.cast(step, "float32") - origin
         rising = ops.maximum(1.0, self.warmup * length)

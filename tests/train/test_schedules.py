@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from segpipe.config import TrainConfig
 from segpipe.train.schedules import WarmupDecay
+from segpipe.train.trainer import make_optimizer
 
 
 def rates(schedule, steps):
@@ -72,3 +74,36 @@ def test_it_survives_serialisation_and_drives_an_optimizer():
     optimizer.build([weight])
     optimizer.apply([keras.ops.convert_to_tensor([1.0])])
     assert float(weight[0]) == pytest.approx(1 - 0.25)  # step 0 of 2 rising ones
+
+
+@pytest.mark.parametrize("kind", ["adamw", "sgd"])
+def test_optimizers_compute_their_rate_once_a_step_and_are_those_of_keras(kind):
+    class Counted(WarmupDecay):
+        calls = 0
+
+        def __call__(self, step):
+            self.calls += self._held is None
+            return super().__call__(step)
+
+    config = TrainConfig(optimizer=kind, weight_decay=0.1, clip_norm=1.0)
+    counted = Counted(0.1, 8, 0.2, "poly")
+    own = make_optimizer(config, counted)
+    options = {"weight_decay": 0.1, "global_clipnorm": 1.0}
+    if kind == "adamw":
+        peer = keras.optimizers.AdamW(WarmupDecay(0.1, 8, 0.2, "poly"), **options)
+    else:
+        options |= {"momentum": 0.99, "nesterov": True}
+        peer = keras.optimizers.SGD(WarmupDecay(0.1, 8, 0.2, "poly"), **options)
+    rng = np.random.default_rng(0)
+    start = [rng.normal(size=(3, 2)).astype(np.float32) for _ in range(3)]
+    weights = [[keras.Variable(array) for array in start] for _ in range(2)]
+    for optimizer, mine in zip((own, peer), weights, strict=True):
+        optimizer.build(mine)
+    counted.calls = 0
+    for _ in range(5):
+        slopes = [rng.normal(size=(3, 2)).astype(np.float32) for _ in start]
+        for optimizer in (own, peer):
+            optimizer.apply([keras.ops.convert_to_tensor(slope) for slope in slopes])
+    assert counted.calls == 5
+    for a, b in zip(*weights, strict=True):
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
