@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import nibabel as nib
 import numpy as np
@@ -13,6 +13,7 @@ from PIL import Image
 from scipy.ndimage import find_objects
 
 from segpipe.lesions.shape import in_plane_diameter_mm
+from segpipe.report.lettering import Lettering, place_numbers
 from segpipe.report.outlines import Outline, outline_path
 from segpipe.volume import Volume
 
@@ -20,16 +21,7 @@ PLANES = ("sagittal", "coronal", "axial")  # the plane across axis 0, 1, 2 of a 
 MARKS = {"axial": "RLAP", "coronal": "RLSI", "sagittal": "APSI"}  # left, right, top, bottom
 MARGIN_MM = 6.0
 CLOSE_UP_MM = 48.0
-
-
-@dataclass(frozen=True)
-class Tag:
-    """A component's number, beside its border."""
-
-    text: str
-    x_mm: float
-    y_mm: float
-    kind: str
+WIDE_SCALE_MM = 50
 
 
 @dataclass(frozen=True)
@@ -56,7 +48,6 @@ class Picture:
     width_mm: float
     height_mm: float
     outlines: tuple[Outline, ...]
-    tags: tuple[Tag, ...]
     left: str
     right: str
     top: str
@@ -65,6 +56,27 @@ class Picture:
     caption: str
     alt: str
     tint: str = ""
+    numbers: tuple[Lettering, ...] = ()
+
+    @property
+    def text_mm(self) -> float:
+        """What sizes of letters and lines follow; larger in close-ups, which are shown smaller."""
+        share = 0.052 if self.scale_mm == WIDE_SCALE_MM else 0.078
+        return share * max(self.width_mm, self.height_mm)
+
+    @property
+    def marks(self) -> tuple[Lettering, ...]:
+        """The patient's directions, and what the scale bar says."""
+        size, w, h = self.text_mm, self.width_mm, self.height_mm
+        middle = h / 2 + 0.35 * size
+        over_bar = w - 0.6 * size - self.scale_mm / 2
+        return (
+            Lettering(self.left, 0.75 * size, middle, size),
+            Lettering(self.right, w - 0.75 * size, middle, size),
+            Lettering(self.top, w / 2, 1.05 * size, 0.8 * size, "faint"),
+            Lettering(self.bottom, w / 2, h - 0.4 * size, 0.8 * size, "faint"),
+            Lettering(f"{self.scale_mm} mm", over_bar, h - size, 0.7 * size),
+        )
 
 
 def to_ras(volume: Volume) -> Volume:
@@ -220,15 +232,11 @@ def draw(
         Values shown black and white.
     caption, alt : str
     """
-    outlines, tags = [], []
-    for component in sorted(int(i) for i in np.unique(components) if i != 0):
-        mask, kind = components == component, kinds.get(component, "other")
-        outlines.append(Outline(outline_path(mask, spacing_mm), component, kind))
-        if component in tagged:
-            rows, columns = np.nonzero(mask)
-            x = (columns[rows == rows.min()].max() + 1) * spacing_mm[1]
-            tags.append(Tag(str(component), float(x), float(rows.min() * spacing_mm[0]), kind))
-    return frame(
+    outlines = [
+        Outline(outline_path(components == i, spacing_mm), i, kinds.get(i, "other"))
+        for i in sorted(int(i) for i in np.unique(components) if i != 0)
+    ]
+    picture = frame(
         image,
         tuple(sorted(outlines, key=lambda outline: outline.kind == "chosen")),
         spacing_mm,
@@ -236,8 +244,15 @@ def draw(
         window=window,
         caption=caption,
         alt=alt,
-        tags=tuple(sorted(tags, key=lambda tag: tag.kind == "chosen")),
     )
+    numbers = place_numbers(
+        components,
+        {outline.component: outline.kind for outline in outlines if outline.component in tagged},
+        spacing_mm,
+        size_mm=0.85 * picture.text_mm,
+        marks=picture.marks,
+    )
+    return replace(picture, numbers=numbers)
 
 
 def frame(
@@ -249,7 +264,6 @@ def frame(
     window: tuple[float, float],
     caption: str,
     alt: str,
-    tags: tuple[Tag, ...] = (),
     tint: str = "",
 ) -> Picture:
     """A slice with outlines that are drawn already, marks and scale (see :func:`draw`)."""
@@ -260,12 +274,11 @@ def frame(
         width_mm=float(width),
         height_mm=float(height),
         outlines=outlines,
-        tags=tags,
         left=left,
         right=right,
         top=top,
         bottom=bottom,
-        scale_mm=50 if max(width, height) > 100 else 10,
+        scale_mm=WIDE_SCALE_MM if max(width, height) > 100 else 10,
         caption=caption,
         alt=alt,
         tint=tint,

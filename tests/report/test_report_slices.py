@@ -207,8 +207,9 @@ def test_numbers_stand_at_the_top_right_of_their_outline(scan):
     components[18:20, 29, 20] = 7  # the row below it on the screen, further to the right
     lesions = [Lesion(7, "lesion", None, None, 0.1, 5.0, 0.9)]
     gallery = make_gallery({"FLAIR": image}, image.with_array(components), lesions)
-    (tag,) = gallery.lesions[0].pictures[1].tags
-    assert (tag.text, tag.kind) == ("7", "chosen")
+    (number,) = gallery.lesions[0].pictures[1].numbers
+    assert (number.text, number.kind) == ("7", "chosen")
     # 48 of 48 columns: x = 20 is column 27, its right edge 28 mm in. 48 of 56 rows, the first two
     # and the last six cut off: y = 30 is row 25, its upper edge 23 mm down.
-    assert (tag.x_mm, tag.y_mm) == (28, 23)
+    left, _, _, bottom = number.box
+    assert (left, bottom) == (pytest.approx(28 + 0.2 * number.size_mm), 23)
