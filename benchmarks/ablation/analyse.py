@@ -120,11 +120,9 @@ def _trained_on(dataset: str) -> str:
         for job, _ in done
         if job.seed not in comparable(dataset, job.arm)
     ]
-    return (
-        f"{told} Left out, as no control was trained by their code: {'; '.join(lone)}."
-        if lone
-        else told
-    )
+    if lone:
+        told += f" Left out, as no control was trained by their code: {'; '.join(lone)}."
+    return told
 
 
 def report(page: Path = PAGE) -> None:

@@ -117,8 +117,16 @@ def _train_and_predict(
         base = _base(job, config, plan, sampler, fixed, work)
         shutil.copytree(base / "checkpoints", own / "checkpoints")
         network = seeded_network(config, plan)
-        fixed["objective"] = objective_of(job, config, device)
-        fit(network, sampler, folder=own, validate=None, observer=Silent(), resume=True, **fixed)
+        fit(
+            network,
+            sampler,
+            folder=own,
+            validate=None,
+            observer=Silent(),
+            resume=True,
+            objective=objective_of(job, config, device),
+            **fixed,
+        )
     engine_name = choose_engine("auto", device.kind, device.backend)
     engine = make_engine(engine_name, inference_network(network), config.predict.batch)
     views = {}

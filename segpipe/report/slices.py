@@ -21,7 +21,7 @@ PLANES = ("sagittal", "coronal", "axial")  # the plane across axis 0, 1, 2 of a 
 MARKS = {"axial": "RLAP", "coronal": "RLSI", "sagittal": "APSI"}  # left, right, top, bottom
 MARGIN_MM = 6.0
 CLOSE_UP_MM = 48.0
-WIDE_SCALE_MM = 50
+WHOLE_MM = 100.0  # no close-up is larger
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,6 @@ class Picture:
         Extent of the slice: pixels are stretched to their true aspect.
     left, right, top, bottom : str
         Letters of the patient's directions at the edges.
-    scale_mm : int
-        Length of the scale bar.
     alt : str
         What is to be seen, in words.
     tint : str
@@ -52,16 +50,25 @@ class Picture:
     right: str
     top: str
     bottom: str
-    scale_mm: int
     caption: str
     alt: str
     tint: str = ""
     numbers: tuple[Lettering, ...] = ()
 
     @property
+    def is_close_up(self) -> bool:
+        """Whether it shows a part: such are shown smaller."""
+        return max(self.width_mm, self.height_mm) <= WHOLE_MM
+
+    @property
+    def scale_mm(self) -> int:
+        """Length of the scale bar."""
+        return 10 if self.is_close_up else 50
+
+    @property
     def text_mm(self) -> float:
-        """What sizes of letters and lines follow; larger in close-ups, which are shown smaller."""
-        share = 0.052 if self.scale_mm == WIDE_SCALE_MM else 0.078
+        """What sizes of letters and lines follow."""
+        share = 0.078 if self.is_close_up else 0.052
         return share * max(self.width_mm, self.height_mm)
 
     @property
@@ -278,7 +285,6 @@ def frame(
         right=right,
         top=top,
         bottom=bottom,
-        scale_mm=WIDE_SCALE_MM if max(width, height) > 100 else 10,
         caption=caption,
         alt=alt,
         tint=tint,
