@@ -44,6 +44,7 @@ _SCHEDULE = ("loss.ramp_start=0.4", "loss.ramp_end=0.6", "train.validate_every=0
 _SMALL = (
     *("model.features=[8, 16, 32, 64]", "train.patch=[48, 48, 32]", "train.batch=2"),
     *("train.epochs=10", "train.steps_per_epoch=50", "predict.overlap=0.25", "prepare.workers=1"),
+    "train.precision=float32",  # "auto" depends on the machine, and seeds may be of several
 )
 DATASETS = {
     "ms_lesions": ("configs/ms_lesions.yaml", _SMALL, 6),
