@@ -8,24 +8,14 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from segpipe.config.durations import known_duration
-from segpipe.config.rules import parse_rule
-from segpipe.errors import ConfigError
-
-
-def _known_rule(text: str) -> str:
-    try:
-        parse_rule(text)
-    except ConfigError as error:
-        raise ValueError(str(error)) from error
-    return text
-
+from segpipe.config.rules import known_rule
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-Rule = Annotated[str, AfterValidator(_known_rule)]
+Rule = Annotated[str, AfterValidator(known_rule)]
 Duration = Annotated[str, AfterValidator(known_duration)]
 Axis = Literal["R", "A", "S"]
 Count = Annotated[int, Field(gt=0)]

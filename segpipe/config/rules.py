@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from segpipe.errors import ConfigError
-
 
 @dataclass(frozen=True)
 class Rule:
@@ -69,7 +67,8 @@ def parse_rule(text: str) -> Rule:
 
     Raises
     ------
-    ConfigError
+    ValueError
+        If it is none of them.
 
     Examples
     --------
@@ -81,10 +80,22 @@ def parse_rule(text: str) -> Rule:
     found = _RATIO.fullmatch(text)
     if found and 0 < float(found[2]) <= 1:
         return Rule("iou" if found[1] == "iou" else "overlap", float(found[2]))
-    raise ConfigError(
-        f"rule: expected one of {', '.join(RULES)}, or iou:X or overlap:X with X above 0 and at "
-        f"most 1; received {text!r}. Write for instance iou:0.5."
+    raise ValueError(
+        f"expected one of {', '.join(RULES)}, or iou:X or overlap:X with X above 0 and at most 1, "
+        "such as iou:0.5"
     )
+
+
+def known_rule(text: str) -> str:
+    """The same text; for validators.
+
+    Raises
+    ------
+    ValueError
+        As :func:`parse_rule` does.
+    """
+    parse_rule(text)
+    return text
 
 
 def fill_from_rule(values: Any) -> Any:
@@ -100,7 +111,7 @@ def fill_from_rule(values: Any) -> Any:
         return values
     try:
         rule = parse_rule(values["rule"])
-    except ConfigError:
+    except ValueError:
         return values
     stated = values.get("connectivity")
     return {**values, "connectivity": rule.connectivity if stated is None else stated}

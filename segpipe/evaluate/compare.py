@@ -67,7 +67,7 @@ def compare_rows(
     -------
     dict
         Per label: ``pairs`` (cases scored in both), ``unpaired`` (cases that only one run has, or
-        that failed in one), ``patients`` (of the pairs), and per figure ``cases`` (defined in
+        that failed in either), ``patients`` (of the pairs), and per figure ``cases`` (defined in
         both), ``only_a``, ``only_b`` (cases in which one run alone has it defined), ``mean_a``,
         ``mean_b``, ``difference`` (mean of b - a), ``median_difference``, ``ci95`` (of the mean
         difference), ``p`` (:func:`~segpipe.evaluate.permutation.sign_flip_p`), ``better`` and

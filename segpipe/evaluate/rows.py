@@ -105,8 +105,10 @@ def detail_row(
 
 
 def _panoptic(counts: Counts) -> dict[str, float | None]:
-    """PQ, SQ and RQ of the same components at IoU ≥ 0.5, whatever the rule."""
-    matched = counts.view.count(replace(counts.limits, rule=RULES["panoptic"]))
+    """PQ, SQ and RQ of the lesions and components that count, at IoU ≥ 0.5 whatever the rule."""
+    pairs = RULES["panoptic"]
+    rule = replace(counts.limits.rule, kind=pairs.kind, minimum=pairs.minimum)
+    matched = counts.view.count(replace(counts.limits, rule=rule))
     found, ious, lesions = matched.matching, matched.matched_ious, matched.counted.sum()
     regions = len(found.true_positives) + len(found.false_positives)  # ignored ones are no errors
     return {

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from segpipe.config import EvaluateConfig, OperatingPoint
+from segpipe.config.fields import NonNegative, Positive, Rule
 from segpipe.config.rules import fill_from_rule, parse_rule
 from segpipe.lesions.limits import Limits
 
 LabelValues = int | tuple[int, ...] | None
 """Value of a label, several values together, or None: every value but the background."""
-
-NonNegative = Annotated[float, Field(ge=0)]
 
 
 class ScoreSettings(BaseModel):
@@ -21,7 +20,7 @@ class ScoreSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    rule: str = Field("any", description="any, iou:X, overlap:X, or a preset")
+    rule: Rule = Field("any", description="any, iou:X, overlap:X, or a preset")
     connectivity: Literal[6, 18, 26] = Field(
         26, description="neighbours that make a component; left out: as the rule says"
     )
@@ -40,7 +39,7 @@ class ScoreSettings(BaseModel):
     largest_only: bool = Field(
         False, description="predicted components but the largest of each label are removed"
     )
-    tolerance_mm: Annotated[float, Field(gt=0)] = Field(1.0, description="of the surface Dice")
+    tolerance_mm: Positive = Field(1.0, description="of the surface Dice")
     reference_instances: bool = Field(
         False, description="the reference numbers its lesions; the numbers are no labels"
     )
@@ -58,12 +57,6 @@ class ScoreSettings(BaseModel):
     @classmethod
     def _connectivity_of_the_rule(cls, values: Any) -> Any:
         return fill_from_rule(values)
-
-    @field_validator("rule")
-    @classmethod
-    def _known_rule(cls, rule: str) -> str:
-        parse_rule(rule)
-        return rule
 
     @classmethod
     def from_config(

@@ -158,8 +158,8 @@ class FilteredLoss(keras.losses.Loss):
 
     Notes
     -----
-    y_pred is (B, ..., C); y_true has C channels, then one or C for each further tensor. Nothing
-    selected: 0. Only the loss and the weight carry a gradient, not the conditions.
+    y_pred is (B, ..., C); y_true has C channels, then one for each further tensor, or C for each.
+    Nothing selected: 0. Only the loss and the weight carry a gradient, not the conditions.
     """
 
     def __init__(

@@ -184,15 +184,13 @@ def _missed(y_true, y_pred, threshold, labelling):
 
 def _target(y_true, y_pred, weight, where):
     """(B, *spatial, K) reference of the foreground classes, (B, *spatial, 1) weight."""
-    channels = y_pred.shape[-1]
-    carried = weight is None and y_true.shape[-1] != channels
-    names = ("weight",) if carried else ()
-    reference, further = selection.split_target(y_true, y_pred, names, where)
+    carried = "weight" if weight is None else None
+    reference, further = selection.split_target(y_true, y_pred, (), where, carried)
     weight = further.get("weight", weight)
     if weight is None:
         weight = ops.ones_like(reference[..., :1])
     selection.check_shape(weight, y_pred[..., :1], "weight", where)
-    return reference if channels == 1 else reference[..., 1:], widen(weight)
+    return reference if y_pred.shape[-1] == 1 else reference[..., 1:], widen(weight)
 
 
 def _spared(reference, border):

@@ -47,7 +47,7 @@ def mean(values, weight, denominator=None):
     return total(values, weight) / ops.maximum(whole, _NOTHING)
 
 
-def split_target(y_true, y_pred, names: tuple[str, ...], where: str):
+def split_target(y_true, y_pred, names: tuple[str, ...], where: str, optional: str | None = None):
     """The reference and the further tensors that a target carries behind it.
 
     Parameters
@@ -55,11 +55,13 @@ def split_target(y_true, y_pred, names: tuple[str, ...], where: str):
     y_true : (B, ..., T) tensor
         ``concatenate([reference, *further])`` along the last axis.
     y_pred : (B, ..., C) tensor
-        The reference has as many channels; each further tensor has one, or all of them have C.
+        The reference has as many channels; the further tensors have one each, or all of them C.
     names : tuple of str
         Of the further tensors, in order.
     where : str
         Who asks.
+    optional : str or None
+        Of one more tensor behind them, with one channel, which may be left out.
 
     Returns
     -------
@@ -69,25 +71,45 @@ def split_target(y_true, y_pred, names: tuple[str, ...], where: str):
     Raises
     ------
     ValueError
-        If a tensor is missing, there are too many channels, or another axis differs.
+        If a tensor is missing, there are too many channels, their number is not known before the
+        step runs, or another axis differs.
     """
     channels, found = y_pred.shape[-1], y_true.shape[-1]
-    widths = (1, channels)
-    for width in widths:
-        if found == channels + width * len(names):
-            first = [channels + i * width for i in range(len(names))]
-            parts = [y_true[..., start : start + width] for start in first]
-            reference = y_true[..., :channels]
-            check_shape(reference, y_pred, "reference", where)
-            return reference, dict(zip(names, parts, strict=True))
-    expected = " or ".join(str(n) for n in dict.fromkeys(channels + w * len(names) for w in widths))
-    problem = f"{', '.join(names)} is missing" if found <= channels else "the channels do not fit"
+    layouts = [dict.fromkeys(names, width) for width in sorted({1, channels if names else 1})]
+    if optional is not None:
+        layouts += [{**one, optional: 1} for one in layouts]
+    for layout in layouts:
+        if found == channels + sum(layout.values()):
+            return _split(y_true, y_pred, layout, where)
+    recipe = f"concatenate([{', '.join(['reference', *names])}], axis=-1)" if names else "reference"
+    if optional is not None:
+        behind = ", ".join(["reference", *names, optional])
+        recipe = f"{recipe}, or concatenate([{behind}], axis=-1),"
+    expected = " or ".join(str(channels + sum(layout.values())) for layout in layouts)
+    problem = "the channels do not fit"
+    advice = ""
+    if found is None:
+        problem = "how many channels y_true has is not known before the step runs"
+        advice = " Compile the model anew after a fit with another target, or fix the shape."
+    elif found < channels:
+        problem = "channels of the reference are missing"
+    elif found == channels:
+        problem = f"{', '.join(names)} is missing"
     raise ValueError(
-        f"{where}: {problem}. Expected y_true to be "
-        f"concatenate([{', '.join(['reference', *names])}], axis=-1) with {expected} channels, as "
-        f"y_pred has {channels}; received y_true of shape {tuple(y_true.shape)} and y_pred of "
-        f"shape {tuple(y_pred.shape)}."
+        f"{where}: {problem}. Expected y_true to be {recipe} with {expected} channels, as y_pred "
+        f"has {channels}; received y_true of shape {tuple(y_true.shape)} and y_pred of shape "
+        f"{tuple(y_pred.shape)}.{advice}"
     )
+
+
+def _split(y_true, y_pred, layout: dict[str, int], where: str):
+    end = y_pred.shape[-1]
+    reference, further = y_true[..., :end], {}
+    for name, width in layout.items():
+        further[name] = y_true[..., end : end + width]
+        end += width
+    check_shape(reference, y_pred, "reference", where)
+    return reference, further
 
 
 def check_shape(tensor, y_pred, name: str, where: str) -> None:

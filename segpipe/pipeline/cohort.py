@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -22,10 +23,13 @@ from segpipe.pipeline.scored_runs import ScoredRun, scored_run
 from segpipe.report.card import card_sections
 from segpipe.report.cohort import CasePicture, CohortInputs, cohort_report, pick_cases
 from segpipe.report.comparison import ComparisonInputs
-from segpipe.report.gallery import paint_picture
+from segpipe.report.gallery import paint_case
 
 PATIENT_REPORTS = 6
 """Patient reports that an evaluation brings along: its worst and best cases."""
+
+WORST_SLICES = 3
+"""Slices at the most of a case with most false-positive regions; a best case has one."""
 
 
 def publish_evaluation(
@@ -163,13 +167,15 @@ def _pictures(
     for label in dict.fromkeys(row["label"] for row in rows):
         for case_id, standing in pick_cases(rows, label):
             case = known[case_id]
+            file = _map(evaluation, case_id)
             try:
                 scan, _ = CaseReader(case, config.data).channel(case.channels[0])
-                painted = read_labels(_map(evaluation, case_id))
-                picture = paint_picture(scan, painted, channel)
+                most = WORST_SLICES if standing == "worst" else 1
+                shown = paint_case(scan, read_labels(file), channel, most)
             except SegpipeError:
-                picture = None  # the report says that the scan could not be read
-            pictures.append(CasePicture(case_id, label, standing, picture))
+                shown = None  # the report says that the scan could not be read
+            place = Path(os.path.relpath(file, evaluation.folder)).as_posix()
+            pictures.append(CasePicture(case_id, label, standing, shown, place))
     return pictures
 
 

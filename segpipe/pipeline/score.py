@@ -218,8 +218,8 @@ def make_settings(values: Mapping[str, Any]) -> ScoreSettings:
         return ScoreSettings.model_validate(dict(values))
     except ValidationError as error:
         problems = [
-            f"--{str(problem['loc'][0]).replace('_', '-')}: {problem['msg']}; received "
-            f"{problem['input']!r}"
+            f"--{str(problem['loc'][0]).replace('_', '-')}: "
+            f"{problem['msg'].removeprefix('Value error, ')}; received {problem['input']!r}"
             for problem in error.errors()
         ]
         raise ConfigError("\n".join(problems)) from error

@@ -19,8 +19,8 @@ from segpipe.report.comparison import (
     LabelComparison,
     comparison_views,
 )
+from segpipe.report.gallery import PaintedCase
 from segpipe.report.page import render
-from segpipe.report.slices import Picture
 from segpipe.report.steps import FIGURES as STEP_FIGURES
 from segpipe.report.steps import gain_rows, step_rows
 from segpipe.report.wording import point_in_words
@@ -37,15 +37,18 @@ class CasePicture:
     case, label : str
     standing : str
         ``worst`` or ``best``.
-    picture : Picture or None
+    slices : PaintedCase or None
         With found, false-positive and missed regions outlined; None when the scan could not be
         read.
+    painted : str
+        Where its painted map is, seen from the report.
     """
 
     case: str
     label: str
     standing: str
-    picture: Picture | None
+    slices: PaintedCase | None
+    painted: str
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,7 @@ def robustness(
     -------
     list of str
     """
-    lines = [line for line in [_threshold(curve, *point)] if line]
+    lines = [f"Threshold moved by ±{STEP:g}: {_threshold(curve, *point)}."]
     for column, values in groups.items():
         known = [
             (value, facts["lesion_f1"])
@@ -146,23 +146,25 @@ def _group(name: str, spread: Mapping[str, Any]) -> str:
     return f"{number(spread['mean'])} ({name}{f'; {interval}{sure}' if sure else ''})"
 
 
-def _threshold(curve: pd.DataFrame | None, threshold: float, min_size_mm3: float) -> str | None:
+def _threshold(curve: pd.DataFrame | None, threshold: float, min_size_mm3: float) -> str:
     if curve is None:
-        return None
+        return "not measured; there is no table of components with a lesion in it"
     same = curve[np.isclose(curve["min_size_mm3"], min_size_mm3)]
     ends = [
         same[np.isclose(same["threshold"], threshold + step, atol=1e-9)] for step in (-STEP, STEP)
     ]
     if any(len(end) != 1 for end in ends):
-        return None
+        return (
+            f"not measured; {threshold:g} at {min_size_mm3:g} mm³ is at the edge of what was "
+            "counted, or not in it"
+        )
     found, wrong = (
         [float(end[name].iloc[0]) for end in ends]
         for name in ("lesion_sensitivity", "false_positive_regions")
     )
     if any(map(math.isnan, found)):
-        return None
+        return "not measured; no scan has a lesion"
     return (
-        f"Threshold moved by ±{STEP:g}: lesion sensitivity from {number(found[0])} to "
-        f"{number(found[1])}, false-positive regions per scan from {number(wrong[0])} to "
-        f"{number(wrong[1])}."
+        f"lesion sensitivity from {number(found[0])} to {number(found[1])}, false-positive regions "
+        f"per scan from {number(wrong[0])} to {number(wrong[1])}"
     )

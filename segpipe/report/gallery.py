@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from segpipe.lesions.components import label_components
 from segpipe.report import slices
 from segpipe.report.lesion import Lesion
 from segpipe.report.slices import Picture
@@ -200,43 +201,83 @@ def grown_box(box: tuple[slice, ...], mask: np.ndarray) -> tuple[slice, ...]:
 PAINTED = {1: "hit", 2: "false", 3: "missed"}
 
 
-def paint_picture(scan: Volume, painted: Volume, name: str) -> Picture:
-    """The slice with most errors of a scored case.
+@dataclass(frozen=True)
+class PaintedCase:
+    """Slices of a scored case.
+
+    Parameters
+    ----------
+    pictures : tuple of Picture
+    complete : bool
+        Whether every false-positive region lies on one of them.
+    """
+
+    pictures: tuple[Picture, ...]
+    complete: bool
+
+
+def paint_case(scan: Volume, painted: Volume, name: str, most: int = 1) -> PaintedCase:
+    """The slices that show most of a case's false-positive regions, or of its other errors.
 
     Parameters
     ----------
     scan : Volume
         (X, Y, Z).
     painted : Volume
-        (X, Y, Z): 1 found lesion, 2 false-positive region, 3 missed lesion. Where there is no
-        error, the slice with most found voxels is shown; where nothing is painted, the middle.
+        (X, Y, Z): 1 found lesion, 2 false-positive region, 3 missed lesion. Where nothing is
+        false-positive, the slice with most missed voxels is shown; without any, that with most
+        found ones; where nothing is painted, the middle.
     name : str
         Of the channel.
+    most : int
+        Slices at the most, from 1; fewer where fewer show every false-positive region.
 
     Returns
     -------
-    Picture
+    PaintedCase
     """
     image, marks = slices.to_ras(scan), slices.to_ras(painted).array
     axis = slices.viewing_axis(image)
-    others = tuple(a for a in range(3) if a != axis)
-    errors, found = (m.sum(axis=others) for m in (marks >= 2, marks == 1))
-    shown = errors if errors.any() else found
-    index = int(shown.argmax()) if shown.any() else marks.shape[axis] // 2
     spacing, plane = pixel_mm(image, axis), slices.PLANES[axis]
-    box = slices.content_box(image.array, axis, spacing)
-    cut = slices.to_screen(marks, axis, index)
-    if cut.any():
-        box = grown_box(box, cut > 0)
-    return slices.draw(
-        slices.to_screen(image.array, axis, index)[box],
-        cut[box],
-        spacing,
-        plane=plane,
-        kinds=PAINTED,
-        tagged=(),
-        window=slices.grey_window(image.array, marks),
-        caption=f"{name}, {plane} slice {index + 1}",
-        alt=f"{plane.capitalize()} {name} slice with found lesions, false-positive regions and "
-        "missed lesions outlined, in radiological orientation",
-    )
+    content = slices.content_box(image.array, axis, spacing)
+    window = slices.grey_window(image.array, marks)
+    places, complete = _telling_slices(np.moveaxis(marks, axis, 0), most)
+    pictures = []
+    for index in places:
+        cut = slices.to_screen(marks, axis, index)
+        box = grown_box(content, cut > 0) if cut.any() else content
+        picture = slices.draw(
+            slices.to_screen(image.array, axis, index)[box],
+            cut[box],
+            spacing,
+            plane=plane,
+            kinds=PAINTED,
+            tagged=(),
+            window=window,
+            caption=f"{name}, {plane} slice {index + 1}",
+            alt=f"{plane.capitalize()} {name} slice with found lesions, false-positive regions "
+            "and missed lesions outlined, in radiological orientation",
+        )
+        pictures.append(picture)
+    return PaintedCase(tuple(pictures), complete)
+
+
+def _telling_slices(marks: np.ndarray, most: int) -> tuple[list[int], bool]:
+    """Slices along the first axis to show, in order, and whether they show all that is false.
+
+    Greedily the slice with most false-positive regions that none before it shows; of equals the
+    one with most voxels of errors.
+    """
+    regions, count = label_components(marks == 2)
+    errors, found = (m.sum(axis=(1, 2)) for m in (marks >= 2, marks == 1))
+    if not count:
+        shown = errors if errors.any() else found
+        return [int(shown.argmax()) if shown.any() else len(marks) // 2], True
+    on_slice = [set(np.unique(one).tolist()) - {0} for one in regions]
+    places: list[int] = []
+    left = set(range(1, count + 1))
+    while left and len(places) < most:
+        best = max(range(len(marks)), key=lambda i: (len(on_slice[i] & left), errors[i], -i))
+        places.append(best)
+        left -= on_slice[best]
+    return sorted(places), not left

@@ -74,6 +74,16 @@ def test_panoptic_quality_is_the_same_whatever_the_rule():
     assert scored("any", reference, nothing)["segmentation_quality"] is None
 
 
+def test_panoptic_quality_leaves_out_what_the_rule_leaves_out():
+    reference, prediction = np.zeros((16, 8, 8), np.uint8), np.zeros((16, 8, 8), np.uint8)
+    reference[:5, :5, :5] = prediction[:5, :5, :5] = 1
+    reference[12:15, :3, :3] = 1  # 27 mm³: missed, but below the 50 mm³ of brats23
+    assert scored("any", reference, prediction)["recognition_quality"] == pytest.approx(2 / 3)
+    row = scored("brats23", reference, prediction)
+    assert (row["reference_lesions"], row["ignored_lesions"]) == (1, 1)
+    assert (row["recognition_quality"], row["panoptic_quality"]) == (1, 1)
+
+
 BRATS_REFERENCE = blocks(
     ((2, 8), (2, 6)), ((10, 12), (2, 6)), ((25, 27), (2, 4)), ((35, 36), (4, 5))
 )

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 
 from segpipe.config.rules import Rule, parse_rule
-from segpipe.errors import ConfigError
 from segpipe.lesions.matching import Overlaps, find_overlaps, match, match_overlaps
 
 REFERENCE = np.array([[[1, 1, 1, 1, 0, 2, 0, 3, 0, 0]]])
@@ -11,7 +10,7 @@ PREDICTION = np.array([[[1, 0, 2, 2, 2, 2, 0, 0, 0, 3]]])
 
 @pytest.mark.parametrize("text", ["", "all", "iou", "iou:0", "iou:1.1", "overlap:-1", "iou:x"])
 def test_unknown_rule_says_what_was_expected(text):
-    with pytest.raises(ConfigError, match=r"expected one of any, .* or iou:X or overlap:X"):
+    with pytest.raises(ValueError, match=r"expected one of any, .* or iou:X or overlap:X"):
         parse_rule(text)
 
 

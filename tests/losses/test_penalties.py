@@ -249,3 +249,18 @@ def test_channels_that_do_not_fit_are_refused():
         RegionCount()(np.concatenate([LESION] * 3, axis=-1), LOGITS)
     with pytest.raises(ValueError, match="voxel_count: weight does not fit"):
         penalties.voxel_count(LESION, LOGITS, np.concatenate([LESION] * 2, axis=-1))
+    three = np.concatenate([LOGITS] * 3, axis=-1)
+    said = (
+        "missed_lesions: channels of the reference are missing. Expected y_true to be reference, "
+        r"or concatenate\(\[reference, weight\], axis=-1\), with 3 or 4 channels"
+    )
+    with pytest.raises(ValueError, match=said):
+        MissedLesions()(LESION, three)
+    with pytest.raises(ValueError, match=r"missed_lesions: the channels do not fit.*3 or 4 ch"):
+        MissedLesions()(np.concatenate([LESION] * 6, axis=-1), three)
+
+
+def test_a_number_of_channels_that_is_not_known_in_time_is_told():
+    target, logits = keras.KerasTensor((2, 4, 4, None)), keras.KerasTensor((2, 4, 4, 1))
+    with pytest.raises(ValueError, match=r"not known before the step runs.*Compile the model anew"):
+        VoxelCount().call(target, logits)

@@ -14,7 +14,7 @@ from segpipe.report import figures
 from segpipe.report.card import Entry, Section
 from segpipe.report.cohort import CasePicture, CohortInputs, cohort_report, pick_cases
 from segpipe.report.comparison import ComparisonInputs
-from segpipe.report.gallery import paint_picture
+from segpipe.report.gallery import paint_case
 
 SPACE = "\N{NO-BREAK SPACE}"
 POINT = {"threshold": 0.5, "min_size_mm3": 10.0, "core_threshold": None, "largest_only": False}
@@ -72,6 +72,7 @@ def details(case, wrong, sized=True):
 @pytest.fixture(scope="module")
 def inputs(scan):
     image, components = scan
+    shown = paint_case(image, components, "FLAIR")
     document = score_document(
         ScoreSettings(bootstrap=50),
         ROWS,
@@ -92,8 +93,8 @@ def inputs(scan):
         point=POINT,
         chosen_by="highest mean lesion F1",
         pictures=[
-            CasePicture("d", "lesion", "worst", paint_picture(image, components, "FLAIR")),
-            CasePicture("c", "lesion", "best", None),
+            CasePicture("d", "lesion", "worst", shown, "maps/d.nii.gz"),
+            CasePicture("c", "lesion", "best", None, "maps/c.nii.gz"),
         ],
         card=[
             Section(
@@ -128,6 +129,15 @@ def test_flow_table_and_cases_in_words(inputs):
     assert "Picture not computed: the scan could not be read." in words
     assert "Training data Data Name MS Reference standard Not recorded." in words
     assert "Against the baseline" not in words
+
+
+def test_a_case_with_more_than_its_slices_show_says_where_they_are(inputs):
+    d, c = inputs.pictures
+    assert d.slices.complete
+    assert "More false-positive regions" not in text(cohort_report(inputs))
+    short = replace(d, slices=replace(d.slices, complete=False))
+    words = text(cohort_report(replace(inputs, pictures=[short, c])))
+    assert "More false-positive regions lie on other slices. All are in maps/d.nii.gz." in words
 
 
 def test_cases_excluded_in_numbers_add_up(inputs):

@@ -81,8 +81,13 @@ def test_threshold_is_moved_both_ways():
         "scan from 5.00 to 2.00."
     )
     assert "not measured" in lines[1]
-    assert len(robustness(curve, (0.6, 10.0), {})) == 1  # 0.7 is not in the curve
-    assert len(robustness(None, (0.5, 10.0), {})) == 1
+    assert robustness(curve, (0.6, 10.0), {})[0] == (  # 0.7 is not in the curve
+        "Threshold moved by ±0.1: not measured; 0.6 at 10 mm³ is at the edge of what was counted, "
+        "or not in it."
+    )
+    assert "not measured; no scan has a lesion." in robustness(
+        curve.assign(lesion_sensitivity=float("nan")), (0.5, 10.0), {}
+    )[0]  # fmt: skip
 
 
 def test_groups_are_told_from_worst_to_best():
@@ -90,6 +95,8 @@ def test_groups_are_told_from_worst_to_best():
     groups = {"site": {"x": {"lesion_f1": {"mean": 0.8, "ci95": None, "defined": 1}},
                        "y": {"lesion_f1": sure}, "z": {"lesion_f1": {"mean": None}}}}  # fmt: skip
     assert robustness(None, (0.5, 0.0), groups) == [
+        "Threshold moved by ±0.1: not measured; there is no table of components with a lesion in "
+        "it.",
         "By site: mean lesion F1 from 0.40 (y; 95 % interval 0.25 to 0.60, n = 7) to 0.80 "
-        "(x; n = 1) over 2 groups."
+        "(x; n = 1) over 2 groups.",
     ]

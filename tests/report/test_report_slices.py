@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segpipe.report.gallery import choose, make_gallery, paint_picture
+from segpipe.report.gallery import choose, make_gallery, paint_case
 from segpipe.report.lesion import Lesion
 from segpipe.report.slices import (
     best_index,
@@ -185,19 +185,50 @@ def test_sagittal_pictures_carry_their_own_marks(scan):
     assert (whole.left, whole.right, whole.top, whole.bottom) == ("A", "P", "S", "I")
 
 
-def test_painted_case_shows_the_slice_with_most_errors(scan):
+def captions(case):
+    return [picture.caption for picture in case.pictures]
+
+
+def test_painted_case_shows_the_slice_with_most_false_positive_regions(scan):
     image, _ = scan
     painted = np.zeros(image.shape, np.uint8)
     painted[20:26, 20:26, 10] = 1
     painted[20:23, 20:23, 18] = 2
     painted[30:32, 30:32, 18] = 3
-    picture = paint_picture(image, image.with_array(painted), "FLAIR")
-    assert picture.caption == "FLAIR, axial slice 19"
-    assert [(o.component, o.kind) for o in picture.outlines] == [(2, "false"), (3, "missed")]
+    painted[5:15, 5:15, 30] = 3
+    case = paint_case(image, image.with_array(painted), "FLAIR")
+    assert captions(case) == ["FLAIR, axial slice 19"]
+    outlines = case.pictures[0].outlines
+    assert [(o.component, o.kind) for o in outlines] == [(2, "false"), (3, "missed")]
     painted[..., 18] = 0
-    assert "slice 11" in paint_picture(image, image.with_array(painted), "FLAIR").caption
+    assert captions(paint_case(image, image.with_array(painted), "FLAIR")) == [
+        "FLAIR, axial slice 31"
+    ]
+    painted[..., 30] = 0
+    assert captions(paint_case(image, image.with_array(painted), "FLAIR")) == [
+        "FLAIR, axial slice 11"
+    ]
     nothing = image.with_array(np.zeros(image.shape, np.uint8))
-    assert "slice 21" in paint_picture(image, nothing, "FLAIR").caption
+    assert captions(paint_case(image, nothing, "FLAIR")) == ["FLAIR, axial slice 21"]
+
+
+def test_few_slices_show_every_false_positive_region_or_the_case_is_not_complete(scan):
+    image, _ = scan
+    painted = np.zeros(image.shape, np.uint8)
+    painted[20:30, 20:30, 10] = 2  # large, but alone on its slice
+    painted[5:7, 5:7, 17:19] = 2
+    painted[10:12, 10:12, 18:20] = 2
+    painted[25:27, 5:7, 19:31] = 2
+    marked = image.with_array(painted)
+    for most, shown, complete in (
+        (1, [19], False),
+        (2, [11, 19], False),
+        (3, [11, 19, 20], True),
+        (9, [11, 19, 20], True),
+    ):
+        case = paint_case(image, marked, "FLAIR", most)
+        assert captions(case) == [f"FLAIR, axial slice {n}" for n in shown]
+        assert case.complete is complete
 
 
 def test_numbers_stand_at_the_top_right_of_their_outline(scan):
