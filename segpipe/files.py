@@ -206,7 +206,12 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a whole UTF-8 file, as :func:`replacing` does."""
-    write_bytes(path, text.encode("utf-8"))
+    write_bytes(path, encoded(text))
+
+
+def encoded(text: str) -> bytes:
+    """Text as UTF-8; bytes of file names that are none as ``\\udcXX``, which JSON reads back."""
+    return text.encode("utf-8", "backslashreplace")
 
 
 def file_sha256(path: Path) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from segpipe.files import write_bytes
+from segpipe.files import encoded, write_bytes
 
 
 class Journal:
@@ -36,7 +36,7 @@ class Journal:
     def write(self, cases: Mapping[str, Any]) -> None:
         """Write the document whole, cases in the order of their names."""
         document = {**self.head, "cases": [cases[case] for case in sorted(cases)]}
-        content = json.dumps(document, indent=1, ensure_ascii=False).encode()
+        content = encoded(json.dumps(document, indent=1, ensure_ascii=False))
         write_bytes(self.path, content)
         _lines_of(self.path).unlink(missing_ok=True)
         self._whole, self._lines = len(content), 0
@@ -47,7 +47,7 @@ class Journal:
             self.write(cases)
             return
         entries = {case: cases.get(case) for case in changed}
-        line = json.dumps([self.head["created"], entries], ensure_ascii=False).encode() + b"\n"
+        line = encoded(json.dumps([self.head["created"], entries], ensure_ascii=False)) + b"\n"
         with _lines_of(self.path).open("ab") as stream:
             stream.write(line)
             stream.flush()

@@ -1,4 +1,5 @@
 import hashlib
+import json
 import multiprocessing
 import os
 import socket
@@ -225,3 +226,11 @@ def test_the_digest_is_that_of_the_content(tmp_path):
     assert file_sha256(tmp_path / "a") == hashlib.sha256(content).hexdigest()
     write_bytes(tmp_path / "b", b"")
     assert file_sha256(tmp_path / "b").startswith("e3b0c44298fc1c14")
+
+
+def test_a_name_that_is_no_utf_8_is_written_so_that_json_reads_it_back(tmp_path):
+    name = os.fsdecode(b"M\xfcller")
+    write_text(
+        tmp_path / "a.json", json.dumps({"path": name, "plain": "Müller"}, ensure_ascii=False)
+    )
+    assert json.loads((tmp_path / "a.json").read_text("utf-8")) == {"path": name, "plain": "Müller"}

@@ -1,6 +1,7 @@
 """A document of many cases: nothing is lost or made up, and the cost grows as the cases do."""
 
 import json
+import os
 
 import pytest
 
@@ -86,3 +87,13 @@ def test_a_document_without_cases_is_refused_where_lines_should_change_it(tmp_pa
     path.write_text('{"created": 1}')
     with pytest.raises(ValueError, match="no list of cases: KeyError"):
         read_journal(path)
+
+
+def test_a_path_that_is_no_utf_8_is_kept(tmp_path):
+    path, name = tmp_path / "p.json", os.fsdecode(b"M\xfcller")
+    cases, made = {"a": {"case": "a", "path": name}}, Journal(path, HEAD)
+    made.write({})
+    for _ in range(2):  # as a line, and in the whole document
+        made.change(cases, "a")
+        assert read_journal(path)["cases"] == [{"case": "a", "path": name}]
+        made.write(cases)

@@ -128,6 +128,31 @@ def test_impossible_requests_are_refused(cases, seed, spacing, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("dataset.json", '{"channel_names": {"0": "FLAIR"}, "numTraining": 6}'),
+        ("README.md", "my notes"),
+        ("imagesTr/patient1_0000.nii.gz", ""),
+    ],
+)
+def test_a_folder_with_files_of_others_is_left_alone(name, text, tmp_path):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=f"received one with {name}"):
+        make_samples(tmp_path, cases=2, spacing_mm=4)
+    assert path.read_text() == text
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == [path]
+
+
+def test_samples_are_made_again_where_some_lie(tmp_path):
+    make_samples(tmp_path, cases=1, spacing_mm=6)
+    (tmp_path / "dataset.json").unlink()  # as a kill leaves it
+    assert len(make_samples(tmp_path, cases=2, spacing_mm=6)) == 2
+    assert len(make_samples(tmp_path, cases=2, spacing_mm=6)) == 2
+
+
 # the committed samples
 
 

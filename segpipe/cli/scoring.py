@@ -102,6 +102,7 @@ def score(
     ] = None,
 ) -> None:
     """Lesion-wise and voxel-wise scores of any masks, whoever made them."""
+    from segpipe.pipeline.apart import expect_apart
     from segpipe.pipeline.people import read_people
     from segpipe.pipeline.score import make_settings, run_score
     from segpipe.pipeline.score_output import publish
@@ -122,6 +123,8 @@ def score(
             "strict": strict,
         }
     )
+    read = [path for path in (references, predictions, manifest) if path is not None]
+    expect_apart({"--json": json, "--csv": csv, "--components": components}, read)
     document = run_score(
         references,
         predictions,

@@ -28,8 +28,10 @@ def check(
     ] = None,
 ) -> None:
     """Verify every case: readable, geometry, labels, finite, duplicates."""
+    from segpipe.pipeline.apart import expect_apart
     from segpipe.pipeline.check import run_check
 
+    expect_apart({"--json": json}, [dataset, dataset / "dataset.json"])
     leave(run_check(data_config(dataset, overrides or ()), json, output_console(), observer()))
 
 

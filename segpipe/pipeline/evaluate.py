@@ -27,7 +27,7 @@ from segpipe.pipeline.points import bundled_choice, choice_in_words
 from segpipe.pipeline.prepare import tell_failures, tell_findings
 from segpipe.pipeline.runs import RunFolder
 from segpipe.pipeline.score_output import score_table
-from segpipe.pipeline.scored_runs import read_scored_run
+from segpipe.pipeline.scored_runs import expect_in_common, read_scored_run
 from segpipe.pipeline.scoring import (
     Predicted,
     choose_point,
@@ -74,6 +74,11 @@ def run_evaluate(
     -------
     bool
         Whether a case failed.
+
+    Raises
+    ------
+    SegpipeError
+        If the data, bundles or baseline cannot be used; nothing is evaluated then.
     """
     against = None if baseline is None else read_scored_run(baseline, config.output)
     dataset = open_dataset(config.data)
@@ -86,6 +91,9 @@ def run_evaluate(
             f"warning: test cases of patients who are in the training part too, so that their "
             f"figures are too good: {', '.join(case for case, _ in known)}"
         )
+    if against is not None:
+        mine = [(case.id, name) for part in parts for case in part.cases for name in dataset.labels]
+        expect_in_common(against, mine, "this evaluation")
     with track_evaluation(config, dataset, digest, split, fold) as (run_id, listeners):
         folder = config.output / config.name / "evaluations" / run_id
         everyone = Together([observer, *listeners])

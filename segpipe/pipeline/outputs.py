@@ -224,7 +224,7 @@ def midline_x_mm(image: Volume) -> float | None:
     sigma = [min(_MIDLINE_STEP_MM / edge, 1.0) for edge in small.spacing_mm]
     smooth = ndimage.gaussian_filter(small.array, sigma)
     smooth = np.minimum(smooth, np.percentile(smooth, 99))  # bright spots are no class of their own
-    inside = smooth > threshold_otsu(smooth)
+    inside = smooth > threshold_otsu(smooth.ravel())  # three slices are no colours
     labels, count = label_components(ndimage.binary_opening(inside))
     if count == 0:
         return None

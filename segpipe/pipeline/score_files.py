@@ -80,7 +80,7 @@ def case_id(path: Path, case_pattern: str | None = None) -> str:
     Raises
     ------
     DataError
-        If the pattern is no regular expression or does not fit.
+        If the pattern is no regular expression or does not fit, or the name is no UTF-8.
 
     Examples
     --------
@@ -89,6 +89,16 @@ def case_id(path: Path, case_pattern: str | None = None) -> str:
     >>> case_id(Path("sub-3_mask.nii"), "sub-([0-9]+)")
     '3'
     """
+    try:
+        path.name.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            path,
+            "a file name that is no UTF-8",
+            expected="a name that every program can read",
+            received=ascii(path.name),
+            fix="Rename the file.",
+        ) from error
     if case_pattern is None:
         return _stem(path).removesuffix("_0000")
     try:
@@ -206,7 +216,8 @@ def region_files(folder: Path, cases: Sequence[str]) -> dict[str, dict[str, Path
     Raises
     ------
     DataError
-        If there is no such folder, or a region is named as what lies in none is.
+        If there is no such folder, a case has two maps of a region, or a region is named as what
+        lies in none is.
     """
     if not folder.is_dir():
         raise DataError(
@@ -217,16 +228,28 @@ def region_files(folder: Path, cases: Sequence[str]) -> dict[str, dict[str, Path
             fix="Give the folder with --regions.",
         )
     found: dict[str, dict[str, Path]] = {case: {} for case in cases}
+
+    def add(case: str, region: str, path: Path) -> None:
+        first = found[case].setdefault(region, path)
+        if first != path:
+            raise DataError(
+                case,
+                f"several maps of the region {region}",
+                expected="one file",
+                received=f"{first.relative_to(folder)}, {path.relative_to(folder)}",
+                fix="Remove all but one.",
+            )
+
     longest_first = sorted(cases, key=len, reverse=True)
     for path in _images(folder):
         stem = _stem(path)
         owner = next((case for case in longest_first if stem.startswith(f"{case}_")), None)
         if owner is not None:
-            found[owner][stem[len(owner) + 1 :]] = path
+            add(owner, stem[len(owner) + 1 :], path)
     for inner in sorted(child for child in folder.iterdir() if child.is_dir()):
         for path in _images(inner):
             if case_id(path) in found:
-                found[case_id(path)][inner.name] = path
+                add(case_id(path), inner.name, path)
     for maps in found.values():
         if NOWHERE in maps:
             raise DataError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from glob import escape
 from pathlib import Path
@@ -13,10 +13,13 @@ import pandas as pd
 
 from segpipe.errors import DataError
 from segpipe.evaluate.paired import Point
-from segpipe.evaluate.summary import SCHEMA
+from segpipe.evaluate.summary import NOT_SUMMARISED, SCHEMA
 from segpipe.evaluate.table import COLUMNS, component_table, table_digest
 
 _SCORES = "scores.json"
+COMPONENTS = "components.parquet"
+"""Name of the table of components beside scores."""
+
 COUNTED_ALIKE = ("rule", "connectivity", "min_size_mm3", "tolerance_mm")
 """Settings that scores have in common which are pooled, or compared."""
 
@@ -104,7 +107,7 @@ def read_scored_run(name: str, store: Path) -> ScoredRun:
         If there are no scores, a case is scored twice, or several files were counted by different
         rules.
     """
-    parts = [_read_part(name, path) for path in _find(name, store)]
+    parts = [_read_part(name, path) for path in find_scores(name, store)]
     for part in parts:
         expect_counted_alike(parts[0], part)
     rows: dict[tuple[str, str], Mapping[str, Any]] = {}
@@ -148,6 +151,28 @@ def expect_counted_alike(a: ScoredRun, b: ScoredRun) -> None:
             )
 
 
+def expect_in_common(run: ScoredRun, keys: Collection[tuple[str, str]], others: str) -> None:
+    """Refuse a run that has none of the (case, label) ``keys`` of ``others``.
+
+    Raises
+    ------
+    DataError
+    """
+    if not run.rows.keys() & set(keys):
+        raise DataError(
+            run.name,
+            "no case and label in common",
+            expected=f"some of {others}: {_some(keys)}",
+            received=_some(run.rows),
+            fix="Compare scores of the same cases, under the same ids and labels.",
+        )
+
+
+def _some(keys: Collection[tuple[str, str]]) -> str:
+    told = [f"{case} ({label})" for case, label in list(keys)[:3]]
+    return ", ".join(told) + (" and others" if len(keys) > len(told) else "")
+
+
 def _read_part(name: str, path: Path) -> ScoredRun:
     try:
         document = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
@@ -157,18 +182,30 @@ def _read_part(name: str, path: Path) -> ScoredRun:
             raise KeyError("rows")
         for row in document["rows"]:
             _ = row["case"], row["label"], row["status"]
+            _expect_figures(row)
         run = scored_run(name, document, component_table(()))
         if not isinstance(run.patients, dict):
             raise TypeError("patients")
+        if len(run.rows) != len(document["rows"]):
+            raise ValueError("a case and label with two rows")
+        for detail in run.details.values():
+            _expect_figures(detail)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(
             path,
             "no scores",
             expected=f"what segpipe evaluate or segpipe score --json wrote, schema {SCHEMA}",
-            received=repr(error),
+            received=f"{type(error).__name__}: {error}",
             fix="Give a scores.json.",
         ) from error
     return replace(run, table=_table(path, document.get("components_digest")))
+
+
+def _expect_figures(row: Mapping[str, Any]) -> None:
+    """Figures are numbers, or null where they are not defined."""
+    for name in row.keys() - NOT_SUMMARISED:
+        if row[name] is not None and not isinstance(row[name], int | float):
+            raise ValueError(f"{row[name]!r:.40} for {name} of case {row['case']}")
 
 
 def _no_number(text: str) -> float:
@@ -177,7 +214,7 @@ def _no_number(text: str) -> float:
 
 def _table(path: Path, digest: str | None) -> pd.DataFrame:
     """The table of components beside scores.json; empty where there is none."""
-    file = path.parent / "components.parquet"
+    file = path.with_name(COMPONENTS)
     if not file.is_file():
         return component_table(())
     try:
@@ -204,7 +241,14 @@ def _table(path: Path, digest: str | None) -> pd.DataFrame:
     return table
 
 
-def _find(name: str, store: Path) -> list[Path]:
+def find_scores(name: str, store: Path) -> list[Path]:
+    """The scores that :func:`read_scored_run` reads.
+
+    Raises
+    ------
+    DataError
+        If there are none, or several runs begin with the name.
+    """
     path = Path(name)
     if path.is_file():
         return [path]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from scipy import ndimage
 
 from segpipe.data.nifti import write_volume
 from segpipe.errors import ConfigError
+from segpipe.files import write_text
 from segpipe.observer import Observer, Silent
 from segpipe.samples.atlas import load_atlas
 from segpipe.samples.blobs import Painter, add_distractors, add_lesions
@@ -22,6 +24,9 @@ from segpipe.volume import Volume
 SAMPLES = 0x5A  # purpose code of the random streams
 TEST_SHARE = 3 / 8
 SMALLEST_LESION_VOXELS = 3
+_NAME = "segpipe_samples"
+_FOLDERS = ("imagesTr", "labelsTr", "imagesTs", "labelsTs", "anatomy")
+_SAMPLE = re.compile(r"sample\d{3,}[_.]")
 REGIONS = ("wm", "cortex", "ventricles", "infratentorial")
 
 
@@ -137,7 +142,7 @@ def make_samples(
     Parameters
     ----------
     folder : Path
-        Created where needed; files of the same names are replaced.
+        Created where needed; samples that are there are replaced.
     cases : int
         About three eighths of them are test cases (``imagesTs``).
     seed : int
@@ -154,7 +159,8 @@ def make_samples(
     Raises
     ------
     ConfigError
-        If ``cases`` is below 1, ``seed`` below 0 or ``spacing_mm`` not within 1 to 6.
+        If ``cases`` is below 1, ``seed`` below 0 or ``spacing_mm`` not within 1 to 6, or the
+        folder holds a dataset that is none of samples.
     """
     if cases < 1:
         raise ConfigError(f"cases: expected at least 1; received {cases}. Ask for one or more.")
@@ -163,17 +169,40 @@ def make_samples(
     if not 1 <= spacing_mm <= 6:
         raise ConfigError(f"spacing_mm: expected 1 to 6; received {spacing_mm}")
     folder = Path(folder)
+    _expect_samples(folder)
     plan = plan_cases(cases)
-    for name in ("imagesTr", "labelsTr", "imagesTs", "labelsTs", "anatomy"):
+    for name in _FOLDERS:
         (folder / name).mkdir(parents=True, exist_ok=True)
     observer = observer or Silent()
     ids = []
     for done, (index, split, load) in enumerate(plan, start=1):
         ids.append(_write_sample(folder, split, make_sample(index, load, seed, spacing_mm)))
         observer.progress(done, cases, ids[-1])
-    _write_text(folder / "dataset.json", json.dumps(_description(plan), indent=2) + "\n")
-    _write_text(folder / "README.md", README.format(cases=cases, seed=seed, spacing=spacing_mm))
+    write_text(folder / "dataset.json", json.dumps(_description(plan), indent=2) + "\n")
+    write_text(folder / "README.md", README.format(cases=cases, seed=seed, spacing=spacing_mm))
     return ids
+
+
+def _expect_samples(folder: Path) -> None:
+    """Refuse a folder with files of others where samples would lie."""
+    told, readme = folder / "dataset.json", folder / "README.md"
+    others = [
+        path
+        for name in _FOLDERS
+        if (folder / name).is_dir()
+        for path in sorted((folder / name).iterdir())
+        if not _SAMPLE.match(path.name) and not path.name.startswith(".")
+    ]
+    if told.exists() and f'"name": "{_NAME}"' not in told.read_text("utf-8", "replace"):
+        others.append(told)
+    title = README.partition("\n")[0]
+    if readme.exists() and not readme.read_text("utf-8", "replace").startswith(title):
+        others.append(readme)
+    if others:
+        raise ConfigError(
+            f"{folder}: expected a folder that is new, empty, or of samples; received one with "
+            f"{others[0].relative_to(folder)}. Choose another folder."
+        )
 
 
 def _write_sample(folder: Path, split: str, sample: Sample) -> str:
@@ -190,7 +219,7 @@ def _write_sample(folder: Path, split: str, sample: Sample) -> str:
 
 def _description(plan: list[tuple[int, str, float]]) -> dict:
     return {
-        "name": "segpipe_samples",
+        "name": _NAME,
         "description": "Synthetic brain FLAIR and T1 with lesions; no patient data",
         "licence": "see README.md",
         "channel_names": {"0": "FLAIR", "1": "T1"},
@@ -198,7 +227,3 @@ def _description(plan: list[tuple[int, str, float]]) -> dict:
         "numTraining": sum(split == "Tr" for _, split, _ in plan),
         "file_ending": ".nii.gz",
     }
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8", newline="\n")

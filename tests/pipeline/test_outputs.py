@@ -316,6 +316,13 @@ def test_the_midline_is_that_of_the_head_wherever_it_lies_and_whatever_the_air_i
     assert midline_x_mm(volume.with_array(channels)) == midline_x_mm(volume)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_scan_of_three_slices_is_no_picture_in_colours():
+    array = np.zeros((40, 40, 3), np.float32)
+    array[10:30, 10:30] = 1.0
+    assert midline_x_mm(Volume(array, AFFINE)) is not None
+
+
 def test_the_midline_of_a_brain_that_just_touches_the_borders_is_known():
     volume = head((79, 60, 40))
     inside = volume.array.any(axis=(1, 2))

@@ -2,6 +2,7 @@ import csv
 import gzip
 import io
 import json
+import os
 
 import nibabel as nib
 import numpy as np
@@ -14,7 +15,7 @@ from segpipe.data.nifti import write_volume
 from segpipe.errors import ConfigError, DataError
 from segpipe.evaluate.settings import ScoreSettings
 from segpipe.pipeline.people import read_people
-from segpipe.pipeline.score import run_score
+from segpipe.pipeline.score import make_settings, run_score
 from segpipe.pipeline.score_files import case_id, declared_labels
 from segpipe.pipeline.score_output import score_csv, score_table
 from segpipe.volume import Volume
@@ -269,6 +270,16 @@ def test_regions_are_found_by_name_in_both_layouts(folders):
     assert document["summary"]["lesion"]["regions"]["far"]["false_positive_regions"]["mean"] == 1
 
 
+def test_two_maps_of_one_region_are_not_guessed_between(folders):
+    references, predictions, regions = folders
+    (regions / "near").mkdir()
+    for folder in (references, predictions, regions / "near"):
+        save(folder / "a.nii.gz", [1, 0])
+    save(regions / "a_near.nii.gz", [0, 1])
+    with pytest.raises(DataError, match=r"several maps of the region near.*a_near.*near.a\.nii"):
+        run_score(references, predictions, SETTINGS, regions=regions)
+
+
 @pytest.mark.parametrize("name", ["a_none.nii.gz", "none/a.nii.gz"])
 def test_no_region_can_be_named_as_what_lies_in_none(folders, name):
     references, predictions, regions = folders
@@ -333,6 +344,15 @@ def test_two_files_of_one_case_are_not_guessed_between(folders):
     assert "several predictions" in row["error"]
 
 
+def test_a_name_that_is_no_utf_8_is_refused_before_anything_is_scored(folders):
+    references, predictions, _ = folders
+    for folder in (references, predictions):
+        save(folder / "a.nii.gz", [1, 0])
+        save(folder / os.fsdecode(b"M\xfcl.nii.gz"), [1, 0])
+    with pytest.raises(DataError, match=r"no UTF-8.*received 'M\\udcfcl\.nii\.gz'"):
+        run_score(references, predictions, SETTINGS)
+
+
 def test_case_pattern(tmp_path):
     assert case_id(tmp_path / "sub-07_ses-1_mask.nii.gz", r"sub-\d+") == "sub-07"
     assert case_id(tmp_path / "sub-07_ses-1_mask.nii.gz", r"sub-(\d+)") == "07"
@@ -351,8 +371,12 @@ def test_nothing_to_score(folders):
 
 
 def test_unknown_rule_is_refused_before_any_file_is_read():
-    with pytest.raises(ConfigError, match="or iou:X or overlap:X"):
+    with pytest.raises(ValueError, match="or iou:X or overlap:X"):
         ScoreSettings(rule="most")
+    with pytest.raises(ConfigError) as error:
+        make_settings({"rule": "most", "connectivity": 5, "threshold": 2})
+    told = [line.partition(":")[0] for line in str(error.value).splitlines()]
+    assert told == ["--rule", "--connectivity", "--threshold"]
 
 
 def test_terminal_and_csv_show_values_gaps_and_failures(folders):

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from segpipe.errors import DataError
+from segpipe.errors import ConfigError, DataError
 from segpipe.evaluate.score import score_labels, tabulate
 from segpipe.evaluate.settings import ScoreSettings
 from segpipe.evaluate.summary import score_document
@@ -149,6 +149,8 @@ def test_a_table_is_known_by_its_content(tmp_path):
         {"details": [1]},
         {"folds": [{"threshold": 0.5, "cases": ["p"]}]},
         {"rows": [{"case": "p", "label": "lesion", "status": "scored", "dice": float("nan")}]},
+        {"rows": [{"case": "p", "label": "lesion", "status": "scored", "dice": "abc"}]},
+        {"rows": [{"case": "p", "label": "lesion", "status": "failed"}] * 2},
         {"rows": []},
     ],
 )
@@ -197,3 +199,38 @@ def test_the_beginning_of_a_run_s_id_must_name_one_run(tmp_path):
     assert [case for case, _ in read_scored_run("abc", tmp_path).rows] == ["p"]
     with pytest.raises(DataError, match=r"more than one run begins with this id.*abc1, abd2"):
         read_scored_run("ab", tmp_path)
+
+
+def test_runs_with_nothing_in_common_are_refused(tmp_path):
+    a = run_folder(tmp_path / "a", {"p": WEAK})
+    b = run_folder(tmp_path / "b", {"q": WEAK})
+    page = tmp_path / "page.html"
+    with pytest.raises(DataError, match=r"in common.*expected some of .*p \(lesion\).*q \(lesion"):
+        run_compare(str(a), str(b), tmp_path, Console(file=io.StringIO()), html=page)
+    assert not page.exists()
+
+
+def test_nothing_that_is_read_or_written_is_written_over(tmp_path):
+    a, b = (str(run_folder(tmp_path / name, {"p": WEAK})) for name in "ab")
+    scores, table, page = (
+        tmp_path / name for name in ("a/scores.json", "b/components.parquet", "c")
+    )
+    before = scores.read_bytes(), table.read_bytes()
+    for outputs, said in (
+        ({"json": scores}, "--json.*is what is read"),
+        ({"html": table}, "--html.*is what is read"),
+        ({"json": page, "html": page}, "--html.*is --json too"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            run_compare(a, b, tmp_path, Console(file=io.StringIO()), **outputs)
+    assert before == (scores.read_bytes(), table.read_bytes())
+    assert not page.exists()
+
+
+def test_a_file_that_is_no_text_is_told_in_a_line(tmp_path):
+    path = tmp_path / "scores.json"
+    path.write_bytes(b"\xff" * 100_000)
+    with pytest.raises(DataError) as error:
+        read_scored_run(str(path), tmp_path)
+    assert "UnicodeDecodeError: " in str(error.value)
+    assert len(str(error.value)) < 1000

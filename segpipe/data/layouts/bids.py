@@ -27,7 +27,7 @@ _MASKS = ("*lesion*", "*_dseg", "*_mask")
 _ANATOMY = re.compile(r"desc-brain|brain-?mask|label-brain|skull|desc-(aseg|aparc)", re.IGNORECASE)
 """Names of masks that fMRIPrep, HD-BET or FreeSurfer leave: never what an expert drew."""
 
-_SUBJECT = re.compile(r"^sub-[^_]+_(ses-[^_]+_)?")
+_SUBJECT = re.compile(r"^(sub-[^_]+)_(?:(ses-[^_]+)_)?")
 _MISSING = ("", "n/a", "N/A")
 _Faults = dict[Path, DataError]
 
@@ -44,8 +44,8 @@ def open_bids(root: Path, config: DataConfig) -> Dataset:
     ``data.channels``, which may carry entities (``acq-3D_FLAIR``). Labels are ``lesion: 1``
     unless ``data.labels`` says otherwise.
 
-    A session with two images or two masks for one purpose cannot be used; one whose name is no
-    case id is a finding.
+    A session with two images or two masks for one purpose, or with those that are named as of
+    another subject or session, cannot be used; one whose name is no case id is a finding.
 
     Raises
     ------
@@ -55,7 +55,7 @@ def open_bids(root: Path, config: DataConfig) -> Dataset:
     sessions, findings = _sessions(root)
     images, faults = {}, {}
     for case, folder in sessions.items():
-        found, known = images_in(folder / "anat", root)
+        found, known = _images_of(case, folder / "anat", root)
         images[case] = {s: p for s, p in found.items() if not _is_mask(s)}
         faults[case] = known
     channels = config.channels or tuple(
@@ -108,6 +108,22 @@ def _sessions(root: Path) -> tuple[dict[str, Path], tuple[Finding, ...]]:
     return found, tuple(findings)
 
 
+def _images_of(case: str, folder: Path, root: Path) -> tuple[dict[str, Path], _Faults]:
+    """As :func:`images_in`; that a name tells of another subject or session is a fault, too."""
+    images, faults = images_in(folder, root)
+    for stem, path in images.items():
+        named = _SUBJECT.match(stem)
+        if named and not {one for one in named.groups() if one} <= set(case.split("_")):
+            faults[path] = DataError(
+                path,
+                "a file of another subject or session",
+                expected=f"a name that begins with {case}_",
+                received=path.name,
+                fix="Move the file to its own folder, or rename it if it is this one's.",
+            )
+    return images, faults
+
+
 def _is_mask(stem: str) -> bool:
     return any(_named(stem, pattern) for pattern in _MASKS)
 
@@ -136,7 +152,7 @@ def _references(
     Taken session by session, a brain mask would stand in where a session has no lesion file.
     Where a session has several, the first is named, and that is its fault.
     """
-    places = {case: _mask_places(root, folder, faults[case]) for case, folder in sessions.items()}
+    places = {case: _mask_places(root, case, at, faults[case]) for case, at in sessions.items()}
     for pattern in _MASKS:
         found = {}
         for case, (derived, beside) in places.items():
@@ -152,7 +168,9 @@ def _references(
     return {}
 
 
-def _mask_places(root: Path, folder: Path, faults: _Faults) -> tuple[list[tuple[str, Path]], ...]:
+def _mask_places(
+    root: Path, case: str, folder: Path, faults: _Faults
+) -> tuple[list[tuple[str, Path]], ...]:
     """Names and files among a session's derivatives, and beside its images; none of anatomy."""
     session = folder.relative_to(root)
     derivatives = root / "derivatives"
@@ -160,7 +178,7 @@ def _mask_places(root: Path, folder: Path, faults: _Faults) -> tuple[list[tuple[
     found: tuple[list[tuple[str, Path]], ...] = ([], [])
     for stems, places in zip(found, ([p / session for p in pipelines], [folder]), strict=True):
         for inner in (inner for place in places for inner in (place, place / "anat")):
-            images, known = images_in(inner, root)
+            images, known = _images_of(case, inner, root)
             stems += [(s, path) for s, path in images.items() if not _ANATOMY.search(s)]
             faults |= known
     return found

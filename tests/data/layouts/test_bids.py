@@ -104,6 +104,16 @@ def test_a_mask_of_anatomy_is_nobody_s_reference(root, save, mask):
     ]
 
 
+def test_a_file_named_as_of_another_subject_is_a_fault(root):
+    anat = root / "sub-02/anat"
+    (anat / "sub-02_FLAIR.nii.gz").rename(anat / "sub-01_ses-a_FLAIR.nii.gz")
+    masks = root / "derivatives/expert/sub-01/ses-b/anat"
+    (masks / "sub-01_ses-b_dseg.nii.gz").rename(masks / "sub-01_ses-a_dseg.nii.gz")
+    assert faults(root) == [[], *[["a file of another subject or session"]] * 2]
+    (masks / "sub-01_ses-a_dseg.nii.gz").rename(masks / "sub-01_dseg.nii.gz")  # says less
+    assert faults(root)[1] == []
+
+
 def test_a_subject_named_lesion_has_images(tmp_path, save, scan, mask):
     save(tmp_path / "sub-lesion01/anat/sub-lesion01_FLAIR.nii.gz", scan())
     derived = tmp_path / "derivatives/expert/sub-lesion01/anat"
