@@ -21,7 +21,7 @@ def expect_apart(outputs: Mapping[str, Path | None], inputs: Iterable[Path] = ()
     ------
     ConfigError
     """
-    taken = {path.resolve(): "what is read" for path in inputs}
+    taken = {path.resolve(): "read" for path in inputs}
     for option, path in outputs.items():
         if path is None:
             continue

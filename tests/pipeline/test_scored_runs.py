@@ -217,8 +217,8 @@ def test_nothing_that_is_read_or_written_is_written_over(tmp_path):
     )
     before = scores.read_bytes(), table.read_bytes()
     for outputs, said in (
-        ({"json": scores}, "--json.*is what is read"),
-        ({"html": table}, "--html.*is what is read"),
+        ({"json": scores}, "--json.*is read"),
+        ({"html": table}, "--html.*is read"),
         ({"json": page, "html": page}, "--html.*is --json too"),
     ):
         with pytest.raises(ConfigError, match=said):
