@@ -208,7 +208,8 @@ def _statement(config: CertifyConfig, patients: int, needed: int, *, certified: 
         capped = "" if missed else f" (counted up to {config.cap:g})"
         return (
             f"expected {what}{capped} ≤ {config.alpha:g} for {kind} exchangeable with the "
-            f"{patients} calibration patients: an expectation, not a promise for each cohort"
+            f"{patients} calibration patients: an expectation over patients and calibrations, of "
+            "which one that certifies nothing counts as no loss; not a promise for each cohort"
         )
     if patients < needed:
         return (

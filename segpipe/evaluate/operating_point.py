@@ -174,7 +174,10 @@ def _fewest_false_positives(
         best = offered["lesion_sensitivity"].max()
         eligible = offered[offered["lesion_sensitivity"] >= best - 1e-12]
         reason = f"highest lesion sensitivity; the floor of {floor:g} is not reached"
-    wrong, sensitivity = eligible["false_positive_regions"], eligible["lesion_sensitivity"]
+    # means of one value in another order of cases differ by rounding
+    wrong, sensitivity = (
+        eligible[name].round(9) for name in ("false_positive_regions", "lesion_sensitivity")
+    )
     near = _distances(eligible, configured)
     return int(eligible.index[np.lexsort((*near[::-1], -sensitivity, wrong))[0]]), reason
 

@@ -73,12 +73,9 @@ def outcomes(
         All of them, those without any component included.
     """
     cut = at_threshold(table, points[0].threshold)
-    tallies = count_variants(cut, [Limits.of(config, point) for point in points], cases, labels)
-    if not len(tallies.thresholds):  # no component: nothing is there and nothing was found
-        undefined = np.full((len(cases), len(labels)), np.nan)
-        none = np.zeros(undefined.shape, np.int64)
-        arrays = undefined, undefined, none, none, none
-        return [Outcome(point, tuple(cases), tuple(labels), *arrays) for point in points]
+    limits = [Limits.of(config, point) for point in points]
+    known = np.unique(cut["threshold"]) if len(cut) else [points[0].threshold]
+    tallies = count_variants(cut, limits, cases, labels, known)
     return [_outcome(tallies, point, 0, v) for v, point in enumerate(points)]
 
 

@@ -110,7 +110,8 @@ def _panoptic(counts: Counts) -> dict[str, float | None]:
     rule = replace(counts.limits.rule, kind=pairs.kind, minimum=pairs.minimum)
     matched = counts.view.count(replace(counts.limits, rule=rule))
     found, ious, lesions = matched.matching, matched.matched_ious, matched.counted.sum()
-    regions = len(found.true_positives) + len(found.false_positives)  # ignored ones are no errors
+    wrong = np.setdiff1d(found.false_positives, counts.matching.ignored_predictions)
+    regions = len(found.true_positives) + len(wrong)
     return {
         "panoptic_quality": defined(panoptic.panoptic_quality(ious, lesions, regions)),
         "segmentation_quality": defined(panoptic.segmentation_quality(ious)),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from segpipe.evaluate.table import read_views
+from segpipe.evaluate.table import THRESHOLDS, read_views
 from segpipe.lesions.limits import Limits
 from segpipe.lesions.view import View
 from segpipe.metrics.detection import f1_of, tally_of
@@ -95,18 +95,31 @@ def count_table(
     Returns
     -------
     Tallies
-        Labels and thresholds are those of the table, whichever case they come from.
+        Labels are those of the table, whichever case they come from; thresholds those that it was
+        made at.
     """
     labels = tuple(dict.fromkeys(table["label"]))
-    return count_variants(
-        table, [replace(limits, removal_size_mm3=float(s)) for s in min_sizes_mm3], cases, labels
-    )
+    variants = [replace(limits, removal_size_mm3=float(s)) for s in min_sizes_mm3]
+    return count_variants(table, variants, cases, labels, _made_at(table))
+
+
+def _made_at(table: pd.DataFrame) -> np.ndarray:
+    """Thresholds of a table, also those above which there is neither a component nor a lesion."""
+    found = np.unique(table["threshold"].to_numpy(float))
+    usual = np.array(THRESHOLDS)
+    if np.isnan(found).any() or not np.isin(usual[usual <= max(found, default=0)], found).all():
+        return found  # of masks, or made at others
+    return np.union1d(found, usual)
 
 
 def count_variants(
-    table: pd.DataFrame, variants: Sequence[Limits], cases: Sequence[str], labels: Sequence[str]
+    table: pd.DataFrame,
+    variants: Sequence[Limits],
+    cases: Sequence[str],
+    labels: Sequence[str],
+    thresholds: Sequence[float] | np.ndarray,
 ) -> Tallies:
-    """Count every case of a table at all of its thresholds, under several limits.
+    """Count every case of a table at some of its thresholds, under several limits.
 
     Parameters
     ----------
@@ -115,12 +128,14 @@ def count_variants(
         They take the place of the minimum sizes, the last axis of the tallies.
     cases, labels : sequence of str
         All of them, those without any component included.
+    thresholds : sequence of float
+        Ascending; all that the table has components at. At another one there is none.
 
     Returns
     -------
     Tallies
     """
-    thresholds = np.unique(table["threshold"].to_numpy(float))
+    thresholds = np.asarray(thresholds, float)
     shape = (len(cases), len(labels), len(thresholds), len(variants))
     counts = np.zeros((4, *shape), np.int64)
     f1, overlap = np.full(shape, np.nan), np.full(shape, np.nan)

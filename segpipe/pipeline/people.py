@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +50,29 @@ class People:
                 fix="Correct the column case, or the case ids with --case-pattern.",
             )
         return missing
+
+
+def patients_of(cases: Iterable[str], known: Mapping[str, str], source: object) -> dict[str, str]:
+    """Case to patient; a case whose patient is not known is one of its own.
+
+    Raises
+    ------
+    DataError
+        If such a case has the name of another case's patient: the two would be one.
+    """
+    owners = {case: known.get(case, case) for case in cases}
+    taken = set(known.values())
+    for case in owners.keys() - known.keys():
+        if case in taken:
+            other = next(one for one, patient in known.items() if patient == case)
+            raise DataError(
+                source,
+                f"case {case} has no patient and the name of a patient",
+                expected="its patient",
+                received=f"none, while {case} is the patient of case {other}",
+                fix="Say whose it is, or name the patients otherwise.",
+            )
+    return owners
 
 
 def read_people(path: Path, by: Sequence[str]) -> People:

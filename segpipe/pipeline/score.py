@@ -18,7 +18,7 @@ from segpipe.evaluate.summary import failed_row, score_document
 from segpipe.evaluate.table import component_table, table_digest
 from segpipe.observer import Observer, Silent
 from segpipe.parallel import Outcome, map_cases
-from segpipe.pipeline.people import People
+from segpipe.pipeline.people import People, patients_of
 from segpipe.pipeline.score_files import (
     Declared,
     Pair,
@@ -126,7 +126,7 @@ def run_score(
     table = component_table(views)
     known = people.patients if people else {}
     cases = dict.fromkeys(detail["case"] for detail in details)
-    patients = {case: known.get(case, case) for case in cases}
+    patients = patients_of(cases, known, people.source if people else references)
     document = score_document(settings, rows, details, patients, people.groups if people else None)
     if known:
         document["patients"] = patients

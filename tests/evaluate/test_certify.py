@@ -129,6 +129,39 @@ def test_mean_true_risk_over_a_thousand_draws_is_at_most_alpha(alpha):
     assert np.mean(incurred) >= alpha / 3  # not by refusing everything
 
 
+def test_a_refusal_counts_as_no_loss_where_no_threshold_finds_enough():
+    rng, risks, issued = np.random.default_rng(7), np.array([0.15, 0.2, 0.4]), []
+    for _ in range(2000):  # one lesion a patient; 15 % are found at no threshold
+        losses = (rng.random((12, 1)) < risks).astype(float)
+        index = controlled(losses, 0.1, 1.0)
+        issued.append(np.nan if index is None else risks[index])
+    assert np.nanmin(issued) > 0.1  # whoever has one, is worse off than it seems to say
+    assert np.nansum(issued) / len(issued) < 0.1  # which is why it says what it counts
+    certificate = certify(
+        tallies(np.zeros((19, 19), int), np.zeros((19, 19), int), np.full(19, 4)),
+        {f"c{i:03d}": str(i) for i in range(19)},
+        0.0,
+        CertifyConfig(alpha=0.1),
+    )
+    assert "one that certifies nothing counts as no loss" in certificate.statement
+
+
+@pytest.mark.parametrize("lesion", [False, True])
+def test_thresholds_above_the_last_component_are_offered_without_a_lesion_too(lesion):
+    views = []
+    for i in range(25):
+        reference, p = np.zeros((6, 6, 6), np.uint8), np.zeros((6, 6, 6), np.float32)
+        p[::2, 0, 0] = 0.62
+        reference[5, 5, 5] = lesion and i == 24
+        volumes = (Volume(a, np.eye(4)) for a in (reference, p))
+        views += tabulate(f"c{i:02}", *volumes, {"l": 1}, ScoreSettings(), THRESHOLDS)
+    certified = {"risk": "false_positive_regions", "alpha": 1.0, "cap": 10.0}
+    config = EvaluateConfig(choose="certified", certify=certified, bootstrap=0)
+    owners = {f"c{i:02}": str(i) for i in range(25)}
+    choice = decide(component_table(views), config, owners, OperatingPoint())
+    assert choice.operating_point.threshold == 0.65
+
+
 def test_patients_are_divided_whole_and_repeatably():
     names = [f"p{i}" for i in range(10)] * 2
     tuning, calibration = split_patients(names, 0.3, 1)

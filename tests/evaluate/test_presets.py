@@ -84,6 +84,16 @@ def test_panoptic_quality_leaves_out_what_the_rule_leaves_out():
     assert (row["recognition_quality"], row["panoptic_quality"]) == (1, 1)
 
 
+def test_panoptic_quality_leaves_out_regions_that_found_only_what_does_not_count():
+    reference, prediction = np.zeros((20, 8, 8), np.uint8), np.zeros((20, 8, 8), np.uint8)
+    reference[12, 3, 3] = prediction[12:15, 3:6, 3] = 1
+    row = scored("any", reference, prediction, min_size_mm3=5)
+    assert (row["ignored_regions"], row["false_positive_regions"]) == (1, 0)
+    assert row["panoptic_quality"] is None
+    reference[1:5, 1:5, 1:5] = prediction[1:5, 1:5, 1:5] = 1
+    assert scored("any", reference, prediction, min_size_mm3=5)["panoptic_quality"] == 1
+
+
 BRATS_REFERENCE = blocks(
     ((2, 8), (2, 6)), ((10, 12), (2, 6)), ((25, 27), (2, 4)), ((35, 36), (4, 5))
 )

@@ -90,3 +90,25 @@ def test_with_few_patients_the_choice_swings_less_and_does_better_on_others():
         highest.append(int(operating_curve(few)["lesion_f1"].argmax()))
     assert np.std(chosen) < 0.6 * np.std(highest)
     assert truth[chosen].mean() > truth[highest].mean()
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0)])
+def test_a_tie_is_one_whatever_the_order_of_the_cases(order):
+    found = np.array([[9, 7], [8, 8], [7, 9]])[list(order)][:, None, :, None]  # of 10 lesions
+    f1 = found / (found + (10 - found) / 2)
+    nothing = np.zeros_like(found)
+    counted = Tallies(
+        cases=("a", "b", "c"),
+        labels=("l",),
+        thresholds=np.array([0.35, 0.5]),
+        min_sizes_mm3=np.zeros(1),
+        detected=found,
+        missed=10 - found,
+        true_positives=found,
+        false_positives=nothing,
+        f1=f1,
+        dice=f1,
+    )
+    config = EvaluateConfig(choose="sensitivity", sensitivity_floor=0.5, min_sizes_mm3=(0.0,))
+    choice = choose(counted, config, OperatingPoint(), {c: c for c in "abc"})
+    assert choice.operating_point.threshold == 0.5

@@ -505,6 +505,18 @@ def test_manifest_gives_patients_and_groups(folders, tmp_path):
         read_people(tmp_path / "missing.csv", [])
 
 
+def test_a_case_without_a_patient_is_not_taken_for_the_patient_of_its_name(folders, tmp_path):
+    references, predictions, _ = folders
+    for case in "123":
+        save(references / f"{case}.nii.gz", [1, 0])
+        save(predictions / f"{case}.nii.gz", [1, 0])
+    manifest = tmp_path / "people.csv"
+    for rows in ("1,2\n2,\n3,3\n", "1,2\n3,3\n"):  # stated, and not in the table
+        manifest.write_text(f"case,patient\n{rows}")
+        with pytest.raises(DataError, match=r"case 2 has no patient.*2 is the patient of case 1"):
+            run_score(references, predictions, SETTINGS, people=read_people(manifest, []))
+
+
 @pytest.mark.parametrize("between", [",", ", ", ";", "\t"])
 def test_a_manifest_is_read_as_spreadsheets_write_it(tmp_path, between):
     manifest = tmp_path / "people.csv"

@@ -50,6 +50,11 @@ def open_manifest(path: Path, config: DataConfig) -> Dataset:
         if split not in _SPLITS:
             raise _bad_row(path, line, "an unknown split", "train or test", split)
         parts[split].append(_case(path, line, row, sources))
+    named = {row["patient"] for _, row in rows if row.get("patient")}
+    for line, row in rows:
+        if not row.get("patient") and row["case"] in named:
+            problem = "a case without a patient that has the name of one"
+            raise _bad_row(path, line, problem, "its patient", f"case {row['case']}, patient empty")
     for cases in parts.values():
         check_unique((case.id for case in cases), path)
         cases.sort(key=lambda case: case.id)

@@ -99,6 +99,7 @@ def test_a_folder_with_manifest_csv(tmp_path):
         (b"case,image\na,\xff.nii\n", "not readable as a table"),
         (b"case,image\na,a\0.nii\n", r"not readable|leaves the dataset"),
         ('case,image\n"a,a.nii\n', "not readable as a table"),
+        ("case,image,patient\n1,a.nii,2\n2,b.nii,\n", "line 3: a case without a patient that has"),
     ],
 )
 def test_tables_that_cannot_be_used(table, text, says):
