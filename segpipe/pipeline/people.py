@@ -52,7 +52,7 @@ class People:
         return missing
 
 
-def patients_of(cases: Iterable[str], known: Mapping[str, str], source: object) -> dict[str, str]:
+def patients_of(cases: Iterable[str], known: Mapping[str, str], source: Path) -> dict[str, str]:
     """Case to patient; a case whose patient is not known is one of its own.
 
     Raises
