@@ -25,6 +25,10 @@ class GeometryError(SegpipeError):
     """Volumes that do not lie on one grid, or a grid that is no grid."""
 
 
+class StorageError(SegpipeError):
+    """A folder that cannot be written: a fault of the machine, and of no case."""
+
+
 class DataError(SegpipeError):
     """An input file or dataset that cannot be used.
 

@@ -52,8 +52,10 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
             os.chmod(temporary, _rights(path))
             os.replace(temporary, path)  # while it is held: nobody takes it for a leftover
         _sync_folder(path.parent)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:  # as on a full disk
+            error.filename = str(path)
         raise
 
 

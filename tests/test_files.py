@@ -234,3 +234,13 @@ def test_a_name_that_is_no_utf_8_is_written_so_that_json_reads_it_back(tmp_path)
         tmp_path / "a.json", json.dumps({"path": name, "plain": "Müller"}, ensure_ascii=False)
     )
     assert json.loads((tmp_path / "a.json").read_text("utf-8")) == {"path": name, "plain": "Müller"}
+
+
+def test_a_full_disk_is_told_with_the_file(tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*a.json'"):
+        write_text(tmp_path / "a.json", "x")
+    assert names(tmp_path) == []

@@ -131,6 +131,41 @@ def save_ensemble(folder: Path, sources: Sequence[Path], created: str) -> Bundle
     return ensemble
 
 
+def renew_ensemble(folder: Path, bundles: Sequence[Bundle]) -> bool:
+    """Give an ensemble the operating point and figures that its members have in common by now.
+
+    The members' own descriptions in it stay as they are: its point is the one that counts.
+
+    Parameters
+    ----------
+    folder : Path
+    bundles : sequence of Bundle
+        Descriptions of its members, in order.
+
+    Returns
+    -------
+    bool
+        False, and nothing changes, where there is no ensemble of these or they have none in common.
+    """
+    point, validation = _common_point(bundles)
+    if validation is None or not (folder / _JSON).is_file():
+        return False
+    ensemble = load_bundle(folder)
+    if [member.weights_sha256 for member in ensemble.members] != [
+        bundle.weights_sha256 for bundle in bundles
+    ]:
+        return False
+    first = bundles[0]
+    chosen = {
+        "operating_point": point,
+        "validation": validation,
+        "mirror_axes": first.mirrored,
+        "overlap": first.overlapped,
+    }
+    save_bundle(folder, ensemble.model_copy(update=chosen))
+    return True
+
+
 def _describe(bundles: Sequence[Bundle], digests: Sequence[str], created: str) -> Bundle:
     first = bundles[0]
     spans = np.array([bundle.spacing_range_mm for bundle in bundles])

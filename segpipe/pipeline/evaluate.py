@@ -17,7 +17,10 @@ from segpipe.data.splits import dataset_digest
 from segpipe.evaluate.operating_point import Choice
 from segpipe.evaluate.outcome import Outcome, compare_outcomes, outcomes
 from segpipe.files import temporary_folder
+from segpipe.model.bundle import load_bundle
+from segpipe.model.ensemble import renew_ensemble
 from segpipe.observer import Observer, Together
+from segpipe.pipeline.card import CARD, write_card
 from segpipe.pipeline.cohort import publish_evaluation
 from segpipe.pipeline.evaluation import Evaluation, expect_columns, pool
 from segpipe.pipeline.fold import store_validation
@@ -137,11 +140,15 @@ def _store(loaded: Loaded, evaluation: Evaluation, task: Task) -> None:
         task.observer.message(f"{loaded.bundle.name} keeps its operating point and figures: {kept}")
         return
     store_validation(loaded.folders[0], evaluation, task.config)
+    _store_in_registry(loaded.folders[0], task)
+
+
+def _store_in_registry(bundle: Path, task: Task) -> None:
     if task.config.tracking.enabled:
         from segpipe.tracking import Store, update_bundles
 
         name = task.config.name
-        for version in update_bundles(Store(task.config.output), name, loaded.folders[0]):
+        for version in update_bundles(Store(task.config.output), name, bundle):
             task.observer.message(f"operating point stored in models:/{name}/{version}")
 
 
@@ -184,7 +191,19 @@ def _cross_validate(parts: Sequence[Part], task: Task) -> Evaluation:
     whole = pool(done, cases, config, replace(choice, reason=reason), task.folder / "pooled")
     for loaded in models:
         _store(loaded, whole, task)
+    _store_in_ensemble([loaded.folders[0] for loaded in models], task)
     return whole
+
+
+def _store_in_ensemble(bundles: Sequence[Path], task: Task) -> None:
+    """The same in the ensemble of the run, if its folds are already put together."""
+    ensemble = RunFolder(bundles[0].parent.parent).ensemble
+    if not renew_ensemble(ensemble, [load_bundle(bundle) for bundle in bundles]):
+        return
+    if (ensemble / CARD).is_file():
+        write_card(ensemble)
+    task.observer.message(f"operating point stored in {ensemble}")
+    _store_in_registry(ensemble, task)
 
 
 def _predict_part(part: Part, task: Task, store: Path) -> tuple[Predicted, Loaded]:

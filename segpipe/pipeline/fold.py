@@ -81,6 +81,12 @@ def train_fold(
     failed : dict of str to SegpipeError
         Cases that could not be used.
     fitting : FittingFacts
+
+    Raises
+    ------
+    SegpipeError
+        If there is nothing to train on, the training diverges, or one that is resumed would go on
+        with other scans, masks or region masks than those of its checkpoints.
     """
     plan = plan_for(dataset, fold, config)
     wanted = {*fold.train, *fold.validation}
@@ -99,6 +105,7 @@ def train_fold(
     training = _usable(prepared, fold.train)
     if not training:
         raise DataError(dataset.root, "no training case could be prepared", fix="See above.")
+    _expect_same_training(training, folder, resume=resume)
     write_text(folder / "split.json", json.dumps({"train": fold.train, "val": fold.validation}))
     start = None
     if begin_from is not None:
@@ -202,6 +209,24 @@ def _tell_copies(prepared: Prepared, fold: Fold, observer: Observer) -> None:
             f"warning: fold {fold.index} holds out scans that it trains on under another id, so "
             f"that validation is too good: {', '.join(copies)}. segpipe check lists such findings"
         )
+
+
+def _expect_same_training(training: Sequence[PreparedCase], folder: Path, *, resume: bool) -> None:
+    """Keep what is trained on; refuse to go on from checkpoints with anything else."""
+    path = folder / "prepared.json"
+    entries = {case.id: [case.folder.name, case.regions_folder.name] for case in training}
+    if resume and path.exists() and any((folder / "checkpoints").glob("*")):
+        before = json.loads(path.read_text(encoding="utf-8"))
+        changed = sorted(k for k in {**before, **entries} if before.get(k) != entries.get(k))
+        if changed:
+            raise DataError(
+                folder,
+                "goes on only with the cases and region masks that it began with",
+                expected=f"{len(before)} prepared cases",
+                received=f"others for {', '.join(changed[:5])}{' …' if len(changed) > 5 else ''}",
+                fix="Restore the files, or begin a new run.",
+            )
+    write_text(path, json.dumps(entries, indent=1))
 
 
 def _usable(prepared: Prepared, ids: tuple[str, ...]) -> list[PreparedCase]:

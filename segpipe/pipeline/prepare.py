@@ -11,7 +11,7 @@ from segpipe.config import Config
 from segpipe.data.layouts import Case, Dataset, Finding, open_dataset
 from segpipe.data.read import read_case
 from segpipe.data.splits import Fold, make_folds
-from segpipe.errors import ConfigError, SegpipeError
+from segpipe.errors import ConfigError, SegpipeError, StorageError
 from segpipe.observer import Observer
 from segpipe.parallel import map_cases
 from segpipe.pipeline.placements import check_registration
@@ -127,7 +127,8 @@ def prepare_cases(
     Raises
     ------
     SegpipeError
-        The first error, with ``predict.strict``; or if no case could be registered as configured.
+        The first error, with ``predict.strict``; if the cache cannot be written; or if no case
+        could be registered as configured.
     """
     check_registration(config.anatomy, dataset.channels, dataset.root)
     work = partial(_prepare_one, dataset=dataset, plan=plan, config=config, priors=priors)
@@ -138,7 +139,7 @@ def prepare_cases(
         observer.progress(done, len(cases), "preparing")
         if outcome.error is None:
             ready[outcome.item.id] = outcome.value
-        elif config.predict.strict:
+        elif config.predict.strict or isinstance(outcome.error, StorageError):
             raise outcome.error
         else:
             failed[outcome.item.id] = outcome.error

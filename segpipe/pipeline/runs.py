@@ -75,7 +75,9 @@ class RunFolder:
 
     def write_record(self, record: dict[str, Any]) -> None:
         """Replace ``run.json``."""
-        write_text(self.path / _RECORD, json.dumps(record, indent=1, ensure_ascii=False))
+        write_text(
+            self.path / _RECORD, json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
+        )
 
 
 def all_runs(config: Config) -> list[RunFolder]:

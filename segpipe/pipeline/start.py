@@ -10,7 +10,7 @@ from typing import Any
 from segpipe.config import Config
 from segpipe.data.splits import Fold
 from segpipe.errors import ConfigError, ModelError
-from segpipe.model.bundle import Bundle, load_bundle
+from segpipe.model.bundle import Bundle, load_bundle, slice_axis
 from segpipe.pipeline.models import bundle_folder
 from segpipe.prepare import PreparedCase, PreparePlan
 
@@ -74,6 +74,12 @@ def start_record(folder: Path | None) -> dict[str, str] | None:
     }
 
 
+def _network(config: Config, plan: PreparePlan) -> dict[str, Any]:
+    """What makes the network, by dotted name."""
+    settings = {f"model.{name}": value for name, value in config.model.model_dump().items()}
+    return settings | {"model.slice_axis": slice_axis(config, plan)}
+
+
 def find_start(
     folder: Path,
     config: Config,
@@ -87,8 +93,8 @@ def find_start(
     Raises
     ------
     ConfigError
-        If its channels or labels are others, or it, or one that it began from, was trained on
-        cases that are held out now: they would leak.
+        If its channels, labels or network are others, or it, or one that it began from, was trained
+        on cases that are held out now: they would leak.
     """
     bundle = load_bundle(folder)
     for what, expected, received in (
@@ -101,6 +107,14 @@ def find_start(
                 f"{', '.join(expected)}; received one with {', '.join(received)}. Start from "
                 "another bundle, or without one."
             )
+    networks = [_network(config, plan), _network(bundle.config, bundle.plan)]
+    differing = [name for name in networks[0] if networks[0][name] != networks[1][name]]
+    if differing:
+        wanted, found = (", ".join(f"{n}={one[n]}" for n in differing) for one in networks)
+        raise ConfigError(
+            f"train.init: expected a bundle of the network of this training, {wanted}; received "
+            f"one with {found}. Set the same, or start from another bundle."
+        )
     facts = bundle.dataset
     seen = [case.id for case in held_out if facts.saw(case.mark)]
     same_split = facts.fold == fold.index and bundle.config.split == config.split

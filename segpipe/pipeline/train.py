@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -129,9 +130,10 @@ def _train_and_track(
             begin_from=experiment.start,
         )
         figures = {} if evaluation is None else evaluation.figures()
+        defined = {name: v if math.isfinite(v) else None for name, v in figures.items()}
         entry = {
             "run_id": fold_run,
-            "figures": figures,
+            "figures": defined,
             "failed": sorted(failed),
             "fitting": fitting.model_dump(exclude_none=True),
         }
@@ -240,7 +242,7 @@ class _MlflowTracking(_Tracking):
         folds = [entry.get("figures", {}) for entry in run.record()["folds"].values()]
         done = [figures for figures in folds if figures]
         if done:
-            means = {f"scores/{key}": float(np.mean([f[key] for f in done])) for key in done[0]}
+            means = {f"scores/{key}": _mean([one[key] for one in done]) for key in done[0]}
             self.parent.metrics(means, step=len(done))
         page = run.fold(fold.index) / "validation" / "cohort.html"
         if page.is_file():
@@ -254,6 +256,12 @@ class _MlflowTracking(_Tracking):
         bundle = run.bundle(fold.index)
         made = register(self.store, config.name, bundle, fold_run, metric, value)
         observer.message(f"registered models:/{config.name}/{made.version} ({made.reason})")
+
+
+def _mean(values: Sequence[float | None]) -> float:
+    """Over the folds in which a figure is defined; NaN where it is in none."""
+    defined = [value for value in values if value is not None]
+    return float(np.mean(defined)) if defined else math.nan
 
 
 @contextlib.contextmanager

@@ -138,7 +138,9 @@ def prepare_case(
     Raises
     ------
     DataError
-        If the case does not fit the plan (the case is named), or the cache cannot be written.
+        If the case does not fit the plan (the case is named).
+    StorageError
+        If the cache cannot be written.
     """
     key = image_key(loaded.case, plan)
     folder = store.find(cache_dir, key)

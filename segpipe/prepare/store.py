@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from segpipe.errors import DataError
+from segpipe.errors import StorageError
 from segpipe.files import UMASK, temporary_folder
 
 _INDEX = "files.json"
@@ -61,7 +61,7 @@ def put(root: Path, key: str, files: Mapping[str, bytes]) -> Path:
 
     Raises
     ------
-    DataError
+    StorageError
         If the folder cannot be written (full disk, missing rights).
     """
     root = Path(root)
@@ -70,12 +70,9 @@ def put(root: Path, key: str, files: Mapping[str, bytes]) -> Path:
             _write_files(temporary, files)
             return _install(temporary, entry_folder(root, key))
     except OSError as error:
-        raise DataError(
-            root,
-            "the cache cannot be written",
-            expected="a writable folder with free space",
-            received=str(error),
-            fix="Free space, mend its rights, or choose another output folder.",
+        raise StorageError(
+            f"{root}: the cache cannot be written; expected a writable folder with free space; "
+            f"received {error}. Free space, mend its rights, or choose another output folder."
         ) from error
 
 

@@ -40,6 +40,11 @@ def open_client(database: Path) -> MlflowClient:
         return MlflowClient(uri, uri)
     except (sqlite3.Error, SQLAlchemyError, MlflowException) as error:
         received, _, _ = str(error).splitlines()[0].partition(". ")
+        if "disk is full" in received:
+            raise ModelError(
+                f"{database}: expected space for the database of MLflow; received: {received}. "
+                "Free some, or set output to another folder."
+            ) from error
         raise ModelError(
             f"{database}: expected an intact database of MLflow {mlflow.__version__}; received: "
             f"{received}. Restore a copy of a damaged one, upgrade an older one (mlflow db "

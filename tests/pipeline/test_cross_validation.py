@@ -14,6 +14,7 @@ from segpipe.data.nifti import read_image
 from segpipe.data.splits import make_folds
 from segpipe.errors import ConfigError, DataError, ModelError
 from segpipe.model.bundle import load_bundle, save_bundle
+from segpipe.model.ensemble import open_members, renew_ensemble
 from segpipe.model.facts import FittingFacts
 from segpipe.observer import Silent
 from segpipe.pipeline import scoring
@@ -127,6 +128,25 @@ def test_a_run_is_concluded_once(evaluated, ensemble):
     assert run_train(config, None, "last", Silent()) is False
     assert (ensemble / "bundle.json").stat().st_mtime_ns == before
     assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_the_ensemble_follows_its_folds_to_another_point(evaluated, ensemble, tmp_path):
+    run = all_runs(evaluated[0])[0]
+    copies = [tmp_path / str(k) for k in range(2)]
+    for k, copy in enumerate(copies):
+        shutil.copytree(run.bundle(k), copy)
+    shutil.copytree(ensemble, tmp_path / "ensemble")
+    bundles = [load_bundle(copy) for copy in copies]
+    point = bundles[0].operating_point.model_copy(update={"threshold": 0.85})
+    moved = [bundle.model_copy(update={"operating_point": point}) for bundle in bundles]
+    assert not renew_ensemble(tmp_path / "none", moved)
+    assert not renew_ensemble(tmp_path / "ensemble", moved[::-1])  # not its members
+    assert not renew_ensemble(tmp_path / "ensemble", [moved[0], bundles[1]])  # nothing in common
+    assert load_bundle(tmp_path / "ensemble") == load_bundle(ensemble)
+    assert renew_ensemble(tmp_path / "ensemble", moved)
+    renewed = load_bundle(tmp_path / "ensemble")
+    assert renewed.operating_point == point
+    assert open_members(tmp_path / "ensemble", renewed)
 
 
 @pytest.mark.parametrize("fold", [0, 1, None])

@@ -11,7 +11,7 @@ import pytest
 from segpipe.config import Config
 from segpipe.data.layouts import Case, ChannelFile, Dataset
 from segpipe.data.read import LoadedCase
-from segpipe.errors import DataError
+from segpipe.errors import DataError, StorageError
 from segpipe.geometry import grid_transform, inverse
 from segpipe.prepare import (
     PreparePlan,
@@ -270,7 +270,7 @@ def test_the_second_of_two_writers_discards_its_own(tmp_path):
 
 def test_a_cache_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="cache cannot be written"):
+    with pytest.raises(StorageError, match="cache cannot be written"):
         store.put(tmp_path / "file", "ab12", {"a": b"1"})
 
 

@@ -96,6 +96,23 @@ def test_interrupted_and_resumed_is_the_same(tiny_config, uninterrupted):
     assert not left.exists()  # whichever evaluation was killed, the next one tidies up
 
 
+def test_a_run_goes_on_with_the_cases_and_regions_it_began_with_or_not_at_all(tiny_config):
+    config = load(tiny_config)
+    with pytest.raises(KeyboardInterrupt):
+        run_train(config, 0, None, _StopAfter(2))
+    (path,) = config.output.glob("*/*/fold-0/prepared.json")
+    began = json.loads(path.read_text())
+    first, *others = began
+    for before in (
+        {case: began[case] for case in others},  # one could not be prepared at first
+        {**began, "gone": ["a", "b"]},  # or cannot now
+        {**began, first: [began[first][0], "another region file"]},
+    ):
+        path.write_text(json.dumps(before))
+        with pytest.raises(DataError, match=r"goes on only with the cases.*received others for"):
+            run_train(config, 0, "last", Silent())
+
+
 def test_the_best_weights_survive_an_interruption(tiny_config, tmp_path):
     best = ["train.keep=best", "train.validate_every=1"]
     broken = load(tiny_config, best)
@@ -243,6 +260,12 @@ def test_a_bundle_of_another_task_is_no_start(tiny_config, whole, tmp_path, part
     (copy / "bundle.json").write_text(json.dumps(stored))
     with pytest.raises(ConfigError, match=said):
         run_train(load(tiny_config, [f"train.init={copy}"]), 0, None, Silent())
+
+
+def test_another_network_is_no_start(tiny_config, whole):
+    other = [f"train.init={all_runs(whole)[0].bundle(0)}", "model.activation=relu"]
+    with pytest.raises(ConfigError, match=r"model\.activation=relu; received one with"):
+        run_train(load(tiny_config, other), 0, None, Silent())
 
 
 class _Listener(Silent):
