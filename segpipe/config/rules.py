@@ -105,13 +105,13 @@ def fill_from_rule(values: Any) -> Any:
     ----------
     values : dict
         With ``rule``; ``connectivity`` is added where missing or None. What is no dict, or names
-        no known rule, is returned as it is: validation will say so.
+        no known rule, is returned without it: validation will say so.
     """
     if not isinstance(values, Mapping) or not isinstance(values.get("rule"), str):
         return values
+    stated = {name: v for name, v in values.items() if name != "connectivity" or v is not None}
     try:
         rule = parse_rule(values["rule"])
     except ValueError:
-        return values
-    stated = values.get("connectivity")
-    return {**values, "connectivity": rule.connectivity if stated is None else stated}
+        return stated
+    return {"connectivity": rule.connectivity, **stated}

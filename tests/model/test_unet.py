@@ -5,7 +5,7 @@ from keras import ops
 
 from segpipe.config import ModelConfig
 from segpipe.errors import ConfigError
-from segpipe.model.blocks import InstanceNorm
+from segpipe.model.blocks import InstanceNorm, residual_block
 from segpipe.model.levels import plan_levels
 from segpipe.model.unet import build_unet
 
@@ -62,6 +62,21 @@ def test_strides_that_do_not_divide_the_patch_are_refused():
     config = ModelConfig(features=(4, 8), strides=((2, 2, 2),))
     with pytest.raises(ConfigError, match=r"train\.patch: expected \(15, 16, 16\)"):
         plan_levels(config, (15, 16, 16), (1, 1, 1))
+
+
+@pytest.mark.parametrize(("shape", "stride"), [((7, 6), (2, 2)), ((8, 5), (2, 1)), ((5, 6, 4), 2)])
+def test_the_shortcut_is_a_strided_convolution(shape, stride):
+    rank = len(shape)
+    stride = (stride,) * rank if isinstance(stride, int) else stride
+    inputs = keras.Input((*shape, 3))
+    made = residual_block(inputs, 4, 3, stride, 2, "none", "relu", "b")
+    network = keras.Model(
+        inputs, [made, keras.Model(inputs, made).get_layer("b_shortcut_conv").output]
+    )
+    x = np.random.default_rng(0).normal(size=(2, *shape, 3)).astype(np.float32)
+    kernel, bias = network.get_layer("b_shortcut_conv").get_weights()
+    expected = ops.conv(x, kernel, strides=stride, padding="same", data_format="channels_last")
+    np.testing.assert_allclose(network(x)[1], expected + bias, atol=1e-5)
 
 
 def test_first_predictions_say_background():
