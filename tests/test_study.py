@@ -396,20 +396,28 @@ def test_the_page_has_a_section_for_each_dataset_with_a_whole_seed(tmp_path, mon
     assert [path.name for path in (tmp_path / "img").iterdir()] == ["study-samples.png"]
 
 
-@pytest.mark.parametrize("dataset", list(jobs.DATASETS))
-def test_what_was_measured_keeps_within_what_moved_regions_may_cost(dataset):
-    found = [shifted.analyse_shifted(dataset, sweep) for sweep in analyse.SWEEPS]
-    if not all(found):
+MOVED = [
+    pytest.param(
+        dataset,
+        sweep,
+        marks=[
+            pytest.mark.xfail(strict=True, reason="measured: -0.061 with seed 0; the page tells it")
+        ]
+        * ((dataset, sweep) == ("samples", "one threshold")),
+    )
+    for dataset in jobs.DATASETS
+    for sweep in analyse.SWEEPS
+]
+
+
+@pytest.mark.parametrize(("dataset", "sweep"), MOVED)
+def test_what_was_measured_keeps_within_what_moved_regions_may_cost(dataset, sweep):
+    found = shifted.analyse_shifted(dataset, sweep)
+    if not found:
         folds = jobs.DATASETS[dataset][2]
         pairs = [
             [jobs.Job(dataset, k, 0, arm) for arm in ("all", jobs.SHIFTED)] for k in range(folds)
         ]
         done = sum(all(job.result.exists() for job in pair) for pair in pairs)
         pytest.skip(f"{dataset}: {done} of {folds} folds are trained with the first seed")
-    beyond = [
-        f"{sweep}: {own['at_equal_false_positives']:+.3f}"
-        for sweep, own in zip(analyse.SWEEPS, found, strict=True)
-        if not shifted.is_within(own)
-    ]
-    if beyond:  # what was measured, and no fault of the code: the page tells it in bold
-        pytest.xfail(f"{dataset}: regions moved by 10 mm cost more than 0.05: {', '.join(beyond)}")
+    assert shifted.is_within(found)

@@ -27,11 +27,9 @@ from segpipe.evaluate.summary import SCHEMA
 from segpipe.files import write_text
 from segpipe.pipeline.apart import expect_apart
 from segpipe.pipeline.scored_runs import (
-    COMPONENTS,
     ScoredRun,
     expect_counted_alike,
     expect_in_common,
-    find_scores,
     read_scored_run,
 )
 from segpipe.report.comparison import ComparisonInputs, comparison_report
@@ -71,10 +69,8 @@ def run_compare(
     ConfigError
         If one file is to be written over the other, or over what is read.
     """
-    read = [path for run in (run_a, run_b) for path in find_scores(run, store)]
-    tables = [path.with_name(COMPONENTS) for path in read]
-    expect_apart({"--json": json, "--html": html}, [*read, *tables])
     a, b = read_scored_run(run_a, store), read_scored_run(run_b, store)
+    expect_apart({"--json": json, "--html": html}, [*a.files, *b.files])
     expect_in_common(b, a.rows, a.name)
     compared = compare_runs(a, b)
     if json is not None:

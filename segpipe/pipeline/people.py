@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from segpipe.data.layouts.manifest import read_rows
+from segpipe.data.layouts.manifest import find_namesake, read_rows
 from segpipe.errors import DataError
 
 
@@ -61,17 +61,15 @@ def patients_of(cases: Iterable[str], known: Mapping[str, str], source: Path) ->
         If such a case has the name of another case's patient: the two would be one.
     """
     owners = {case: known.get(case, case) for case in cases}
-    taken = set(known.values())
-    for case in owners.keys() - known.keys():
-        if case in taken:
-            other = next(one for one, patient in known.items() if patient == case)
-            raise DataError(
-                source,
-                f"case {case} has no patient and the name of a patient",
-                expected="its patient",
-                received=f"none, while {case} is the patient of case {other}",
-                fix="Say whose it is, or name the patients otherwise.",
-            )
+    if (case := find_namesake(owners, known)) is not None:
+        other = next(one for one, patient in known.items() if patient == case)
+        raise DataError(
+            source,
+            f"case {case} has no patient and the name of a patient",
+            expected="its patient",
+            received=f"none, while {case} is the patient of case {other}",
+            fix="Say whose it is, or name the patients otherwise.",
+        )
     return owners
 
 

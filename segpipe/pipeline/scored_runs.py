@@ -18,8 +18,6 @@ from segpipe.evaluate.table import COLUMNS, component_table, table_digest
 
 _SCORES = "scores.json"
 COMPONENTS = "components.parquet"
-"""Name of the table of components beside scores."""
-
 COUNTED_ALIKE = ("rule", "connectivity", "min_size_mm3", "tolerance_mm")
 """Settings that scores have in common which are pooled, or compared."""
 
@@ -41,6 +39,8 @@ class ScoredRun:
         Case id to the point that it was scored at.
     table : DataFrame
         Of components; empty where none was written.
+    files : tuple of Path
+        It was read from, tables of components that may be missing included.
     """
 
     name: str
@@ -50,6 +50,7 @@ class ScoredRun:
     patients: Mapping[str, str]
     points: Mapping[str, Point]
     table: pd.DataFrame = field(repr=False)
+    files: tuple[Path, ...] = ()
 
     def all_rows(self) -> list[dict[str, Any]]:
         """Rows; scored ones with their details."""
@@ -107,7 +108,8 @@ def read_scored_run(name: str, store: Path) -> ScoredRun:
         If there are no scores, a case is scored twice, or several files were counted by different
         rules.
     """
-    parts = [_read_part(name, path) for path in find_scores(name, store)]
+    files = _find(name, store)
+    parts = [_read_part(name, path) for path in files]
     for part in parts:
         expect_counted_alike(parts[0], part)
     rows: dict[tuple[str, str], Mapping[str, Any]] = {}
@@ -129,6 +131,7 @@ def read_scored_run(name: str, store: Path) -> ScoredRun:
         patients={case: owner for part in parts for case, owner in part.patients.items()},
         points={case: point for part in parts for case, point in part.points.items()},
         table=pd.concat([part.table for part in parts], ignore_index=True),
+        files=(*files, *(path.with_name(COMPONENTS) for path in files)),
     )
 
 
@@ -241,14 +244,7 @@ def _table(path: Path, digest: str | None) -> pd.DataFrame:
     return table
 
 
-def find_scores(name: str, store: Path) -> list[Path]:
-    """The scores that :func:`read_scored_run` reads.
-
-    Raises
-    ------
-    DataError
-        If there are none, or several runs begin with the name.
-    """
+def _find(name: str, store: Path) -> list[Path]:
     path = Path(name)
     if path.is_file():
         return [path]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from segpipe.config import DataConfig
@@ -50,11 +50,11 @@ def open_manifest(path: Path, config: DataConfig) -> Dataset:
         if split not in _SPLITS:
             raise _bad_row(path, line, "an unknown split", "train or test", split)
         parts[split].append(_case(path, line, row, sources))
-    named = {row["patient"] for _, row in rows if row.get("patient")}
-    for line, row in rows:
-        if not row.get("patient") and row["case"] in named:
-            problem = "a case without a patient that has the name of one"
-            raise _bad_row(path, line, problem, "its patient", f"case {row['case']}, patient empty")
+    known = {row["case"]: row["patient"] for _, row in rows if row.get("patient")}
+    lines = {row["case"]: line for line, row in rows}
+    if (case := find_namesake(lines, known)) is not None:
+        problem = "a case without a patient that has the name of one"
+        raise _bad_row(path, lines[case], problem, "its patient", f"case {case}, patient empty")
     for cases in parts.values():
         check_unique((case.id for case in cases), path)
         cases.sort(key=lambda case: case.id)
@@ -67,6 +67,12 @@ def open_manifest(path: Path, config: DataConfig) -> Dataset:
         cases=tuple(parts["train"]),
         test_cases=tuple(parts["test"]),
     )
+
+
+def find_namesake(cases: Iterable[str], known: Mapping[str, str]) -> str | None:
+    """A case that is a patient of its own, as none is ``known``, and has the name of another's."""
+    taken = set(known.values())
+    return next((case for case in cases if case not in known and case in taken), None)
 
 
 def read_rows(path: Path) -> tuple[list[str], list[Row]]:
