@@ -23,7 +23,6 @@ from segpipe.observer import Observer, Together
 from segpipe.pipeline.card import CARD, write_card
 from segpipe.pipeline.cohort import publish_evaluation
 from segpipe.pipeline.evaluation import Evaluation, expect_columns, pool
-from segpipe.pipeline.fold import store_validation
 from segpipe.pipeline.models import Loaded, bundle_folder
 from segpipe.pipeline.parts import Part, Task, find_parts
 from segpipe.pipeline.points import bundled_choice, choice_in_words
@@ -39,6 +38,7 @@ from segpipe.pipeline.scoring import (
     score_cases,
 )
 from segpipe.pipeline.tracked import track_evaluation
+from segpipe.pipeline.trained import store_validation
 
 
 def run_evaluate(

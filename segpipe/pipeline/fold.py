@@ -7,31 +7,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-import segpipe
 from segpipe.augment import build
 from segpipe.backend import Device
-from segpipe.config import Config, OperatingPoint, digest
+from segpipe.config import Config
 from segpipe.data.layouts import Dataset
 from segpipe.data.splits import Fold
 from segpipe.errors import DataError, SegpipeError
 from segpipe.files import write_text
 from segpipe.model.bundle import (
-    Bundle,
     assign_arrays,
     build_network,
-    load_bundle,
     load_network,
     network_arrays,
-    save_bundle,
-    save_weights,
     slice_axis,
 )
-from segpipe.model.facts import DatasetFacts, FittingFacts
-from segpipe.model.priors import save_priors
+from segpipe.model.facts import FittingFacts
 from segpipe.observer import Observer
-from segpipe.pipeline.card import write_card
 from segpipe.pipeline.cohort import publish_evaluation
 from segpipe.pipeline.evaluation import Evaluation
 from segpipe.pipeline.models import Loaded, inference_network
@@ -43,13 +34,12 @@ from segpipe.pipeline.prepare import (
     tell_regions,
 )
 from segpipe.pipeline.priors import fold_priors
-from segpipe.pipeline.provenance import now, source
 from segpipe.pipeline.scoring import evaluate_cases
 from segpipe.pipeline.start import find_start
+from segpipe.pipeline.trained import save_trained, store_validation
 from segpipe.predict.case import Model
 from segpipe.predict.engines import choose_engine, make_engine
 from segpipe.prepare import PreparedCase, PreparePlan
-from segpipe.prepare.profile import ProfileRange
 
 if TYPE_CHECKING:
     import keras
@@ -114,7 +104,7 @@ def train_fold(
     network, fitting = _train(
         config, plan, training, prepared, fold, device, folder, observer, resume, start
     )
-    bundle = _save(
+    bundle = save_trained(
         *(config, plan, digest_of_data, dataset, training, fold),
         *(network, fitting, folder, priors, start, device.precision),
     )
@@ -179,21 +169,6 @@ def validation_of(
         lambda net: make_engine("keras", inference_network(net), config.predict.batch),
         observer.image,
     )
-
-
-def store_validation(folder: Path, evaluation: Evaluation, config: Config) -> None:
-    """Put operating point, its choice and validation figures into a bundle, and write its card."""
-    bundle = load_bundle(folder)
-    facts = evaluation.validation_facts(config)
-    point = evaluation.choice.operating_point
-    predict = config.predict
-    chosen = {
-        "operating_point": point,
-        "mirror_axes": predict.mirror_axes,
-        "overlap": predict.overlap,
-    }
-    save_bundle(folder, bundle.model_copy(update={**chosen, "validation": facts}))
-    write_card(folder)
 
 
 def _tell_copies(prepared: Prepared, fold: Fold, observer: Observer) -> None:
@@ -262,58 +237,3 @@ def _train(config, plan, training, prepared, fold, device, folder, observer, res
         return network, facts
     clocked = {"seconds": round(progress.seconds, 1), "shortened": progress.shortened}
     return network, facts.model_copy(update=clocked)
-
-
-def _save(
-    config,
-    plan,
-    digest_of_data,
-    dataset,
-    training,
-    fold,
-    network,
-    fitting,
-    folder,
-    priors,
-    start,
-    precision,
-) -> Bundle:
-    code = source()
-    spacing = np.array([_own_spacing(case) for case in training])
-    bundle = Bundle(
-        name=f"{config.name}-fold{fold.index}",
-        segpipe=segpipe.__version__,
-        created=now(),
-        source_revision=code.revision,
-        dirty=code.dirty,
-        config=config,
-        config_digest=digest(config),
-        plan=plan,
-        operating_point=OperatingPoint(**config.predict.operating_point.model_dump()),
-        dataset=DatasetFacts(
-            name=dataset.name,
-            digest=digest_of_data,
-            training_cases=len(training),
-            validation_cases=len(fold.validation),
-            fold=fold.index,
-            marks=tuple(sorted(DatasetFacts.mark(digest_of_data, c.mark) for c in training)),
-            earlier=() if start is None else start.bundle.dataset.trainings,
-        ),
-        spacing_range_mm=(tuple(spacing.min(axis=0)), tuple(spacing.max(axis=0))),
-        intensity_range=tuple(
-            ProfileRange.of([case.profile[c] for case in training])
-            for c in range(len(plan.channels))
-        ),
-        fitting=fitting,
-        precision=precision,
-        weights_sha256=save_weights(folder / "bundle", network),
-        priors_sha256=save_priors(folder / "bundle", priors),
-    )
-    save_bundle(folder / "bundle", bundle)
-    write_card(folder / "bundle")
-    return bundle
-
-
-def _own_spacing(case: PreparedCase) -> tuple[float, ...]:
-    """Spacing of the stored scan along R, A, S."""
-    return tuple(case.transform.source_spacing_mm)

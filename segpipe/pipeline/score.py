@@ -19,14 +19,8 @@ from segpipe.evaluate.table import component_table, table_digest
 from segpipe.observer import Observer, Silent
 from segpipe.parallel import Outcome, map_cases
 from segpipe.pipeline.people import People, patients_of
-from segpipe.pipeline.score_files import (
-    Declared,
-    Pair,
-    chosen_labels,
-    declared_labels,
-    pair_files,
-    region_files,
-)
+from segpipe.pipeline.score_files import Pair, pair_files, region_files
+from segpipe.pipeline.score_labels import Declared, chosen_labels, declared_labels
 from segpipe.pipeline.score_output import expect_table_name, write_document, write_table
 from segpipe.pipeline.score_pair import Job, label_values, score_pair
 

@@ -16,7 +16,8 @@ from segpipe.errors import ConfigError, DataError
 from segpipe.evaluate.settings import ScoreSettings
 from segpipe.pipeline.people import read_people
 from segpipe.pipeline.score import make_settings, run_score
-from segpipe.pipeline.score_files import case_id, declared_labels
+from segpipe.pipeline.score_files import case_id
+from segpipe.pipeline.score_labels import declared_labels
 from segpipe.pipeline.score_output import score_csv, score_table
 from segpipe.volume import Volume
 
