@@ -71,7 +71,6 @@ def _sampler(config, cases, spacing_mm, *, memory: bool, augment: bool = True):
     return PatchSampler(
         keep_in_memory(cases, config.train.memory_mb if memory else 0.0),
         config,
-        {region.name: region.weight for region in config.anatomy.regions},
         build(settings, config.train.patch, spacing_mm),
         spacing_mm,
     )

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from scipy import ndimage
 
-from segpipe.anatomy import penalty_map
+from segpipe.anatomy import false_positive_weight
 from segpipe.augment import Augmenter
 from segpipe.classes import BAND
 from segpipe.config import Config
@@ -33,8 +33,6 @@ class PatchSampler:
     cases : sequence of PreparedCase
         Training cases.
     config : Config
-    region_weights : dict of str to float
-        Penalty weight of each region.
     augmenter : Augmenter
     spacing_mm : (3,) float
         Of the prepared grid.
@@ -44,7 +42,6 @@ class PatchSampler:
 
     cases: Sequence[PreparedCase]
     config: Config
-    region_weights: dict[str, float]
     augmenter: Augmenter
     spacing_mm: tuple[float, float, float]
     slice_axis: int | None = None
@@ -83,7 +80,9 @@ class PatchSampler:
             image[..., c] = (image[..., c] - case.shift[c]) / case.scale[c]
         target = np.empty((*labels.shape, 2), np.float32)
         target[..., 0] = np.where((labels == 0) & self._near(labels), BAND, labels)
-        target[..., 1] = self._weight(case, regions)
+        target[..., 1] = false_positive_weight(
+            regions, case.region_names, self.config.anatomy.regions
+        )
         return image, target
 
     def _solid(self, patch: Sequence[int]) -> np.ndarray:
@@ -111,20 +110,6 @@ class PatchSampler:
             spacing = np.delete(spacing, self.slice_axis)
         border = self.config.loss.voxel_count.border_mm
         return dilate(labels > 0, [math.floor(border / s + 0.5) for s in spacing])
-
-    def _weight(self, case: PreparedCase, regions: np.ndarray) -> np.ndarray:
-        weights = [self.region_weights[name] for name in case.region_names]
-        inside = regions.astype(np.float32) / 255
-        if weights and not self._complements <= set(case.region_names):
-            # What a complement would weigh is not known where it was left out: 1, not 0.
-            inside = np.concatenate([inside, 1 - inside.max(axis=-1, keepdims=True)], axis=-1)
-            weights.append(1.0)
-        return penalty_map(inside, weights)
-
-    @property
-    def _complements(self) -> set[str]:
-        regions = self.config.anatomy.regions
-        return {region.name for region in regions if region.source == "complement"}
 
 
 def dilate(mask: np.ndarray, voxels: Sequence[int]) -> np.ndarray:

@@ -23,6 +23,8 @@ from segpipe.volume import Volume
 
 SHAPE = (20, 18, 16)
 SPACING = (1.0, 1.0, 2.0)
+WM = {"name": "wm", "source": "mask", "file": "w.nii"}
+CSF = {"name": "csf", "source": "mask", "file": "c.nii"}
 REGIONS = ("wm", "csf")
 
 
@@ -73,11 +75,11 @@ def sampler(
             "train": {"patch": patch, "foreground": foreground, "seed": seed},
             "augment": {"enabled": augment, "rotate": 1.0, "noise": 1.0},
             "loss": {"voxel_count": {"border_mm": border}},
+            "anatomy": {"regions": [{**WM, "weight": 0.5}, {**CSF, "weight": 3.0}]},
         }
     )
     augmenter = build(config.augment, patch, SPACING, axis)
-    weights = {"wm": 0.5, "csf": 3.0}
-    return PatchSampler(cases, config, weights, augmenter, SPACING, axis)
+    return PatchSampler(cases, config, augmenter, SPACING, axis)
 
 
 def test_prepared_cases_hold_what_was_made(cases):
@@ -251,8 +253,8 @@ def test_where_a_complement_was_left_out_voxels_in_no_region_weigh_1(cases):
     whole = sampler(cases[:1], patch=(24, 24, 24), foreground=0.0)
     halved = replace(cases[0], region_names=("wm",), regions=np.asarray(cases[0].regions)[..., :1])
     regions = [
-        {"name": "wm", "source": "mask", "file": "w.nii", "weight": 0.5},
-        {"name": "csf", "source": "mask", "file": "c.nii", "optional": True, "weight": 3.0},
+        {**WM, "weight": 0.5},
+        {**CSF, "optional": True, "weight": 3.0},
         {"name": "rest", "source": "complement", "weight": 2.0},
     ]
     anatomy = parse({"name": "x", "data": {"root": "d"}, "anatomy": {"regions": regions}}).anatomy

@@ -98,4 +98,4 @@ def test_the_cursor_is_back_before_an_error_is_told(monkeypatch, ends_with, code
 @pytest.mark.parametrize("text", ["²", "-1", "1.0", "", "first"])
 def test_a_fold_that_is_no_number_is_refused(text):
     with pytest.raises(ConfigError, match="expected a number or all"):
-        shared.fold_number(text, None)
+        shared.fold_number(text)

@@ -147,6 +147,39 @@ def test_two_kinds_of_grids_get_the_spacing_of_the_finer():
     assert "finest tenth" in most.reason
 
 
+def test_slices_thick_along_other_axes_in_other_cases_blur_none_of_them():
+    mixed = spacing_of(*[(5.0, 0.5, 0.6)] * 3, *[(0.5, 0.5, 5.0)] * 3)
+    assert mixed.value == (0.5, 0.5, 0.6)
+    assert "thick along R and S in different cases" in mixed.reason
+    one = spacing_of(*[(0.5, 0.5, 5.0)] * 9, (5.0, 0.5, 0.5))
+    assert one.value == (0.5, 0.5, 4.55)  # the finest tenth, as if all were thick along S
+
+
+@pytest.mark.parametrize(
+    ("patch", "why"),
+    [
+        ([64, 64, 64], "5 levels, until 4 voxels are left"),
+        ([45, 45, 45], "2 levels, as 45 × 45 × 45 voxels cannot be halved: a train.patch of"),
+        ([50, 50, 50], "2 levels, as 25 × 25 × 25 voxels cannot be halved: a train.patch of"),
+        ([256, 256], "6 levels, the most"),
+    ],
+)
+def test_it_is_told_what_ends_the_halving(patch, why):
+    chosen = choices((300,) * 3, (1.0,) * 3, asked={"train.patch": patch})["model.features"]
+    assert chosen.reason.startswith(why)
+
+
+def test_it_is_told_whether_cores_or_memory_decide():
+    large = Machine(False, 8, 16_000.0, None, "float32")
+    chosen = choices((512, 512, 600), (1.0,) * 3, machine=large, cases=40)
+    assert (chosen["prepare.workers"].value, chosen["train.memory_mb"].value) == (1, 8000)
+    assert "a case of 944 MB takes eight times" in chosen["prepare.workers"].reason
+    assert chosen["train.memory_mb"].reason.endswith("; half of 16,000 MB")
+    small = choices((64,) * 3, (1.0,) * 3)
+    assert small["prepare.workers"].reason == "2 cores"
+    assert "half" not in small["train.memory_mb"].reason
+
+
 @pytest.mark.parametrize(
     ("labels", "axes"),
     [(("anterior", "posterior"), ("R", "S")), (("Upper lobe",), ("R", "A")), (("sup_l",), ("A",))],
@@ -270,6 +303,8 @@ def test_reasons_tell_what_was_asked_for():
     chosen = choices((192,) * 3, (1.0,) * 3, asked=asked)
     assert chosen["train.budget"].reason == "as asked; takes the place of epochs"
     assert chosen["train.device"].reason == "as asked; planned for a CPU of 2 cores"
+    budget = choices((192,) * 3, (1.0,) * 3, asked={"train.budget": "30min"})
+    assert budget["train.epochs"].reason == "train.budget decides"
     steps = choices((192,) * 3, (1.0,) * 3, asked={"train.steps_per_epoch": 7})["train.epochs"]
     assert steps.reason.startswith("140 steps")
     flat = choices((192,) * 3, (1.0,) * 3, asked={"train.patch": [64, 64]})["model.dimensions"]
@@ -296,6 +331,7 @@ def test_only_ct_has_units(channels, expected):
         ("RKidney", True),
         ("lungL", True),
         ("left1", True),
+        ("stroke_rt", True),
         ("L1", False),  # a vertebra
         ("brightSpot2", False),
         ("lesion", False),

@@ -220,10 +220,11 @@ def test_thousands_of_metrics_go_in_few_transactions(store, monkeypatch):
 
 def test_dataset_has_the_whole_digest(store):
     with begin(store) as run:
-        run.dataset("samples", SHA, 12)
+        run.dataset("samples", SHA, 12, "test")
     after = kept(store, run.run_id)
     (entry,) = after.inputs.dataset_inputs
     assert (entry.dataset.name, entry.dataset.digest) == ("samples", SHA[:12])
+    assert [(tag.key, tag.value) for tag in entry.tags] == [("mlflow.data.context", "test")]
     assert json.loads(entry.dataset.source) == {"sha256": SHA}
     assert json.loads(entry.dataset.profile)["cases"] == 12
     assert after.data.tags["dataset.sha256"] == SHA

@@ -34,7 +34,7 @@ from segpipe.observer import Silent
 from segpipe.pipeline.fold import patch_sampler, seeded_network
 from segpipe.pipeline.models import inference_network
 from segpipe.predict.engines import choose_engine, make_engine
-from segpipe.predict.window import predict_volume
+from segpipe.predict.window import normalising, predict_volume
 from segpipe.train.fit import fit
 
 BASES = "bases"
@@ -134,8 +134,8 @@ def _train_and_predict(
     for ready in fold.held_out:
         case = stored[ready.id]
         probabilities = predict_volume(
-            (np.asarray(ready.image) - ready.shift) / ready.scale,
-            engine,
+            np.asarray(ready.image),
+            normalising(engine, ready.shift, ready.scale),
             patch=settings.patch,
             overlap=config.predict.overlap,
             batch=config.predict.batch,

@@ -12,7 +12,7 @@ from segpipe.anatomy.frequency import (
 )
 from segpipe.anatomy.placement import Placement, as_it_lies
 from segpipe.anatomy.regions import region_maps, wants_template
-from segpipe.anatomy.shaping import penalty_map, shape_map
+from segpipe.anatomy.shaping import false_positive_weight, shape_map
 from segpipe.anatomy.template import mni152_dice, mni152_map
 
 __all__ = [
@@ -20,11 +20,11 @@ __all__ = [
     "Placement",
     "as_it_lies",
     "check_space",
+    "false_positive_weight",
     "frequency_files",
     "frequency_map",
     "mni152_dice",
     "mni152_map",
-    "penalty_map",
     "read_mask",
     "region_maps",
     "shape_map",

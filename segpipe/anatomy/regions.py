@@ -18,6 +18,7 @@ from segpipe.volume import GRID_TOLERANCE_MM, Volume
 
 SHIPPED = ("gm", "wm", "csf", "brain")
 TEMPLATE_SPACE = ("template", "frequency")
+_EMPTIED = "empty: its threshold, margin_mm or invert leave nothing of it"
 
 
 def region_maps(
@@ -33,10 +34,11 @@ def region_maps(
 ) -> tuple[dict[str, Volume], tuple[str, ...]]:
     """Every region of a case on the scan's own grid; the reference is neither read nor used.
 
-    Each map is cut, grown, softened, inverted where asked, and raised to its floor
-    (:func:`~segpipe.anatomy.shape_map`). A complement is 1 minus the maximum of all others as
-    they came out. It is left out, with a flag, where another region is missing: it would claim
-    that region's place.
+    Each map is cut, grown, softened and inverted where asked (:func:`~segpipe.anatomy.shape_map`);
+    the floor is no matter of where a region is, but of what it weighs
+    (:func:`~segpipe.anatomy.false_positive_weight`). A complement is 1 minus the maximum of all
+    others as they came out. It is left out, with a flag, where another region is missing: it would
+    claim that region's place.
 
     Parameters
     ----------
@@ -81,11 +83,12 @@ def region_maps(
             values, notes = _from_template(region, path, scan, placement, priors or {}, max_voxels)
         else:
             values, notes = _from_case(region, path, scan, tolerance_mm, max_voxels)
-        if values is not None and not values.any():
-            notes = (*notes, _why_empty(region, path))
-        flags.extend(f"region {region.name}: {note}" for note in notes)
         if values is not None:
             found[region.name] = _shaped(region, values, scan)
+            if not found[region.name].any():
+                why = _EMPTIED if values.any() else _why_empty(region, path)
+                notes = (*notes, why)
+        flags.extend(f"region {region.name}: {note}" for note in notes)
     missing = [region.name for region in direct if region.name not in found]
     others = list(found.values())
     for region in config.regions:
@@ -97,6 +100,9 @@ def region_maps(
             continue
         rest = 1 - np.max(others, axis=0) if others else np.ones(scan.shape, np.float32)
         found[region.name] = _shaped(region, rest, scan)
+        if not found[region.name].any():
+            why = _EMPTIED if rest.any() else "empty: the others fill the scan"
+            flags.append(f"region {region.name}: {why}")
     maps = {
         region.name: Volume(found[region.name], scan.affine, scan.form_codes)
         for region in config.regions
@@ -108,6 +114,11 @@ def region_maps(
 def region_file(region: RegionConfig, root: Path, case_id: str) -> Path:
     """Where a region's file lies, if it has one, for a case."""
     return Path(root) / (region.file or "").replace("{case}", case_id)
+
+
+def is_shipped(region: RegionConfig) -> bool:
+    """Whether a region is one of the maps of MNI152 that need no file."""
+    return region.source == "template" and region.file in SHIPPED
 
 
 def wants_template(config: AnatomyConfig) -> bool:
@@ -123,7 +134,6 @@ def _shaped(region: RegionConfig, values: np.ndarray, scan: Volume) -> np.ndarra
         margin_mm=region.margin_mm,
         soften_mm=0.0 if region.source == "frequency" else region.soften_mm,
         invert=region.invert,
-        floor=region.floor,
     )
 
 
@@ -179,7 +189,7 @@ def _template_map(
         if region.name in priors:
             return priors[region.name], ()
         return None, ("left out, there is no lesion frequency of training patients",)
-    if region.file in SHIPPED:
+    if is_shipped(region):
         return mni152_map(region.file or ""), ()
     if not path.is_file():
         return _absent(path, region, f"a NIfTI file, or one of {', '.join(SHIPPED)}")

@@ -1,4 +1,4 @@
-"""Region maps as arrays: cut, grown, softened, and summed into one penalty map."""
+"""Region maps as arrays: cut, grown, softened, and summed into the weight of false positives."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy import ndimage
+
+from segpipe.config import RegionConfig
 
 
 def shape_map(
@@ -16,9 +18,8 @@ def shape_map(
     margin_mm: float = 0.0,
     soften_mm: float = 0.0,
     invert: bool = False,
-    floor: float = 0.0,
 ) -> np.ndarray:
-    """Cut, grow, soften and invert a map, in this order, and raise it to its floor.
+    """Cut, grow, soften and invert a map, in this order.
 
     Parameters
     ----------
@@ -35,19 +36,17 @@ def shape_map(
         Standard deviation of a Gaussian; the value at the border of the array continues outside.
     invert : bool
         1 minus the map.
-    floor : float
-        Lowest value of the result.
 
     Returns
     -------
     (X, Y, Z) float32 ndarray
-        In [floor, 1].
+        In [0, 1].
 
     Examples
     --------
     >>> line = np.zeros((5, 1, 1)); line[2] = 1
-    >>> shape_map(line, (2, 1, 1), margin_mm=2.0, floor=0.25).ravel().tolist()
-    [0.25, 1.0, 1.0, 1.0, 0.25]
+    >>> shape_map(line, (2, 1, 1), margin_mm=2.0).ravel().tolist()
+    [0.0, 1.0, 1.0, 1.0, 0.0]
     """
     result = np.asarray(values, dtype=np.float32)
     if threshold is not None:
@@ -59,7 +58,7 @@ def shape_map(
         result = ndimage.gaussian_filter(result, sigma, mode="nearest", truncate=3.0)
     if invert:
         result = 1 - result
-    return np.clip(result, floor, 1.0).astype(np.float32, copy=False)
+    return np.clip(result, 0.0, 1.0).astype(np.float32, copy=False)
 
 
 def _grow(mask: np.ndarray, spacing_mm: Sequence[float], margin_mm: float) -> np.ndarray:
@@ -71,40 +70,47 @@ def _grow(mask: np.ndarray, spacing_mm: Sequence[float], margin_mm: float) -> np
     return ndimage.distance_transform_edt(mask, sampling=spacing_mm) > near
 
 
-def penalty_map(regions: np.ndarray, weights: Sequence[float]) -> np.ndarray:
-    """Weight W = Σ_r w_r R_r of a false-positive voxel; 1 everywhere when there are no regions.
+def false_positive_weight(
+    maps: np.ndarray, names: Sequence[str], configured: Sequence[RegionConfig]
+) -> np.ndarray:
+    """Weight W = Σ_r w_r max(R_r, floor_r) of a false-positive voxel.
+
+    Where a complement is left out, what it would weigh is not known: 1 counts there, not 0, as it
+    does everywhere in a case without regions.
 
     Parameters
     ----------
-    regions : (..., R) ndarray
+    maps : (..., R) ndarray
         Floats in [0, 1], or uint8 in steps of 1/255 as the prepared cases hold them.
-    weights : (R,) float
-        Not negative.
+    names : (R,) sequence of str
+        Regions that the case has.
+    configured : sequence of RegionConfig
+        All of them, with weight and floor.
 
     Returns
     -------
     (...) float32 ndarray
 
-    Raises
-    ------
-    ValueError
-        If the number of weights is not that of the regions, or one is negative or not finite.
-
     Examples
     --------
-    >>> penalty_map(np.array([[1.0, 0.0], [0.5, 0.5]]), (1.0, 4.0)).tolist()
-    [1.0, 2.5]
-    >>> penalty_map(np.zeros((2, 0)), ()).tolist()
-    [1.0, 1.0]
+    >>> csf = RegionConfig(name="csf", source="template", file="csf", weight=4.0, floor=0.25)
+    >>> false_positive_weight(np.array([[1.0], [0.5], [0.0]]), ["csf"], [csf]).tolist()
+    [4.0, 2.0, 1.0]
+    >>> rest = RegionConfig(name="rest", source="complement", weight=3.0)
+    >>> false_positive_weight(np.array([[1.0], [0.0]]), ["csf"], [csf, rest]).tolist()
+    [4.0, 2.0]
     """
-    factors = np.asarray(weights, dtype=np.float32)
-    if factors.shape != regions.shape[-1:]:
-        raise ValueError(
-            f"weights: expected {regions.shape[-1]}, one per region; received {factors.tolist()}"
-        )
-    if not (np.isfinite(factors).all() and (factors >= 0).all()):
-        raise ValueError(f"weights: expected finite numbers from 0; received {factors.tolist()}")
-    if not factors.size:
-        return np.ones(regions.shape[:-1], dtype=np.float32)
-    steps = np.float32(255 if regions.dtype == np.uint8 else 1)
-    return np.asarray(regions, dtype=np.float32) @ (factors / steps)
+    if not names:
+        return np.ones(maps.shape[:-1], dtype=np.float32)
+    by_name = {region.name: region for region in configured}
+    mine = [by_name[name] for name in names]
+    inside = np.asarray(maps, dtype=np.float32)
+    if maps.dtype == np.uint8:
+        inside = inside / np.float32(255)
+    floors = np.array([region.floor for region in mine], np.float32)
+    floored = np.maximum(inside, floors) if floors.any() else inside
+    weight = floored @ np.array([region.weight for region in mine], np.float32)
+    complements = {region.name for region in configured if region.source == "complement"}
+    if not complements <= set(names):
+        weight = weight + (1 - inside.max(axis=-1))
+    return weight

@@ -8,13 +8,14 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 from segpipe.backend.processor import cpu_flags, cpu_name
 from segpipe.backend.switches import prepare_environment
-from segpipe.errors import ConfigError, ModelError
+from segpipe.errors import ConfigError, ModelError, SegpipeError
 
 _BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
 
@@ -164,10 +165,15 @@ def computing_in(precision: str) -> Iterator[None]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception of any backend says that the device's memory is exhausted."""
+    """Whether an exception of any backend says that the device's memory is exhausted.
+
+    One of the system or of this program does not, whatever the names of files in it.
+    """
+    if isinstance(error, OSError | SegpipeError):
+        return False
     text = f"{type(error).__name__} {error}"
-    signs = ("ResourceExhausted", "RESOURCE_EXHAUSTED", "OutOfMemory", "out of memory", "OOM")
-    return any(sign in text for sign in signs)
+    signs = r"ResourceExhausted|RESOURCE_EXHAUSTED|OutOfMemory|out of memory|\bOOM\b"
+    return re.search(signs, text) is not None
 
 
 def _choose_backend(backend: str) -> None:

@@ -43,7 +43,7 @@ def evaluate(
     failed = run_evaluate(
         settings,
         bundle or [],
-        fold_number(fold, settings),
+        fold_number(fold),
         split,
         output_console(),
         observer(),

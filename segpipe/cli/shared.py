@@ -10,7 +10,6 @@ import typer
 from rich.console import Console
 
 from segpipe.cli.console import ConsoleObserver
-from segpipe.config import Config
 from segpipe.errors import ConfigError
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML configuration.")]
@@ -48,7 +47,7 @@ def close_bars() -> None:
     _BARS.close()
 
 
-def fold_number(text: str | None, config: Config) -> int | None:
+def fold_number(text: str | None) -> int | None:
     """The fold's number; None means all."""
     if text == "all":
         return None

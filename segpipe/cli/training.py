@@ -77,6 +77,6 @@ def train(
     settings = load(config, overrides or ())
     chosen: int | Literal["all"] | None = None
     if fold is not None:
-        number = fold_number(fold, settings)
+        number = fold_number(fold)
         chosen = "all" if number is None else number
     leave(run_train(settings, chosen, resume, observer()))

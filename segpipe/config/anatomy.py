@@ -33,7 +33,7 @@ class RegionConfig(Section):
         (), description="labels: values that make up the region", validate_default=True
     )
     threshold: Probability | None = Field(
-        None, description="template, frequency: cut the map into a mask here; null: stays soft"
+        None, lt=1, description="what exceeds it becomes a mask; null: the map stays as it is"
     )
     margin_mm: float = Field(
         0.0,
@@ -46,7 +46,7 @@ class RegionConfig(Section):
         "template space, before it is cut",
     )
     invert: bool = Field(False, description="1 minus the map, such as: where lesions do not occur")
-    floor: Probability = Field(0.0, description="lowest value of the map: a prior can be wrong")
+    floor: Probability = Field(0.0, description="of the weight: it counts the map as this at least")
     optional: bool = Field(
         False, description="a case without the file goes on without the region and is flagged"
     )

@@ -113,6 +113,11 @@ def _by_point(values: np.ndarray) -> np.ndarray:
     return values.reshape(cases * labels, thresholds * sizes).T
 
 
+def _with_f1(tallies: Tallies) -> np.ndarray:
+    """(C · L,) bool: where F1 is defined."""
+    return ~np.isnan(_by_point(tallies.f1)).all(axis=0)
+
+
 def choosable(tallies: Tallies) -> bool:
     """Whether there is a lesion to choose by."""
     return bool(operating_curve(tallies)["lesion_f1"].notna().any())
@@ -139,7 +144,8 @@ def choose(
         with the highest sensitivity; ties go to higher sensitivity, then to the nearest
         threshold, then to the nearest minimum size. fixed: ``configured``.
     configured : OperatingPoint
-        Kept under ``fixed``, and where no case has a lesion to choose by.
+        Kept under ``fixed``, where no case has a lesion to choose by, and, but for sensitivity,
+        where only one patient has.
     patients : mapping of str to str
         Case to patient.
 
@@ -155,14 +161,15 @@ def choose(
     sizes = [*config.min_sizes_mm3, configured.min_size_mm3]
     offered = curve[np.isin(curve["min_size_mm3"], sizes)]
     owners = [patients[case] for case in tallies.cases for _ in tallies.labels]
-    chosen = config.choose == "sensitivity" or len(set(owners)) > 1
     if config.choose == "sensitivity":
         index, reason = _fewest_false_positives(offered, config.sensitivity_floor, configured)
+    elif len(set(np.asarray(owners)[_with_f1(tallies)])) < 2:
+        return kept(curve, configured, "as configured: one patient says nothing about others")
     else:
         index, reason = _highest_f1(tallies, offered, configured, owners)
     figures = _plain(curve.iloc[index])
     best = {name: figures[name] for name in ("threshold", "min_size_mm3")}
-    return Choice(configured.model_copy(update=best), figures, reason, chosen=chosen)
+    return Choice(configured.model_copy(update=best), figures, reason, chosen=True)
 
 
 def _fewest_false_positives(
@@ -250,9 +257,9 @@ def false_positive_chance(
     -------
     list of dict
         ``low_mm3``, ``high_mm3`` (None: no limit), ``low_probability``, ``high_probability``,
-        ``components``, ``false_positives``, ``chance`` (None in an empty bin), ``chance_ci95``
-        over patients (None where it is undefined). Components that found only lesions below the
-        size limit are left out.
+        ``components`` and the ``patients`` that have them, ``false_positives``, ``chance`` (None
+        in an empty bin), ``chance_ci95`` over patients (None where it is undefined). Components
+        that found only lesions below the size limit are left out.
     """
     limits = Limits.of(config, operating_point)
     shape = (len(sizes_mm3) - 1, len(probabilities) - 1)
@@ -281,6 +288,7 @@ def false_positive_chance(
             "low_probability": float(probabilities[j]),
             "high_probability": float(probabilities[j + 1]),
             "components": int(components[i, j]),
+            "patients": len({owners[k] for k in np.flatnonzero(all_of[:, i, j])}),
             "false_positives": int(wrong[i, j]),
             "chance": float(wrong[i, j] / total) if (total := components[i, j]) else None,
             "chance_ci95": interval(i, j),

@@ -89,8 +89,9 @@ class Bundle(Section):
     def selected(self) -> bool:
         """Whether the cases that it held out chose its weights."""
         settings = self.config.train
+        chosen = settings.keep == "best" or settings.patience > 0
         began = self.fitting is not None and self.fitting.began_selected is True
-        return settings.keep == "best" or settings.patience > 0 or began
+        return (chosen and settings.validate_every > 0) or began
 
     @property
     def counting(self) -> dict[str, Any]:
@@ -122,17 +123,21 @@ def slice_axis(config: Config, plan: PreparePlan) -> int | None:
     return geometry.slice_axis(plan.spacing_mm)
 
 
+def network_spacing(config: Config, plan: PreparePlan) -> list[float]:
+    """Spacing in mm along the axes of the network: of a 2-D one, those within its slices."""
+    across = slice_axis(config, plan)
+    return [s for axis, s in enumerate(plan.spacing_mm) if axis != across]
+
+
 def build_network(config: Config, plan: PreparePlan):
     """The U-Net that a configuration and a prepare plan describe."""
     from segpipe.model.unet import build_unet
 
-    across = slice_axis(config, plan)
-    spacing = [s for axis, s in enumerate(plan.spacing_mm) if axis != across]
     labels = len(plan.labels)
     return build_unet(
         config.model,
         config.train.patch,
-        spacing,
+        network_spacing(config, plan),
         channels=len(plan.channels),
         outputs=1 if labels == 1 else labels + 1,
     )

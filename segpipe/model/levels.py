@@ -59,7 +59,9 @@ def plan_levels(
     """Strides and kernels of every level.
 
     An axis is convolved along, 3 voxels wide, from the level on where it is less than twice as
-    coarse as the finest; before that, and where one voxel is left, its kernel is 1.
+    coarse as the finest of those that can be halved; before that, and where one voxel is left, its
+    kernel is 1. One that is too short to be halved any more keeps no other from it: the others get
+    coarser, and would never catch up.
 
     Parameters
     ----------
@@ -84,6 +86,8 @@ def plan_levels(
     >>> config = ModelConfig(features=(8, 16, 32))
     >>> [level.stride for level in plan_levels(config, (32, 32, 8), (1, 1, 4))]
     [(1, 1, 1), (2, 2, 1), (2, 2, 1)]
+    >>> [level.kernel for level in plan_levels(config, (48, 48, 6), (2, 2, 1))]
+    [(3, 3, 3), (3, 3, 3), (3, 3, 3)]
     """
     size = np.array(patch)
     spacing = np.array(spacing_mm, dtype=float)
@@ -105,7 +109,8 @@ def plan_levels(
             )
         size = size // stride
         spacing = spacing * stride
-        seen |= spacing < _COARSE * spacing.min()
+        finest = np.min(spacing, where=size >= 2 * _SMALLEST, initial=np.inf)
+        seen |= spacing < _COARSE * (finest if np.isfinite(finest) else spacing.min())
         kernel = np.where(seen & (size > 1), 3, 1)
         levels.append(Level(tuple(stride.tolist()), tuple(kernel.tolist())))
     return tuple(levels)

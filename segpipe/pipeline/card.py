@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from segpipe.config import Config, TrainConfig
+from segpipe.config import TrainConfig
 from segpipe.files import write_text
 from segpipe.model.bundle import Bundle, load_bundle
 from segpipe.model.facts import FittingFacts
@@ -64,9 +64,9 @@ def card_facts(bundle: Bundle) -> CardFacts:
         data=dataset_facts(bundle),
         preparation=_preparation(bundle),
         partitions=_partitions(bundle),
-        evaluation=_evaluation(bundle, known),
+        evaluation=_evaluation(known),
         metrics=_metrics(bundle, known),
-        factors=_factors(bundle.config),
+        factors=_factors(bundle, known),
         certificate=_certificate(known),
         failures=known.get("failure_analysis") or (),
         robustness=known.get("robustness") or (),
@@ -164,7 +164,7 @@ def _partitions(bundle: Bundle) -> list[tuple[str, str]]:
     ]
 
 
-def _evaluation(bundle: Bundle, known: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _evaluation(known: Mapping[str, Any]) -> list[tuple[str, str]]:
     if not known:
         return []
     return [
@@ -175,7 +175,7 @@ def _evaluation(bundle: Bundle, known: Mapping[str, Any]) -> list[tuple[str, str
 
 
 def _metrics(bundle: Bundle, known: Mapping[str, Any]) -> list[str]:
-    evaluate, counting = bundle.config.evaluate, bundle.counting
+    scoring, counting = _scoring(bundle, known), bundle.counting
     point = point_in_words(bundle.operating_point.model_dump())
     reason = f": {known['operating_point']}" if known.get("operating_point") else ""
     return [
@@ -183,14 +183,19 @@ def _metrics(bundle: Bundle, known: Mapping[str, Any]) -> list[str]:
         f"region is false positive when it matches no lesion by the rule “{counting['rule']}”; "
         f"components below {counting['min_size_mm3']:g} mm³ do not count.",
         f"Operating point: {point}{reason}.",
-        f"Surface Dice at {evaluate.tolerance_mm:g} mm. Intervals by {evaluate.bootstrap} draws of "
-        "patients; an undefined figure is left out, never 0.",
+        f"Surface Dice at {scoring['tolerance_mm']:g} mm. Intervals by {scoring['bootstrap']} "
+        "draws of patients; an undefined figure is left out, never 0.",
     ]
 
 
-def _factors(config: Config) -> list[str]:
-    regions = ", ".join(region.name for region in config.anatomy.regions)
-    by = ", ".join(config.evaluate.by)
+def _scoring(bundle: Bundle, known: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Tolerance, draws and groups of the validation; of the configuration where it has none."""
+    return known.get("scoring") or bundle.config.evaluate.model_dump()
+
+
+def _factors(bundle: Bundle, known: Mapping[str, Any]) -> list[str]:
+    regions = ", ".join(region.name for region in bundle.config.anatomy.regions)
+    by = ", ".join(_scoring(bundle, known)["by"])
     return [
         "lesion size",
         f"anatomical region: {regions}" if regions else "no anatomical region: none was given",

@@ -20,6 +20,7 @@ from segpipe.pipeline.compare import compare_runs
 from segpipe.pipeline.evaluation import Evaluation
 from segpipe.pipeline.report import make_reports
 from segpipe.pipeline.scored_runs import ScoredRun, scored_run
+from segpipe.pipeline.scoring import painted_map
 from segpipe.report.card import card_sections
 from segpipe.report.cohort import CasePicture, CohortInputs, cohort_report, pick_cases
 from segpipe.report.comparison import ComparisonInputs
@@ -121,7 +122,7 @@ def _inputs(
         certificate=choice.certificate_document,
         steps=choice.steps,
         gain=choice.gain,
-        pictures=_pictures(evaluation, cases, config, dataset.channels[0]),
+        pictures=_pictures(evaluation, cases, dataset, config),
         card=card_sections(facts),
         baseline=None if baseline is None else _against(baseline, evaluation),
     )
@@ -159,19 +160,21 @@ def _which(dataset: Dataset, cases: Sequence[Case]) -> str:
 
 
 def _pictures(
-    evaluation: Evaluation, cases: Sequence[Case], config: Config, channel: str
+    evaluation: Evaluation, cases: Sequence[Case], dataset: Dataset, config: Config
 ) -> list[CasePicture]:
     known = {case.id: case for case in cases}
     rows = evaluation.document["rows"]
+    labels = list(dict.fromkeys(row["label"] for row in rows))
     pictures = []
-    for label in dict.fromkeys(row["label"] for row in rows):
+    for label in labels:
+        value = dataset.labels[label] if len(labels) > 1 else None
         for case_id, standing in pick_cases(rows, label):
             case = known[case_id]
-            file = _map(evaluation, case_id)
+            file = _map(evaluation, case_id, value)
             try:
                 scan, _ = CaseReader(case, config.data).channel(case.channels[0])
                 most = WORST_SLICES if standing == "worst" else 1
-                shown = paint_case(scan, read_labels(file), channel, most)
+                shown = paint_case(scan, read_labels(file), dataset.channels[0], most)
             except SegpipeError:
                 shown = None  # the report says that the scan could not be read
             place = Path(os.path.relpath(file, evaluation.folder)).as_posix()
@@ -179,8 +182,9 @@ def _pictures(
     return pictures
 
 
-def _map(evaluation: Evaluation, case: str) -> Path:
+def _map(evaluation: Evaluation, case: str, label: int | None) -> Path:
     """The painted map of a case; a pooled evaluation has them beside its own folder."""
-    own = evaluation.folder / "maps" / f"{case}.nii.gz"
-    beside = sorted(evaluation.folder.parent.glob(f"*/maps/{case}.nii.gz"))
+    own = painted_map(evaluation.folder, case, label)
+    others = sorted(evaluation.folder.parent.iterdir())
+    beside = [one for f in others if (one := painted_map(f, case, label)).exists()]
     return own if own.exists() or not beside else beside[0]

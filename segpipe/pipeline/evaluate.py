@@ -181,6 +181,7 @@ def _cross_validate(parts: Sequence[Part], task: Task) -> Evaluation:
                     task.part_folder(part),
                     task.observer,
                     selected=models[k].selected,
+                    of_validation=True,
                 )
             )
         choice = replace(

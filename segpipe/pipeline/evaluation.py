@@ -91,10 +91,10 @@ class Evaluation:
     def validation_facts(self, config: Config) -> dict[str, Any]:
         """What a bundle keeps of its validation; no case is named.
 
-        ``patients`` are those with a scored case; ``counting`` is how was counted; ``sensitivity``
-        is detected over all lesions of all labels, with its interval over patients; ``pooled`` says
-        that the figures are those of several models, each on what it held out, at points of its
-        own; ``optimistic`` why they are too good.
+        ``patients`` are those with a scored case; ``counting`` is how was counted, ``scoring`` what
+        else decides the figures; ``sensitivity`` is detected over all lesions of all labels, with
+        its interval over patients; ``pooled`` says that the figures are those of several models,
+        each on what it held out, at points of its own; ``optimistic`` why they are too good.
         """
         summary = self.document["summary"]
         point = self.choice.operating_point
@@ -105,6 +105,10 @@ class Evaluation:
             "cases": max((part["cases"] for part in summary.values()), default=0),
             "patients": len({patients[row["case"]] for row in scored}),
             "counting": config.evaluate.counting,
+            "scoring": {
+                **{name: settings[name] for name in ("tolerance_mm", "bootstrap")},
+                "by": list(config.evaluate.by),
+            },
             "pooled": "folds" in self.document,
             "optimistic": self.optimistic,
             "sensitivity": self._sensitivity(scored, draws),

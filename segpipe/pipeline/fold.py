@@ -19,9 +19,11 @@ from segpipe.model.bundle import (
     build_network,
     load_network,
     network_arrays,
+    network_spacing,
     slice_axis,
 )
 from segpipe.model.facts import FittingFacts
+from segpipe.model.levels import plan_levels
 from segpipe.observer import Observer
 from segpipe.pipeline.cohort import publish_evaluation
 from segpipe.pipeline.evaluation import Evaluation
@@ -140,11 +142,23 @@ def patch_sampler(
     return PatchSampler(
         keep_in_memory(training, config.train.memory_mb),
         config,
-        {region.name: region.weight for region in config.anatomy.regions},
         build(config.augment, config.train.patch, plan.spacing_mm, across),
         plan.spacing_mm,
         across,
     )
+
+
+def _tell_idle_levels(config: Config, plan: PreparePlan, observer: Observer) -> None:
+    """Say so where a level of the network halves nothing, so that it costs and sees no further."""
+    levels = plan_levels(config.model, config.train.patch, network_spacing(config, plan))
+    idle = [str(i) for i, level in enumerate(levels) if i and max(level.stride) == 1]
+    if idle and config.model.strides is None:
+        patch = " × ".join(map(str, config.train.patch))
+        observer.message(
+            f"warning: level {', '.join(idle)} of the network halves nothing: train.patch {patch} "
+            f"cannot be halved {len(levels) - 1} times with 4 voxels left: choose multiples of "
+            f"{2 ** (len(levels) - 1)}, or fewer model.features"
+        )
 
 
 def seeded_network(config: Config, plan: PreparePlan) -> keras.Model:
@@ -211,6 +225,7 @@ def _usable(prepared: Prepared, ids: tuple[str, ...]) -> list[PreparedCase]:
 def _train(config, plan, training, prepared, fold, device, folder, observer, resume, start):
     from segpipe.train.fit import fit
 
+    _tell_idle_levels(config, plan, observer)
     sampler = patch_sampler(training, config, plan)
     network = seeded_network(config, plan)
     if start is not None:

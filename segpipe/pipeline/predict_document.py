@@ -62,10 +62,18 @@ class PredictDocument:
     point : OperatingPoint
     connectivity : int
         Of components.
+    of_validation : bool
+        Whether the cases are those that the bundle's figures are measured on; their reports say so.
     """
 
     def __init__(
-        self, folder: Path, loaded: Loaded, point: OperatingPoint, connectivity: int
+        self,
+        folder: Path,
+        loaded: Loaded,
+        point: OperatingPoint,
+        connectivity: int,
+        *,
+        of_validation: bool = False,
     ) -> None:
         self.path = folder / _DOCUMENT
         read = loaded.settings.data
@@ -91,6 +99,7 @@ class PredictDocument:
                 "overlap": loaded.models[0].overlap,
                 "mirror_axes": loaded.mirror_axes,
             },
+            "of_validation": of_validation,
         }
         self.cases: dict[str, dict[str, Any]] = {}
         self.journal = Journal(self.path, self.head)

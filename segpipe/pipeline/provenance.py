@@ -23,13 +23,18 @@ class Source:
 
 
 def source() -> Source:
-    """Version, git revision and whether the checkout holds changes."""
-    folder = Path(segpipe.__file__).parent
-    revision = _git(folder, "rev-parse", "HEAD")
-    if revision is None:
+    """Version, git revision and whether the checkout holds changes.
+
+    A checkout is of segpipe only where its top holds this package: a package that is installed
+    inside somebody's repository has none of its revisions.
+    """
+    top = Path(segpipe.__file__).resolve().parents[1]
+    revision = _git(top, "rev-parse", "HEAD")
+    whose = _git(top, "rev-parse", "--show-toplevel")
+    if revision is None or whose is None or Path(whose).resolve() != top:
         return Source(segpipe.__version__, None, None)
-    changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
-    return Source(segpipe.__version__, revision, bool(changed))
+    changed = _git(top, "status", "--porcelain", "--untracked-files=no")
+    return Source(segpipe.__version__, revision, None if changed is None else bool(changed))
 
 
 def now() -> str:

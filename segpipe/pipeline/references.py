@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from segpipe.anatomy.placement import map_on_template
+from segpipe.anatomy.scan_brain import shrink
 from segpipe.anatomy.template import template_lattice
 from segpipe.config import Config
 from segpipe.data.layouts import Case, Dataset
 from segpipe.data.nifti import file_sha256
 from segpipe.data.read import read_case
-from segpipe.errors import DataError
+from segpipe.errors import DataError, StorageError
 from segpipe.observer import Observer
 from segpipe.parallel import map_cases
 from segpipe.pipeline.placements import (
@@ -30,7 +31,7 @@ from segpipe.prepare import StoredArray, store
 from segpipe.prepare.voxels import pack
 from segpipe.volume import Volume
 
-FORMAT = 1
+FORMAT = 2
 """Part of every cache key: raise it whenever the same reference would come out otherwise."""
 
 STEP_MM = 1.0
@@ -72,6 +73,8 @@ def placed_references(
     ------
     ConfigError, DataError
         If no case could be registered as configured.
+    StorageError
+        If the cache cannot be written: that says nothing of a case.
     """
     check_registration(config.anatomy, dataset.channels, dataset.root)
     work = partial(_place, dataset=dataset, config=config)
@@ -83,6 +86,8 @@ def placed_references(
         observer.progress(done, len(ordered), "placing references")
         if outcome.error is None:
             counted.setdefault(outcome.item.patient, []).append(outcome.value)
+        elif isinstance(outcome.error, StorageError):
+            raise outcome.error
         else:
             left_out[outcome.item.id] = str(outcome.error)
     return PlacedReferences({p: tuple(paths) for p, paths in counted.items()}, left_out)
@@ -116,11 +121,9 @@ def _place(case: Case, *, dataset: Dataset, config: Config) -> Path:
         raise DataError(case.id, placement.words())
     labels = loaded.reference.array
     lesions = (labels != 0) & (labels != config.data.ignore_label)
-    placed = map_on_template(
-        loaded.reference.with_array(lesions.astype(np.float32)),
-        placement,
-        template_lattice(STEP_MM),
-    )
+    # finer voxels are averaged first, as the lattice would read only those near its own centres
+    share = shrink(loaded.reference.with_array(lesions.astype(np.float32)), STEP_MM)
+    placed = map_on_template(share, placement, template_lattice(STEP_MM))
     return store.put(cache, key, {_FILE: pack(placed)})
 
 

@@ -11,12 +11,12 @@ import numpy as np
 
 from segpipe.anatomy import region_maps
 from segpipe.anatomy.placement import AS_IS, placement_words
-from segpipe.anatomy.regions import region_file
+from segpipe.anatomy.regions import TEMPLATE_SPACE, is_shipped, region_file
 from segpipe.config import AnatomyConfig, Config, DataConfig
 from segpipe.data.layouts import Case, Dataset
 from segpipe.data.nifti import file_sha256
 from segpipe.model.bundle import Bundle
-from segpipe.pipeline.placements import find_placement
+from segpipe.pipeline.placements import find_placement, image_path
 from segpipe.volume import Volume
 
 
@@ -107,8 +107,18 @@ def scan_regions(
 
 
 def region_digests(case_id: str, bundle: Bundle, root: Path) -> dict[str, str]:
-    """SHA-256 of the files under ``root`` that a case's regions come from, by region."""
-    files = {r.name: region_file(r, root, case_id) for r in bundle.config.anatomy.regions if r.file}
+    """SHA-256 of the files under ``root`` that a case's regions come from, by region.
+
+    A template region that is registered to an image under ``root`` has that image's as well, under
+    ``NAME, registered to``.
+    """
+    anatomy = bundle.config.anatomy
+    own = [r for r in anatomy.regions if r.file and not is_shipped(r)]
+    files = {region.name: region_file(region, root, case_id) for region in own}
+    image = image_path(anatomy.registration, root)
+    if image is not None and anatomy.registration.transform != "none":
+        in_template = [r.name for r in anatomy.regions if r.source in TEMPLATE_SPACE]
+        files |= {f"{name}, registered to": image for name in in_template}
     return {name: file_sha256(path) for name, path in files.items() if path.is_file()}
 
 

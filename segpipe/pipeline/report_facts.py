@@ -77,6 +77,7 @@ def case_facts(record: CaseRecord, folder: Folder, now: str) -> dict[str, Any]:
         "sequences": names,
         "operating_point": point,
         "validation": validation,
+        "of_validation": document.of_validation,
         "validation_missing": missing,
         "provenance": provenance,
         "inputs": tuple(

@@ -11,19 +11,20 @@ from pathlib import Path
 
 import numpy as np
 
-from segpipe.config import Config
+from segpipe.anatomy import false_positive_weight
+from segpipe.config import Config, RegionConfig
 from segpipe.errors import SegpipeError
 from segpipe.files import write_text
 from segpipe.folders import error_without_folders
 from segpipe.observer import Observer
 from segpipe.parallel import map_cases
 from segpipe.prepare import PreparedCase, store
-from segpipe.report.overlay import RegionLook, overlay_pictures, overlay_svg, region_looks
+from segpipe.report.overlay import overlay_pictures, overlay_svg, region_looks
 from segpipe.report.review import RegionFacts, ReviewedCase, region_facts, review_page
 from segpipe.report.wording import sentence
 from segpipe.volume import Volume
 
-FORMAT = 1
+FORMAT = 2
 """Part of every key: raise it whenever the same case would be drawn or measured differently."""
 
 _PICTURE, _FACTS = "overlay.svg", "facts.json"
@@ -65,10 +66,10 @@ def write_review(
     Path
         The page.
     """
-    looks = region_looks(config.anatomy.regions)
+    regions = config.anatomy.regions
     folder = config.output / config.name / "prepare"
     whole = [prepared[case] for case in order if case in prepared and case not in failed]
-    draw = partial(_reviewed, looks=looks, channel=channel, cache=cache)
+    draw = partial(_reviewed, regions=regions, channel=channel, cache=cache)
     reviewed = {
         case: ReviewedCase(case, error=sentence(error_without_folders(error)))
         for case, error in failed.items()
@@ -83,31 +84,34 @@ def write_review(
         _show(folder / f"{case}.svg", one.picture)
     page = folder / "index.html"
     listed = [reviewed[case] for case in order if case in reviewed]
-    write_text(page, review_page(config.name, shown, looks, listed))
+    write_text(page, review_page(config.name, shown, region_looks(regions), listed))
     return page
 
 
 def _reviewed(
-    case: PreparedCase, *, looks: Mapping[str, RegionLook], channel: str, cache: Path
+    case: PreparedCase, *, regions: Sequence[RegionConfig], channel: str, cache: Path
 ) -> ReviewedCase:
     """A case with its picture, from the cache or drawn now."""
-    mine = [looks[name] for name in case.region_names]
-    content = [FORMAT, case.regions_folder.name, channel, [asdict(look) for look in mine]]
+    drawn = [[r.name, r.source, r.weight, r.floor] for r in regions]
+    content = [FORMAT, case.regions_folder.name, channel, drawn]
     key = hashlib.sha256(json.dumps(content).encode()).hexdigest()
     entry = store.find(cache, key)
     if entry is None:
-        entry = store.put(cache, key, _drawn(case, mine, channel))
+        entry = store.put(cache, key, _drawn(case, regions, channel))
     facts = [RegionFacts(**one) for one in json.loads((entry / _FACTS).read_bytes())]
     picture = (entry / _PICTURE).read_text(encoding="utf-8")
     return ReviewedCase(case.id, picture, facts, case.flags)
 
 
-def _drawn(case: PreparedCase, looks: Sequence[RegionLook], channel: str) -> dict[str, bytes]:
+def _drawn(case: PreparedCase, regions: Sequence[RegionConfig], channel: str) -> dict[str, bytes]:
     reference = None if case.reference is None else case.reference[...]
-    regions = case.regions[...]
+    maps, names = case.regions[...], case.region_names
+    looks = [region_looks(regions)[name] for name in names]
+    total = sum(region.weight for region in regions)
+    tint = false_positive_weight(maps, names, regions) / total if total else None
     image = Volume(np.asarray(case.image[..., 0]), np.diag([*case.spacing_mm, 1.0]))
-    pictures = overlay_pictures(image, reference, regions, looks, channel)
-    facts = region_facts(regions, case.region_names, reference, image.voxel_volume_mm3)
+    pictures = overlay_pictures(image, reference, maps, looks, channel, tint)
+    facts = region_facts(maps, names, reference, image.voxel_volume_mm3)
     return {
         _PICTURE: overlay_svg(case.id, pictures, looks).encode(),
         _FACTS: json.dumps([asdict(one) for one in facts]).encode(),

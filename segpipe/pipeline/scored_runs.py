@@ -17,6 +17,7 @@ from segpipe.evaluate.summary import NOT_SUMMARISED, SCHEMA
 from segpipe.evaluate.table import COLUMNS, component_table, table_digest
 
 _SCORES = "scores.json"
+_TRACKED = Path("artifacts") / "evaluation" / _SCORES
 COMPONENTS = "components.parquet"
 COUNTED_ALIKE = ("rule", "connectivity", "min_size_mm3", "tolerance_mm")
 """Settings that scores have in common which are pooled, or compared."""
@@ -250,6 +251,9 @@ def _find(name: str, store: Path) -> list[Path]:
         return [path]
     folders = [path] if path.is_dir() else sorted(Path(store).glob(f"*/**/{escape(name)}*/"))
     runs = {folder: found for folder in folders if (found := _scores_in(folder))}
+    if not runs:  # the run of a fold has no folder of its own but that of its artifacts
+        tracked = {folder: folder / _TRACKED for folder in folders}
+        runs = {folder: [scores] for folder, scores in tracked.items() if scores.is_file()}
     if len(runs) == 1:
         return next(iter(runs.values()))
     if runs:

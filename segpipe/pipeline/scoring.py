@@ -116,7 +116,15 @@ def evaluate_cases(
         )
         selected = given is None and loaded.selected
         return score_cases(
-            predicted, choice, dataset, config, loaded, folder, observer, selected=selected
+            predicted,
+            choice,
+            dataset,
+            config,
+            loaded,
+            folder,
+            observer,
+            selected=selected,
+            of_validation=given is None,
         )
 
 
@@ -183,13 +191,21 @@ def score_cases(
     observer: Observer,
     *,
     selected: bool,
+    of_validation: bool,
 ) -> Evaluation:
     """Score, paint and write what was predicted, at an operating point.
 
-    ``selected``: whether the cases chose the weights.
+    ``selected``: whether the cases chose the weights. ``of_validation``: whether the bundle's
+    figures are to be theirs.
     """
     cases, failed = predicted.cases, predicted.failed
-    document = PredictDocument(folder, loaded, choice.operating_point, config.evaluate.connectivity)
+    document = PredictDocument(
+        folder,
+        loaded,
+        choice.operating_point,
+        config.evaluate.connectivity,
+        of_validation=of_validation,
+    )
     views = views_of_cases(predicted.table, choice.operating_point.threshold)
     scores: list[LabelScore] = []
     for done, case in enumerate(cases, start=1):
@@ -287,9 +303,27 @@ def _score_one(
         flags=tuple(facts["flags"]),
         views=views,
     )
+    folder = document.path.parent
     painted = np.zeros(grid.shape, np.uint8)
     for score in scores:
         own = score.counts.painted(grid.shape)
         painted = np.where((painted == 0) | (painted == 3) & (own > 0), own, painted)
-    write_volume(document.path.parent / f"maps/{case.id}.nii.gz", grid.with_array(painted))
+        if len(scores) > 1:
+            value = dataset.labels[score.row["label"]]
+            write_volume(painted_map(folder, case.id, value), grid.with_array(own))
+    write_volume(painted_map(folder, case.id), grid.with_array(painted))
     return scores
+
+
+def painted_map(folder: Path, case: str, label: int | None = None) -> Path:
+    """Where an evaluation paints a case.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the evaluation.
+    case : str
+    label : int, optional
+        Value of one of several labels; None: all labels on one map.
+    """
+    return folder / "maps" / ("" if label is None else f"label-{label}") / f"{case}.nii.gz"

@@ -71,7 +71,14 @@ class Origin:
         tags = standard_tags(note, revision=code.revision, dirty=code.dirty, device=self.device)
         return {**tags, "config.sha256": digest(self.config), **self.facts()}
 
-    def describe(self, run: Any, note: str, links: dict[str, str]) -> None:
+    def describe(
+        self,
+        run: Any,
+        note: str,
+        links: dict[str, str],
+        *,
+        context: str = "training and validation",
+    ) -> None:
         """Dataset, resolved configuration, installed packages and a description with links.
 
         Parameters
@@ -81,11 +88,13 @@ class Origin:
             What the run is.
         links : dict of str to str
             Title to artifact.
+        context : str
+            What the dataset's cases are to the run.
         """
         from segpipe.tracking import run_note
 
         cases = len(self.dataset.cases) + len(self.dataset.test_cases)
-        run.dataset(self.dataset.name, self.dataset_digest, cases)
+        run.dataset(self.dataset.name, self.dataset_digest, cases, context)
         run.log_text(dump(self.config), "config.yaml")
         run.log_text(environment(), "environment.txt")
         whole = {
@@ -118,7 +127,7 @@ def track_evaluation(
     note = f"Evaluation of {config.name}, {which}, on {split} cases."
     with store.run(config.name, f"evaluation, {split}, {which}", tags=origin.tags(note)) as run:
         run.params(settings_of(config))
-        origin.describe(run, note, EVALUATION_LINKS)
+        origin.describe(run, note, EVALUATION_LINKS, context=split)
         yield run.run_id, [run]
 
 

@@ -17,9 +17,9 @@ from segpipe.prepare import CaseGrid
 
 _MINORITY = 0.2  # share of the cases from which another kind of grid is not passed over
 _DIRECTIONS = {
-    "R": ("left", "right", "l", "r", "lh", "rh"),
-    "A": ("anterior", "posterior", "ant", "post"),
-    "S": ("superior", "inferior", "sup", "inf", "upper", "lower"),
+    "R": ("left", "right", "l", "r", "lh", "rh", "lt", "rt"),
+    "A": ("anterior", "posterior", "ant", "post", "front", "back", "ventral", "dorsal"),
+    "S": ("superior", "inferior", "sup", "inf", "upper", "lower", "cranial", "caudal"),
 }
 _OPPOSITES = {"R": "left from right", "A": "front from back", "S": "above from below"}
 
@@ -77,8 +77,8 @@ def make_choices(
 
 
 def _folds(patients: int) -> Choice:
-    few = "; too few to validate" if patients < 2 else ""
-    return Choice("split.folds", max(1, min(5, patients)), f"{patients} patients{few}")
+    whose = f"{patients} patients" if patients > 1 else "1 patient; too few to validate"
+    return Choice("split.folds", max(1, min(5, patients)), whose)
 
 
 def _device(
@@ -93,11 +93,13 @@ def _device(
     epochs, steps, validate = (100, 250, 5) if machine.gpu else (20, 50, 0)
     total = asked.get("train.epochs", epochs) * asked.get("train.steps_per_epoch", steps)
     return [
-        Choice("prepare.workers", min(machine.cores, 8, fitting), f"{machine.cores} cores"),
+        _processes(machine, fitting, case_mb),
         Choice(
             "train.epochs",
             epochs,
-            f"{total:,} steps, for {where}; train.budget gives a time instead",
+            "train.budget decides"
+            if asked.get("train.budget")
+            else f"{total:,} steps, for {where}; train.budget gives a time instead",
         ),
         Choice("train.steps_per_epoch", steps, "a checkpoint after each epoch"),
         Choice(
@@ -112,14 +114,27 @@ def _device(
             max(1, min(4, machine.cores // 2)),
             f"half of {machine.cores} cores load, as far as that helps",
         ),
-        Choice("train.memory_mb", held, f"{cases} prepared cases take about {needed:,.0f} MB"),
+        Choice(
+            "train.memory_mb",
+            held,
+            f"{cases} prepared cases take about {needed:,.0f} MB"
+            + (f"; half of {machine.memory_mb:,.0f} MB" if held < needed else ""),
+        ),
         Choice("train.precision", "auto", f"{machine.precision} on {where}"),
         Choice("train.device", "auto", f"planned for a {machine.name}"),
     ]
 
 
+def _processes(machine: Machine, fitting: int, case_mb: float) -> Choice:
+    if fitting < min(machine.cores, 8):
+        return Choice(
+            "prepare.workers", fitting, f"a case of {case_mb:,.0f} MB takes eight times as much"
+        )
+    return Choice("prepare.workers", min(machine.cores, 8), f"{machine.cores} cores")
+
+
 def _target_spacing(spacings: np.ndarray) -> tuple[np.ndarray, str]:
-    """Spacing that fits most of the cases, or the finer of two kinds of them, and why."""
+    """Spacing that fits most of the cases, or the finer of several kinds of them, and why."""
     thick = spacings.max(axis=1) > THICK_SLICES * spacings.min(axis=1)
     both = 0 < thick.sum() < len(thick)
     coarsest = spacings[thick].max(axis=1)
@@ -129,6 +144,14 @@ def _target_spacing(spacings: np.ndarray) -> tuple[np.ndarray, str]:
         return fine, (
             f"{thick.sum()} of {len(thick)} cases have slices of {_range(coarsest)} mm, the others "
             f"{' x '.join(f'{s:.3g}' for s in fine)} mm: no median fits both, so the finer"
+        )
+    across = spacings.argmax(axis=1)
+    kinds = [axis for axis in range(3) if (thick & (across == axis)).mean() >= _MINORITY]
+    if len(kinds) > 1:
+        own = [np.median(spacings[~thick | (across != axis), axis]) for axis in range(3)]
+        named = " and ".join("RAS"[axis] for axis in kinds)
+        return np.round(own, 4), (
+            f"slices are thick along {named} in different cases: along each axis that of the others"
         )
     spacing = np.median(spacings, axis=0)
     reason = f"median of {len(spacings)} training cases"
@@ -162,4 +185,6 @@ def _mirroring(labels: dict[str, int]) -> tuple[tuple[str, ...], str]:
             reasons.append(f"{', '.join(directed)} tell {_OPPOSITES[axis]}")
         else:
             kept.append(axis)
-    return tuple(kept), f"not where {'; '.join(reasons)}" if reasons else "no label has a direction"
+    return tuple(
+        kept
+    ), f"not where {'; '.join(reasons)}" if reasons else "no label's name has a direction"

@@ -16,6 +16,7 @@ _FLAT = 4  # voxels; an axis with fewer holds no third dimension, however fine
 _FEW_SLICES = 12  # thick slices; fewer than these hold no third dimension
 _SMALL_CASE = 100_000  # voxels up to which a CPU has time for twice the features
 _WIDEST = 320
+_MOST_LEVELS = 6
 
 
 def network_choices(
@@ -51,6 +52,7 @@ def network_choices(
         levels = max(2, _levels(np.array(given), spacing[keep], whole=True)[0])
     else:
         patch, levels = _patch(extent[keep], spacing[keep], most)
+    why_levels = _why_levels(np.array(patch), spacing[keep], levels, fixed=bool(given))
     features = tuple(min(_WIDEST, first * 2**level) for level in range(levels))
     held = PATCHES * most
     twice = 2 if dimensions == 2 and not by_memory else 1
@@ -60,7 +62,7 @@ def network_choices(
     seen = (
         f"as train.patch has {dimensions} numbers" if given else f"median case {size} voxels{flat}"
     )
-    slices = f"{extent[across]} voxels across the slices, {spacing[across]:.3g} mm apart"
+    slices = f"across the slices: {extent[across]}, {spacing[across]:.3g} mm apart"
     kind = "small cases" if first == 32 and not machine.gpu else f"a {machine.name}"
     part = "the whole case" if whole <= math.prod(patch) else "the case's shape"
     return [
@@ -69,11 +71,23 @@ def network_choices(
         Choice(
             "model.features",
             features,
-            f"{levels} levels until 4 voxels are left; {first} at the finest for {kind}",
+            f"{levels} levels, {why_levels}; {first} at the finest for {kind}",
         ),
         Choice("train.patch", patch, f"{part}, at most {most:,} voxels, {why_most}"),
         Choice("train.batch", batch, f"{batch * math.prod(patch):,} voxels a step"),
     ]
+
+
+def _why_levels(size: np.ndarray, spacing: np.ndarray, levels: int, *, fixed: bool) -> str:
+    """What ended the halving of a patch."""
+    reached, step = _levels(size, spacing, whole=fixed)
+    if reached >= _MOST_LEVELS:
+        return "the most"
+    left = size / step
+    if fixed and halving(left, spacing * step).max() > 1:
+        shape = " × ".join(f"{n:g}" for n in left)
+        return f"as {shape} voxels cannot be halved: a train.patch of multiples of 32 has more"
+    return "until 4 voxels are left"
 
 
 def _across(spacing: np.ndarray, extent: np.ndarray, asked: str | None) -> int:
@@ -114,7 +128,7 @@ def _levels(size: np.ndarray, spacing: np.ndarray, *, whole: bool = False) -> tu
     ``whole``: the size is a patch that stays as it is, so that only even numbers are halved.
     """
     levels, step = 1, np.ones(len(size), dtype=int)
-    while levels < 6:
+    while levels < _MOST_LEVELS:
         even = (size % (2 * step) == 0) | (not whole)
         stride = halving(size / step, spacing * step, even)
         if (stride == 1).all():

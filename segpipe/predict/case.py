@@ -13,7 +13,7 @@ from segpipe.model.bundle import Bundle
 from segpipe.predict.engines import Engine
 from segpipe.predict.mirroring import Mirroring, mirrorings
 from segpipe.predict.uncertainty import Spread
-from segpipe.predict.window import predict_volume
+from segpipe.predict.window import normalising, predict_volume
 from segpipe.prepare import PreparedImage, prepare_volume
 from segpipe.volume import Volume
 
@@ -69,7 +69,7 @@ def member_probabilities(
         plan = model.bundle.plan
         if prepared is None or digest(plan) != plan_digest:
             prepared, plan_digest = prepare_volume(image, plan), digest(plan)
-        engine = _normalising(model.engine, prepared)
+        engine = normalising(model.engine, prepared.shift, prepared.scale)
         for mirroring in model.members:
             probabilities = predict_volume(
                 prepared.array,
@@ -82,11 +82,6 @@ def member_probabilities(
             )
             own_grid = inverse(probabilities, prepared.transform, order=1)
             yield np.clip(own_grid, 0.0, 1.0, out=own_grid)
-
-
-def _normalising(engine: Engine, prepared: PreparedImage) -> Engine:
-    """An engine for tiles in [0, 1]: a large scan need not lie in memory twice."""
-    return lambda tiles: engine((tiles - prepared.shift) / prepared.scale)
 
 
 def predict_scan(

@@ -11,6 +11,16 @@ from scipy import special
 from segpipe.predict.tiles import gaussian_weights, tiles
 
 
+def normalising(
+    engine: Callable[[np.ndarray], np.ndarray], shift: np.ndarray, scale: np.ndarray
+) -> Callable[[np.ndarray], np.ndarray]:
+    """An engine for tiles in [0, 1] from one for normalised tiles.
+
+    So a large scan need not lie in memory twice.
+    """
+    return lambda tiles: engine((tiles - shift) / scale)
+
+
 def predict_volume(
     image: np.ndarray,
     engine: Callable[[np.ndarray], np.ndarray],
@@ -26,7 +36,8 @@ def predict_volume(
     Parameters
     ----------
     image : (X, Y, Z, C) float32 ndarray
-        Normalised.
+        In [0, 1], as prepared. Where it is smaller than the patch, 0 lies around it, as around
+        the patches of training.
     engine : callable
         (batch, \\*patch, C) to logits (batch, \\*patch, outputs).
     patch : sequence of int
@@ -128,15 +139,14 @@ def foreground_probabilities(logits: np.ndarray) -> np.ndarray:
 
 
 def _pad_to(image: np.ndarray, patch: Sequence[int]) -> tuple[np.ndarray, tuple[slice, ...]]:
-    """Pad axes shorter than the patch on both sides with the image's own darkest values."""
+    """Pad axes shorter than the patch on both sides with 0."""
     missing = [max(0, p - n) for p, n in zip(patch, image.shape, strict=False)]
     before = [m // 2 for m in missing]
     inside = tuple(slice(b, b + n) for b, n in zip(before, image.shape, strict=False))
     if not any(missing):
         return image, inside
     shape = [n + m for n, m in zip(image.shape, missing, strict=False)]
-    padded = np.empty((*shape, image.shape[-1]), image.dtype)
-    padded[...] = image.min(axis=(0, 1, 2))
+    padded = np.zeros((*shape, image.shape[-1]), image.dtype)
     padded[inside] = image
     return padded, inside
 

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from segpipe.errors import DataError
-from segpipe.geometry import GridTransform
+from segpipe.geometry import GridTransform, forward_labels
 from segpipe.prepare import store
 from segpipe.prepare.fingerprint import evenly_spaced
-from segpipe.prepare.image import prepare_reference, prepare_regions, prepare_volume
+from segpipe.prepare.image import class_indices, lost_lesions, prepare_regions, prepare_volume
 from segpipe.prepare.keys import image_key, present_regions, regions_key, scan_mark
 from segpipe.prepare.plan import PreparePlan
 from segpipe.prepare.voxels import StoredArray, pack
@@ -199,11 +199,16 @@ def _naming(case: Case) -> Iterator[None]:
 def _image_files(loaded: LoadedCase, plan: PreparePlan) -> dict[str, bytes]:
     prepared = prepare_volume(loaded.image, plan)
     found = {value: np.zeros((0, 3), np.int32) for value in range(1, len(plan.labels) + 1)}
-    files = {"image.b2nd": pack(prepared.array)}
+    files, flags = {"image.b2nd": pack(prepared.array)}, list(loaded.flags)
     if loaded.reference is not None:
-        reference = prepare_reference(loaded.reference, prepared.transform, plan)
+        classes = class_indices(loaded.reference.array, plan.labels, plan.ignore_label)
+        reference = forward_labels(classes, prepared.transform)
         found = foreground_index(reference, len(plan.labels))
         files["reference.b2nd"] = pack(reference)
+        lost, lesions = lost_lesions(classes, reference, prepared.transform)
+        if lost:
+            spacing = " × ".join(f"{edge:.3g}" for edge in prepared.transform.spacing_mm)
+            flags.append(f"reference: {lost} of {lesions} lesions vanish at {spacing} mm")
     arrays: dict[str, Any] = {str(value): voxels for value, voxels in found.items()}
     stream = io.BytesIO()
     np.savez_compressed(stream, **arrays)
@@ -215,7 +220,7 @@ def _image_files(loaded: LoadedCase, plan: PreparePlan) -> dict[str, bytes]:
         "scale": prepared.scale.tolist(),
         "profile": prepared.profile.tolist(),
         "transform": prepared.transform.to_dict(),
-        "flags": list(loaded.flags),
+        "flags": flags,
         "mark": scan_mark(loaded.case),
     }
     files["case.json"] = json.dumps(described).encode()

@@ -14,13 +14,13 @@ from segpipe.geometry import (
     GridTransform,
     bounding_box,
     forward,
-    forward_labels,
     grid_transform,
     ras_orientation,
     reorient,
     resample,
 )
 from segpipe.geometry import crop as crop_box
+from segpipe.lesions.components import label_components
 from segpipe.prepare.intensity import ChannelIntensities, channel_scaling
 from segpipe.prepare.plan import PreparePlan
 from segpipe.prepare.profile import PERCENTILES, intensity_profile
@@ -101,27 +101,54 @@ def prepare_volume(image: Volume, plan: PreparePlan) -> PreparedImage:
     return PreparedImage(array, shift, scale, profile, transform)
 
 
-def prepare_reference(reference: Volume, transform: GridTransform, plan: PreparePlan) -> np.ndarray:
-    """Class indices on the prepared grid.
+def lost_lesions(
+    classes: np.ndarray, prepared: np.ndarray, transform: GridTransform
+) -> tuple[int, int]:
+    """How many lesions of a reference have no voxel left on the prepared grid.
+
+    The largest share of a voxel decides its label, so what is thinner than a voxel can vanish.
+
+    Parameters
+    ----------
+    classes : (X, Y, Z) uint8 ndarray
+        Class indices on the scan's own grid; 255 is ignored.
+    prepared : (X', Y', Z') uint8 ndarray
+        The same on the prepared grid.
+    transform : GridTransform
+
+    Returns
+    -------
+    lost, lesions : int
+        26-connected components of each label.
+    """
+    way = np.linalg.inv(transform.affine) @ np.array(transform.source_affine)
+    lost = lesions = 0
+    for value in np.unique(classes[(classes > 0) & (classes != IGNORE)]):
+        components, count = label_components(classes == value)
+        places = np.argwhere(components)
+        target = np.rint(places @ way[:3, :3].T + way[:3, 3]).astype(int)
+        i, j, k = np.clip(target, 0, np.array(prepared.shape) - 1).T
+        kept = np.unique(components[tuple(places.T)][prepared[i, j, k] == value])
+        lesions += count
+        lost += count - len(kept)
+    return lost, lesions
+
+
+def class_indices(
+    labels: np.ndarray, values: Mapping[str, int], ignore_label: int | None
+) -> np.ndarray:
+    """Stored label values as class indices.
 
     Returns
     -------
     (X, Y, Z) uint8 ndarray
-        0 background, 1, 2, … in the order of ``plan.labels``, 255 for the ignore label.
+        0 background, 1, 2, … in the order of ``values``, 255 for the ignore label.
 
     Raises
     ------
     DataError
         If a value is none of these, or there are more than 253 labels.
     """
-    classes = class_indices(reference.array, plan.labels, plan.ignore_label)
-    return forward_labels(classes, transform)
-
-
-def class_indices(
-    labels: np.ndarray, values: Mapping[str, int], ignore_label: int | None
-) -> np.ndarray:
-    """Stored label values as class indices, uint8 (see :func:`prepare_reference`)."""
     if len(values) >= _UNDECLARED:
         raise DataError("labels", "too many", expected="at most 253", received=str(len(values)))
     known = {0: 0, **{value: index for index, value in enumerate(values.values(), start=1)}}

@@ -11,7 +11,7 @@ import numpy as np
 
 from segpipe.lesions.components import large_enough, size_bins
 from segpipe.metrics.detection import share_interval
-from segpipe.report.validation import ENOUGH, Validation, few
+from segpipe.report.validation import ENOUGH, Validation
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,14 @@ class Chance:
         How many components that share was measured on.
     over_patients : (float, float) or None
         95 % interval of the share by bootstrap over patients; None where none is known.
-    patients : int or None
-        Of the validation; None: not recorded.
+    patients : int
+        Whose components they were; 0: not recorded.
     """
 
     value: float
     components: int
     over_patients: tuple[float, float] | None = None
-    patients: int | None = None
+    patients: int = 0
 
     @property
     def false_positives(self) -> int:
@@ -43,7 +43,7 @@ class Chance:
     @property
     def enough(self) -> bool:
         """Whether a percentage may be printed: :data:`ENOUGH` components, of as many patients."""
-        return self.components >= ENOUGH and not few(self.patients)
+        return self.components >= ENOUGH and self.patients >= ENOUGH
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -86,10 +86,11 @@ def chance_of_false_positive(
     Examples
     --------
     >>> bins = [{"low_mm3": 0, "high_mm3": None, "low_probability": 0.5, "high_probability": 1.0,
-    ...          "components": 8, "false_positives": 2, "chance": 0.25, "chance_ci95": [0, 0.6]}]
+    ...          "components": 8, "patients": 3, "false_positives": 2, "chance": 0.25,
+    ...          "chance_ci95": [0, 0.6]}]
     >>> validation = Validation(4, 4, {}, (), bins, 0.5, 0.0)
     >>> chance_of_false_positive(validation, "lesion", 12.0, 1.0)
-    Chance(value=0.25, components=8, over_patients=(0, 0.6), patients=4)
+    Chance(value=0.25, components=8, over_patients=(0, 0.6), patients=3)
     >>> chance_of_false_positive(validation, "lesion", 12.0, 0.4) is None
     True
     """
@@ -106,5 +107,6 @@ def chance_of_false_positive(
                 return None
             limits = cell.get("chance_ci95")
             over_patients = tuple(limits) if limits else None
-            return Chance(float(chance), int(components), over_patients, validation.patients)
+            patients = int(cell.get("patients") or 0)
+            return Chance(float(chance), int(components), over_patients, patients)
     return None

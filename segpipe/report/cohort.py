@@ -13,12 +13,7 @@ from segpipe.folders import without_folders
 from segpipe.report import figures
 from segpipe.report.card import NOT_RECORDED, Section
 from segpipe.report.cohort_label import FIGURES, GROUPED, cpm_at, label_view
-from segpipe.report.comparison import (
-    MOST_LESIONS,
-    ComparisonInputs,
-    LabelComparison,
-    comparison_views,
-)
+from segpipe.report.comparison import ComparisonInputs, comparison_view
 from segpipe.report.gallery import PaintedCase
 from segpipe.report.page import render
 from segpipe.report.steps import FIGURES as STEP_FIGURES
@@ -178,8 +173,7 @@ def cohort_report(inputs: CohortInputs) -> str:
             "gain": gain_rows(inputs.gain),
             "step_figures": list(STEP_FIGURES.values()),
             "froc": figures.froc(points, chosen) if points else None,
-            "compared": _compared(inputs.baseline),
-            "few": MOST_LESIONS,
+            **({} if inputs.baseline is None else comparison_view(inputs.baseline)),
             "missing": NOT_RECORDED,
             "scores": {(row["case"], row["label"]): row for row in rows},
             "rule": inputs.document["settings"]["rule"],
@@ -191,12 +185,6 @@ def cohort_report(inputs: CohortInputs) -> str:
 def _fold_points(folds: Sequence[Mapping[str, Any]]) -> list[tuple[str, int]]:
     """The points that folds were scored at, and how many folds at each."""
     return list(Counter(point_in_words(fold) for fold in folds).items())
-
-
-def _compared(baseline: ComparisonInputs | None) -> list[LabelComparison]:
-    if baseline is None:
-        return []
-    return comparison_views(baseline.document, baseline.rows_a, baseline.rows_b)
 
 
 def _curve(

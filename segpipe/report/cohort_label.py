@@ -9,6 +9,7 @@ from typing import Any
 from segpipe.report import figures
 from segpipe.report.figures import Chart
 from segpipe.report.wording import (
+    interval,
     interval_and_n,
     number,
     region_name,
@@ -157,7 +158,7 @@ def label_view(name: str, block: Mapping[str, Any], rows, cpm: tuple[str, str] |
             (
                 region,
                 number(facts["false_positive_regions"]["mean"]),
-                _limits(facts["false_positive_regions"]["ci95"], 2),
+                interval(facts["false_positive_regions"]["ci95"]) or "not computed",
                 number(facts["missed_lesions"]["mean"]),
             )
             for region, facts in regions.items()
@@ -176,7 +177,7 @@ def _spread(
         number(spread["median"], digits),
         _limits(spread["iqr"], digits),
         number(spread["mean"], digits),
-        _limits(spread["ci95"], digits),
+        interval(spread["ci95"], digits) or "not computed",
         spread["defined"],
     )
 

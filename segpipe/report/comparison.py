@@ -71,7 +71,8 @@ class LabelComparison:
     lesions : list of GroupRow or None
         All, by size and by region; None without tables of components.
     differing : list of tuple of str
-        The largest lesions that only one run found.
+        The largest lesions that only one run found; their regions are empty unless both runs had
+        regions.
     differing_total : int
     false_by_size, false_by_region : list of GroupRow
     changed : list of (case, a, b, difference)
@@ -104,37 +105,42 @@ def comparison_report(inputs: ComparisonInputs) -> str:
     -------
     str
     """
-    document = inputs.document
     return render(
         "comparison.html.j2",
-        {
-            "report": inputs,
-            "title": "Comparison of two runs",
-            "labels": comparison_views(document, inputs.rows_a, inputs.rows_b),
-            "runs": [
-                (f"Run {run.upper()}", _short(document[run]), _points(document["points"][run]))
-                for run in ("a", "b")
-            ],
-            "few": MOST_LESIONS,
-            "same_points": document["points"]["a"] == document["points"]["b"],
-        },
+        {"report": inputs, "title": "Comparison of two runs", **comparison_view(inputs)},
     )
 
 
-def comparison_views(
-    document: Mapping[str, Any], rows_a: Rows, rows_b: Rows
-) -> list[LabelComparison]:
-    """Every label of a comparison, ready to print; parameters as :class:`ComparisonInputs`."""
-    return [
-        _label_view(
-            label,
-            block,
-            document["lesions"][label],
-            document["false_positives"][label],
-            _paired(rows_a, rows_b, label),
-        )
-        for label, block in document["labels"].items()
-    ]
+def comparison_view(inputs: ComparisonInputs) -> dict[str, Any]:
+    """What the macros of ``comparison_parts.html.j2`` print.
+
+    Returns
+    -------
+    dict
+        ``compared``: a :class:`LabelComparison` for every label; ``runs``: heading, name and
+        operating points of both; ``same_points``: whether these are the same; ``few``: lesions that
+        a table names at the most.
+    """
+    document = inputs.document
+    points = document["points"]
+    return {
+        "compared": [
+            _label_view(
+                label,
+                block,
+                document["lesions"][label],
+                document["false_positives"][label],
+                _paired(inputs.rows_a, inputs.rows_b, label),
+            )
+            for label, block in document["labels"].items()
+        ],
+        "runs": [
+            (f"Run {run.upper()}", _short(document[run]), _points(points[run]))
+            for run in ("a", "b")
+        ],
+        "same_points": points["a"] == points["b"],
+        "few": MOST_LESIONS,
+    }
 
 
 def _paired(rows_a: Rows, rows_b: Rows, label: str) -> dict[str, tuple[Mapping, Mapping]]:
@@ -167,7 +173,7 @@ def _label_view(
         table=[_row(name, figure) for name, figure in shown.items()],
         charts=figures.charts(shown, pairs, HEADLINES),
         lesions=None if lesions is None else _lesion_rows(lesions),
-        differing=[_lesion(row) for row in differing[:MOST_LESIONS]],
+        differing=[_lesion(row, bool(wrong["by_region"])) for row in differing[:MOST_LESIONS]],
         differing_total=len(differing),
         false_by_size=[_false_row(group) for group in wrong["by_size"]],
         false_by_region=[_false_row(group) for group in wrong["by_region"]],
@@ -238,11 +244,11 @@ def _lesion_rows(lesions: Mapping[str, Any]) -> list[GroupRow]:
     ]
 
 
-def _lesion(row: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
+def _lesion(row: Mapping[str, Any], with_region: bool) -> tuple[str, str, str, str, str]:
     return (
         row["case"],
         str(row["component"]),
-        region_name(row["region"]) or "",
+        (region_name(row["region"]) or "") if with_region else "",
         number(row["size_mm3"], 0),
         "A" if row["outcome"] == "only_a" else "B",
     )

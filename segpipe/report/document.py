@@ -132,6 +132,7 @@ class PredictDocument(Record):
     engine: str | None = None
     bundle: BundleRecord
     settings: SettingsRecord
+    of_validation: bool = False
     cases: tuple[CaseRecord, ...]
 
     @field_validator("cases", mode="before")

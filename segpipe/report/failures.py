@@ -142,7 +142,7 @@ def robustness(
 
 def _group(name: str, spread: Mapping[str, Any]) -> str:
     sure = interval_and_n(spread)
-    interval = "95 % interval " if spread.get("ci95") else ""
+    interval = "95 % interval " if " to " in sure else ""
     return f"{number(spread['mean'])} ({name}{f'; {interval}{sure}' if sure else ''})"
 
 

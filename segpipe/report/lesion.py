@@ -59,8 +59,8 @@ def implausible_regions(
     """Where a lesion lies outside the named anatomy.
 
     In no region, or in the complement of all others; but not in a complement that weighs less
-    than every region, which is where lesions are expected. Nowhere while a complement is left
-    out, because then a region is missing and what lies in it cannot be told.
+    than every region, which is where lesions are expected. Nowhere while a region is left out,
+    because what lies in it cannot be told.
 
     Parameters
     ----------
@@ -83,10 +83,12 @@ def implausible_regions(
     ['none']
     >>> sorted(implausible_regions([brain, rest], ["brain"]))
     []
+    >>> sorted(implausible_regions([brain, {**brain, "name": "ventricles"}], ["ventricles"]))
+    []
     """
-    rests = [region for region in configured if region.get("source") == "complement"]
-    if any(rest.get("name") not in present for rest in rests):
+    if any(region.get("name") not in present for region in configured):
         return frozenset()
+    rests = [region for region in configured if region.get("source") == "complement"]
     named = [region.get("weight", 1.0) for region in configured if region not in rests]
     return frozenset(
         {NOWHERE, *(r["name"] for r in rests if r.get("weight", 1.0) >= min(named, default=0.0))}

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from segpipe.anatomy import penalty_map
 from segpipe.classes import IGNORE
 from segpipe.config import RegionConfig
 from segpipe.report import gallery, slices
@@ -70,12 +69,12 @@ def overlay_pictures(
     regions: np.ndarray,
     looks: Sequence[RegionLook],
     channel: str,
+    tint: np.ndarray | None = None,
 ) -> tuple[Picture, ...]:
     """Slices of a prepared case with every region and the reference outlined.
 
     The first one cuts through most of the reference, in the plane of thick slices, else axial; it
-    is left out where there is no lesion. The others go through the middle along each axis. The
-    tint is the weight of a false-positive voxel: none at 0, deepest at the sum of all weights.
+    is left out where there is no lesion. The others go through the middle along each axis.
 
     Parameters
     ----------
@@ -89,6 +88,8 @@ def overlay_pictures(
         In the order of the last axis.
     channel : str
         Name of what is shown.
+    tint : (X, Y, Z) float ndarray, optional
+        How deep each voxel is tinted: 0 not at all, 1 most.
 
     Returns
     -------
@@ -133,7 +134,7 @@ def overlay_pictures(
                 caption=f"{channel}, {plane} slice {index + 1}",
                 alt=f"{plane.capitalize()} {channel} slice through {where} with regions and "
                 "reference outlined, in radiological orientation",
-                tint=_tint([values[box] for values in maps], looks),
+                tint="" if tint is None else _tint(slices.to_screen(tint, across, index)[box]),
             )
         )
     return tuple(pictures)
@@ -192,12 +193,8 @@ def _reference_outlines(cut: np.ndarray, spacing: tuple[float, float]) -> list[O
     ]
 
 
-def _tint(maps: Sequence[np.ndarray], looks: Sequence[RegionLook]) -> str:
-    weights = [look.weight for look in looks]
-    if not sum(weights):
-        return ""
-    share = penalty_map(np.stack(maps, axis=-1), weights) / sum(weights)
-    pixels = np.empty((*share.shape, 4), np.uint8)
+def _tint(depth: np.ndarray) -> str:
+    pixels = np.empty((*depth.shape, 4), np.uint8)
     pixels[..., :3] = TINT_RGB
-    pixels[..., 3] = np.rint(TINT_ALPHA * share)
+    pixels[..., 3] = np.rint(TINT_ALPHA * np.clip(depth, 0, 1))
     return slices.png_address(pixels)

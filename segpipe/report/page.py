@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from segpipe.report import wording
-from segpipe.report.validation import few
+from segpipe.report.validation import caution
 
 BANNER = "Research use only. Not a medical device."
 
@@ -51,7 +51,7 @@ def _template(name: str) -> Template:
     words = ("count", "interval", "spacing", "size_range")
     names = ("number", "percent", "probability", "signed", *words)
     environment.filters.update({name: getattr(wording, name) for name in names})
-    environment.filters.update({"ml": wording.volume, "mm": wording.length, "few": few})
+    environment.filters.update({"ml": wording.volume, "mm": wording.length, "caution": caution})
     return environment.get_template(name)
 
 

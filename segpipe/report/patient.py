@@ -91,6 +91,8 @@ class PatientInputs:
     validation : Validation or None
     validation_missing : str
         Why nothing is known of this model.
+    of_validation : bool
+        Whether the scan is among those that ``validation`` was measured on.
     operating_point : str
         In words.
     provenance : tuple of (str, str)
@@ -117,6 +119,7 @@ class PatientInputs:
     change_missing: str = "no prior"
     validation: Validation | None = None
     validation_missing: str = "this bundle was not validated"
+    of_validation: bool = False
     operating_point: str = ""
     provenance: tuple[tuple[str, str], ...] = ()
     inputs: tuple[tuple[str, str], ...] = ()

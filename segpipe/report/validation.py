@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from segpipe.metrics.detection import share_interval
-from segpipe.report.wording import point_in_words
+from segpipe.report.wording import count, point_in_words
 
 ENOUGH = 10
 """Components from which a share is printed in percent: below, 0 of 5 would read as 0 %.
@@ -26,6 +26,24 @@ def few(patients: int | None) -> bool:
     (True, False, False, False)
     """
     return patients is not None and 0 < patients < ENOUGH
+
+
+def caution(patients: int | None) -> str:
+    """What to think of intervals over so many patients; empty where they are not :func:`few`.
+
+    Examples
+    --------
+    >>> caution(9)
+    'Few patients: intervals over 9\\xa0patients are too narrow to be trusted.'
+    >>> caution(1), caution(10)
+    ('One patient: there is no interval over patients.', '')
+    """
+    if not few(patients):
+        return ""
+    if patients == 1:
+        return "One patient: there is no interval over patients."
+    so_many = count(patients or 0, "patient")
+    return f"Few patients: intervals over {so_many} are too narrow to be trusted."
 
 
 @dataclass(frozen=True)

@@ -131,14 +131,19 @@ def count(number_of: int, one: str, many: str | None = None) -> str:
 
 
 def interval(bounds: Sequence[float | None] | None, digits: int = 2) -> str:
-    """A 95 % interval, or an empty string when there is none.
+    """A 95 % interval over patients, or an empty string when there is none.
+
+    One without width is none: where all patients have the same value, draws of them say nothing
+    about others.
 
     Examples
     --------
-    >>> interval([0.5, 0.75]), interval(None), interval([None, None])
-    ('0.50 to 0.75', '', '')
+    >>> interval([0.5, 0.75]), interval(None), interval([None, None]), interval([1.0, 1.0])
+    ('0.50 to 0.75', '', '', '')
     """
     if bounds is None or any(b is None or _is_missing(b) for b in bounds):
+        return ""
+    if bounds[0] == bounds[1]:
         return ""
     return f"{number(bounds[0], digits)} to {number(bounds[1], digits)}"
 

@@ -75,28 +75,18 @@ def register(
     ModelError
         The folder is no bundle.
     """
-    signature = _signature(Path(bundle))
-    client = store.client
     with store.lock(), quiet():
-        model_id, location = _log_model(client, name, Path(bundle), run_id, signature)
-        try:
-            client.get_registered_model(name)
-        except MlflowException:
-            client.create_registered_model(name)
         champion, reason = _contest(store, name, Path(bundle), metric, value)
-        version = client.create_model_version(
+        number = _add_version(
+            store,
             name,
-            location,
+            Path(bundle),
             run_id,
             tags={f"{_METRIC_TAG}{metric}": repr(float(value))},
-            description=f"{metric} {value:.4g} on validation; {reason}",
-            model_id=model_id,
+            description=f"{metric} {value:.4g} on validation, as trained; {reason}",
         )
-        number = int(version.version)
-        versions = json.dumps([{"name": name, "version": number}])
-        client.set_logged_model_tags(model_id, {"mlflow.modelVersions": versions})
         if champion:
-            client.set_registered_model_alias(name, CHAMPION, str(number))
+            store.client.set_registered_model_alias(name, CHAMPION, str(number))
     return Registered(number, champion, reason)
 
 
@@ -116,10 +106,11 @@ def register_ensemble(store: Store, name: str, bundle: Path, run_id: str) -> int
     int
         The version.
     """
-    made = register(store, name, bundle, run_id, "out_of_fold", math.nan)
+    described = "an ensemble; no case was held out from all members, so it is no champion"
     with store.lock(), quiet():
-        store.client.set_registered_model_alias(name, ENSEMBLE, str(made.version))
-    return made.version
+        number = _add_version(store, name, Path(bundle), run_id, tags={}, description=described)
+        store.client.set_registered_model_alias(name, ENSEMBLE, str(number))
+    return number
 
 
 def update_bundles(store: Store, name: str, bundle: Path) -> list[int]:
@@ -248,6 +239,24 @@ def _held_out(bundle: Path) -> tuple[str, int | None, dict] | None:
         return stored["dataset"]["digest"], stored["dataset"]["fold"], stored["config"]["split"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _add_version(
+    store: Store, name: str, bundle: Path, run_id: str, *, tags: dict[str, str], description: str
+) -> int:
+    signature, client = _signature(bundle), store.client
+    model_id, location = _log_model(client, name, bundle, run_id, signature)
+    try:
+        client.get_registered_model(name)
+    except MlflowException:
+        client.create_registered_model(name)
+    version = client.create_model_version(
+        name, location, run_id, tags=tags, description=description, model_id=model_id
+    )
+    number = int(version.version)
+    versions = json.dumps([{"name": name, "version": number}])
+    client.set_logged_model_tags(model_id, {"mlflow.modelVersions": versions})
+    return number
 
 
 def _log_model(

@@ -155,7 +155,7 @@ class Run:
         for batch in _batches(tags, _PARAMS_PER_BATCH):
             self._client.log_batch(self.run_id, tags=batch)
 
-    def dataset(self, name: str, digest: str, cases: int) -> None:
+    def dataset(self, name: str, digest: str, cases: int, context: str) -> None:
         """The dataset that the run reads.
 
         Parameters
@@ -165,12 +165,14 @@ class Run:
             SHA-256 of the manifest. MLflow lists its first 12 digits, as it has no room for all;
             all are in the dataset's source and in the tag ``dataset.sha256``.
         cases : int
+        context : str
+            What its cases are to the run: ``training and validation``, ``validation``, ``test``.
         """
         source = json.dumps({"sha256": digest})
         profile = json.dumps({"num_rows": cases, "cases": cases})
         dataset = Dataset(name, digest[:_SHOWN_DIGEST], "local", source, profile=profile)
-        context = [InputTag("mlflow.data.context", "training and validation")]
-        self._client.log_inputs(self.run_id, [DatasetInput(dataset, context)])
+        tags = [InputTag("mlflow.data.context", context)]
+        self._client.log_inputs(self.run_id, [DatasetInput(dataset, tags)])
         self.tags({"dataset.sha256": digest})
 
     def _known(self, name: str, step: int, value: float) -> bool:

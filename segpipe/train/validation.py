@@ -19,7 +19,7 @@ from segpipe.lesions.view import make_view
 from segpipe.metrics.detection import f1_of, lesion_sensitivity, tally_of
 from segpipe.metrics.overlap import count_voxels, dice
 from segpipe.predict.engines import Engine
-from segpipe.predict.window import predict_volume
+from segpipe.predict.window import normalising, predict_volume
 from segpipe.prepare import PreparedCase
 from segpipe.train.overlays import overlay
 
@@ -117,8 +117,8 @@ class Validation:
         if not self._known or self._known[0][0] is not network:
             self._known[:] = [(network, self.make_engine(network))]
         return predict_volume(
-            (np.asarray(case.image) - case.shift) / case.scale,
-            self._known[0][1],
+            np.asarray(case.image),
+            normalising(self._known[0][1], case.shift, case.scale),
             patch=self.config.train.patch,
             overlap=self.config.predict.overlap,
             batch=self.config.predict.batch,

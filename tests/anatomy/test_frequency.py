@@ -150,14 +150,14 @@ def region(**more):
 def test_where_lesions_do_not_occur_is_what_the_cut_and_grown_frequency_leaves(scan, tmp_path):
     prior = scan.with_array(np.zeros(scan.shape, np.float32))
     prior.array[20, 20, 20], prior.array[30, 30, 30] = 0.4, 0.1
-    config = region(threshold=0.2, margin_mm=4, invert=True, floor=0.25, soften_mm=3)
+    config = region(threshold=0.2, margin_mm=4, invert=True, soften_mm=3)
     maps, flags = region_maps(
         "a", scan, AnatomyConfig(regions=(config,)), tmp_path, priors={"often": prior}
     )
     assert flags == ()
     often = np.zeros(scan.shape, bool)
     often[20, 20, 20] = True
-    expected = np.where(ndimage.binary_dilation(often), 0.25, 1)  # a 4 mm margin is one voxel
+    expected = np.where(ndimage.binary_dilation(often), 0, 1)  # a 4 mm margin is one voxel
     assert np.array_equal(maps["often"].array, expected.astype(np.float32))
 
 

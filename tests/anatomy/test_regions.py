@@ -76,9 +76,8 @@ def test_soft_mask_stays_soft_and_complement_is_what_is_left(scan, tmp_path):
     maps, flags = region_maps("a", scan, regions, tmp_path)
     assert list(maps) == ["outside", "s", "h"]
     assert flags == ()
-    floored = np.maximum(soft, 0.25)
-    assert np.allclose(maps["s"].array, floored)
-    assert np.allclose(maps["outside"].array, 1 - np.maximum(floored, hard))
+    assert np.allclose(maps["s"].array, soft)  # the floor is the weight's alone
+    assert np.allclose(maps["outside"].array, 1 - np.maximum(soft, hard))
 
 
 def test_margin_uses_the_scans_spacing(scan, tmp_path):
@@ -167,6 +166,28 @@ def test_a_region_that_is_nowhere_is_flagged(scan, tmp_path, region, said):
     maps, flags = region_maps("a", scan, regions, tmp_path)
     assert not maps["x"].array.any()
     assert flags[-1] == f"region x: {said.format(path.name)}"
+
+
+@pytest.mark.parametrize(
+    ("first", "rest", "said"),
+    [
+        ({"margin_mm": -50}, {}, "region x: empty: its threshold, margin_mm or invert leave"),
+        ({"margin_mm": 50}, {}, "region rest: empty: the others fill the scan"),
+        ({}, {"margin_mm": -50}, "region rest: empty: its threshold, margin_mm or invert leave"),
+    ],
+)
+def test_a_region_that_its_settings_empty_is_flagged(scan, tmp_path, first, rest, said):
+    values = np.zeros((6, 5, 4), np.uint8)
+    values[2:4, 2:4, 1:3] = 1
+    write_volume(tmp_path / "a.nii.gz", Volume(values, AFFINE))
+    regions = config(
+        {"name": "x", "source": "mask", "file": "{case}.nii.gz", **first},
+        {"name": "rest", "source": "complement", **rest},
+    )
+    maps, flags = region_maps("a", scan, regions, tmp_path)
+    (flag,) = flags
+    assert flag.startswith(said)
+    assert not maps[said.split(":")[0].removeprefix("region ")].array.any()
 
 
 def test_a_mask_of_0_and_255_is_told_what_to_do_with_masks(scan, tmp_path):

@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segpipe.anatomy import penalty_map, shape_map
+from segpipe.anatomy import false_positive_weight, shape_map
+from segpipe.config import RegionConfig
 
 
 def ball(shape, centre, radius_mm, spacing):
@@ -49,13 +50,13 @@ def test_soften_is_a_gaussian_in_mm():
     assert np.allclose(slope, expected, atol=2e-3)
 
 
-def test_order_is_threshold_margin_soften_floor():
+def test_order_is_threshold_margin_soften():
     line = np.zeros((31, 1, 1))
     line[15] = 0.4
-    grown = shape_map(line, (1, 1, 1), threshold=0.3, margin_mm=2, soften_mm=1, floor=0.1).ravel()
+    grown = shape_map(line, (1, 1, 1), threshold=0.3, margin_mm=2, soften_mm=1).ravel()
     assert grown[15] == pytest.approx(0.987, abs=0.01)
     assert grown[18] == pytest.approx(0.31, abs=0.01)
-    assert grown[0] == np.float32(0.1)
+    assert grown[0] == 0
 
 
 @settings(max_examples=30, deadline=None)
@@ -63,33 +64,49 @@ def test_order_is_threshold_margin_soften_floor():
     st.integers(0, 2**32 - 1),
     st.floats(-3, 3),
     st.floats(0, 3),
-    st.floats(0, 1),
     st.one_of(st.none(), st.floats(0, 1)),
 )
-def test_every_map_stays_between_floor_and_one(seed, margin, soften, floor, threshold):
+def test_every_map_stays_between_0_and_1(seed, margin, soften, threshold):
     values = np.random.default_rng(seed).random((6, 5, 4))
-    made = shape_map(
-        values, (1, 2, 3), threshold=threshold, margin_mm=margin, soften_mm=soften, floor=floor
-    )
+    made = shape_map(values, (1, 2, 3), threshold=threshold, margin_mm=margin, soften_mm=soften)
     assert made.dtype == np.float32
-    assert made.min() >= np.float32(floor)
+    assert made.min() >= 0
     assert made.max() <= 1
 
 
-def test_penalty_is_the_weighted_sum_also_of_uint8_steps():
+def masks(*weights, **more):
+    return [
+        RegionConfig(name=f"r{i}", source="mask", file="f", weight=weight, **more)
+        for i, weight in enumerate(weights)
+    ]
+
+
+def test_weight_is_the_weighted_sum_also_of_uint8_steps():
     rng = np.random.default_rng(0)
     steps = rng.integers(0, 256, (4, 3, 2, 3), dtype=np.uint8)
     weights = (0.5, 2.0, 0.0)
     expected = sum(w * steps[..., r] / 255 for r, w in enumerate(weights))
-    assert np.allclose(penalty_map(steps, weights), expected, atol=1e-6)
-    assert np.allclose(penalty_map(steps / 255, weights), expected, atol=1e-6)
+    names, configured = ("r0", "r1", "r2"), masks(*weights)
+    for maps in (steps, steps / 255):
+        assert np.allclose(false_positive_weight(maps, names, configured), expected, atol=1e-6)
+    some = false_positive_weight(steps[..., 1:], names[1:], configured)
+    assert np.allclose(some, expected - 0.5 * steps[..., 0] / 255, atol=1e-6)
 
 
-def test_no_regions_weigh_one_everywhere():
-    assert np.array_equal(penalty_map(np.zeros((2, 3, 4, 0), np.uint8), ()), np.ones((2, 3, 4)))
+def test_a_case_without_regions_weighs_one_everywhere():
+    nothing = np.zeros((2, 3, 4, 0), np.uint8)
+    for configured in ([], masks(3.0)):
+        assert np.array_equal(false_positive_weight(nothing, (), configured), np.ones((2, 3, 4)))
 
 
-@pytest.mark.parametrize("weights", [(1.0,), (1.0, -1.0), (1.0, float("nan"))])
-def test_weights_that_do_not_fit_are_refused(weights):
-    with pytest.raises(ValueError, match="weights: expected"):
-        penalty_map(np.zeros((2, 2, 2, 2)), weights)
+def test_a_floor_raises_what_a_region_weighs():
+    maps = np.array([[0.0, 0.0], [0.1, 1.0], [1.0, 0.5]])
+    configured = [*masks(2.0, floor=0.25), RegionConfig(name="rest", source="complement")]
+    found = false_positive_weight(maps, ("r0", "rest"), configured)
+    assert found.tolist() == [0.5, 1.5, 2.5]
+
+
+def test_where_a_complement_is_left_out_what_is_in_no_region_weighs_one():
+    maps = np.array([[0.0], [0.5], [1.0]])
+    configured = [*masks(3.0, floor=0.5), RegionConfig(name="rest", source="complement", weight=9)]
+    assert false_positive_weight(maps, ("r0",), configured).tolist() == [2.5, 2.0, 3.0]

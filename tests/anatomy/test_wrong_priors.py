@@ -74,7 +74,7 @@ def target_with(shift_mm, folder):
     )
     made = prepare_case(loaded, maps, plan, folder / f"cache{shift_mm}")
     augmenter = build(CONFIG.augment, CONFIG.train.patch, plan.spacing_mm)
-    return PatchSampler([made], CONFIG, {"rare": 2.0}, augmenter, plan.spacing_mm).draw(0)[1]
+    return PatchSampler([made], CONFIG, augmenter, plan.spacing_mm).draw(0)[1]
 
 
 def penalty(target, logits):

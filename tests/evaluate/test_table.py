@@ -190,7 +190,9 @@ def test_f1_choice_is_the_nearest_within_a_standard_error_of_the_best(cohort):
     assert away[good].min() == pytest.approx(abs(choice.operating_point.threshold - 0.5))
     assert choice.figures["lesion_f1"] <= curve["lesion_f1"].max()
     assert choice.chosen
-    assert not choose(tallies, config, OperatingPoint(), dict.fromkeys(cases, "one")).chosen
+    alone = choose(tallies, config, OperatingPoint(), dict.fromkeys(cases, "one"))
+    assert (alone.chosen, alone.operating_point) == (False, OperatingPoint())
+    assert alone.reason == "as configured: one patient says nothing about others"
     assert choice.operating_point.threshold == choice.figures["threshold"]
     if choice.figures["lesion_f1"] < curve["lesion_f1"].max():
         assert "within one standard error of the highest mean lesion F1" in choice.reason
@@ -303,10 +305,12 @@ def test_chance_knows_that_the_regions_of_a_patient_resemble_each_other():
 
     found, chance = measured(bootstrap=200)
     assert (found["components"], found["chance"], found["chance_ci95"]) == (50, 0.5, [0.0, 1.0])
+    assert found["patients"] == chance.patients == 2
     assert chance.interval == (0.0, 1.0)
     for more in ({}, {"bootstrap": 200, "patients": dict.fromkeys(cases, "one")}):
         found, chance = measured(**more)
         assert found["chance_ci95"] is None
+        assert chance.patients == (1 if "patients" in more else 2)
         assert chance.interval == pytest.approx((0.3664, 0.6336), abs=1e-4)  # Wilson's of 25/50
 
 

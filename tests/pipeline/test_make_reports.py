@@ -232,7 +232,7 @@ def test_validation_figures_reach_the_report_only_at_their_operating_point(folde
             "patients": 4,
             "summary": {},
             "by_size": [],
-            "false_positive_chance": [{**cell, "components": 10, "chance": 0.3}],
+            "false_positive_chance": [{**cell, "components": 10, "patients": 10, "chance": 0.3}],
         },
     }
     bundle["validation"] |= {"cases": 10, "patients": 10}

@@ -330,6 +330,20 @@ def test_digests_are_of_the_region_files_that_are_there(tmp_path):
     assert region_digests("a", BUNDLE, tmp_path) == {"wm": hashlib.sha256(b"s").hexdigest()}
 
 
+def test_the_image_to_register_to_is_a_file_of_regions_too_and_a_shipped_map_is_none(tmp_path):
+    anatomy = {
+        "regions": [{"name": "tissue", "source": "template", "file": "wm"}],
+        "registration": {"image": "own.nii.gz"},
+    }
+    config = parse({**CONFIG.model_dump(mode="json"), "anatomy": anatomy})
+    bundle = SimpleNamespace(config=config)
+    (tmp_path / "wm").write_bytes(b"astray")
+    assert region_digests("a", bundle, tmp_path) == {}
+    (tmp_path / "own.nii.gz").write_bytes(b"s")
+    digest = hashlib.sha256(b"s").hexdigest()
+    assert region_digests("a", bundle, tmp_path) == {"tissue, registered to": digest}
+
+
 def test_only_reading_and_memory_can_be_set_for_a_prediction():
     changed = _adjusted(CONFIG, ["data.repair_nan=true", "predict.batch=1"])
     assert (changed.data.repair_nan, changed.predict.batch) == (True, 1)

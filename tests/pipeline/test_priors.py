@@ -12,7 +12,7 @@ from segpipe.config import override, parse
 from segpipe.data.layouts import open_dataset
 from segpipe.data.nifti import write_volume
 from segpipe.data.splits import make_folds
-from segpipe.errors import DataError, GeometryError
+from segpipe.errors import DataError, GeometryError, StorageError
 from segpipe.observer import Silent
 from segpipe.pipeline.prepare import plan_for, prepare_cases, run_prepare
 from segpipe.pipeline.priors import fold_priors
@@ -139,6 +139,21 @@ def test_prepared_cases_of_a_fold_depend_on_its_training_patients_alone(config, 
     run_prepare(config, Silent())
     assert len(entries() - first) == 3 * len(CASES)  # every fold but the one that holds p2 out
     assert images() == written
+
+
+def test_a_cache_that_cannot_be_written_is_no_matter_of_a_patient(config, monkeypatch):
+    own = parse(
+        {**config.model_dump(mode="json"), "anatomy": {"regions": [{**REGION, "file": None}]}}
+    )
+    dataset = open_dataset(own.data)
+    fold = make_folds(dataset.cases, own.split)[0]
+
+    def full(*_):
+        raise StorageError("the cache cannot be written")
+
+    monkeypatch.setattr("segpipe.prepare.store.put", full)
+    with pytest.raises(StorageError, match="cannot be written"):
+        fold_priors(dataset, fold, own, Silent())
 
 
 def test_masks_are_read_as_far_as_the_configuration_allows(config):

@@ -12,7 +12,7 @@ from segpipe.config import Config
 from segpipe.data.layouts import Case, ChannelFile, Dataset
 from segpipe.data.read import LoadedCase
 from segpipe.errors import DataError, StorageError
-from segpipe.geometry import grid_transform, inverse
+from segpipe.geometry import forward_labels, grid_transform, inverse
 from segpipe.prepare import (
     PreparePlan,
     fingerprint,
@@ -25,7 +25,7 @@ from segpipe.prepare import (
     store,
 )
 from segpipe.prepare.case import foreground_index
-from segpipe.prepare.image import class_indices
+from segpipe.prepare.image import class_indices, lost_lesions
 from segpipe.prepare.profile import PERCENTILES
 from segpipe.volume import Volume
 
@@ -124,6 +124,21 @@ def test_classes_are_in_the_order_of_the_plan():
     assert class_indices(far, {"a": 1_000_000}, -5).ravel().tolist() == [0, 255, 1]
     with pytest.raises(DataError, match=r"expected one of \[0, 3, 9\]; received 1"):
         class_indices(stored, {"lesion": 3}, 9)
+
+
+@pytest.mark.parametrize("turn", [np.diag([1.0, 1, 1, 1]), np.diag([-1.0, 1, 1, 1])])
+def test_lesions_that_are_thinner_than_a_prepared_voxel_are_counted_as_lost(turn):
+    classes = np.zeros((12, 12, 12), np.uint8)
+    classes[1, 1, 1] = classes[9, 2:4, 9] = 1  # one voxel of 64, and two
+    classes[4:8, 4:8, 4:8] = 1  # a whole one
+    classes[8:12, 8:12, 0:4] = 2
+    classes[0, 11, 11] = 255
+    same = grid_transform(classes.shape, turn, None)
+    assert lost_lesions(classes, forward_labels(classes, same), same) == (0, 4)
+    coarse = grid_transform(classes.shape, turn, (4, 4, 4))
+    prepared = forward_labels(classes, coarse)
+    assert (np.count_nonzero(prepared == 1), np.count_nonzero(prepared == 2)) == (1, 1)
+    assert lost_lesions(classes, prepared, coarse) == (2, 4)
 
 
 def test_foreground_index_is_exact_and_spread_when_limited():

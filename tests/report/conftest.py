@@ -26,7 +26,7 @@ def lesion(number, volume_ml=1.0, **facts):
         "side": "left",
         "longest_diameter_mm": 12.0,
         "mean_probability": 0.8,
-        "chance": Chance(0.25, 12),
+        "chance": Chance(0.25, 12, patients=10),
         "in_plane_diameter_mm": 11.0,
     }
     return Lesion(id=number, volume_ml=volume_ml, **{**known, **facts})

@@ -148,18 +148,28 @@ def test_cases_excluded_in_numbers_add_up(inputs):
 
 def test_a_baseline_is_compared_case_by_case(inputs):
     better = [row(c, w, 0, 0.9, 0.8) for c, w in zip("abcd", (0, 1, 0, 1), strict=True)]
+    at = [{"threshold": t, "removal_size_mm3": 0.0, "core_threshold": None} for t in (0.2, 0.9)]
     document = {
+        "a": "runs/base/aaa",
+        "b": "this evaluation",
+        "points": {"a": at[:1], "b": at[1:]},
         "labels": compare_rows(ROWS, better),
         "lesions": {"lesion": None},
         "false_positives": {"lesion": {"by_size": [], "by_region": []}},
     }
     against = ComparisonInputs("2026-02-01", document, ROWS, better)
     words = text(cohort_report(replace(inputs, baseline=against)))
-    assert "Against the baseline A is the baseline, B is this evaluation." in words
+    assert (
+        "Against the baseline A is the baseline, B is this evaluation. Run A runs/base/aaa" in words
+    )
+    assert "The operating points differ" in words
+    alike = replace(against, document={**document, "points": {"a": at[:1], "b": at[:1]}})
+    page = text(cohort_report(replace(inputs, baseline=alike)))
+    assert "The operating points differ" not in page
     assert "False-positive regions per scan 4 2.25 0.50 -1.75" in words
     assert "No verdict: fewer than 6 patients." in words
     assert (
-        "4 cases of 4 patients scored in both runs; 1 in one only, or failed in one, and left out."
+        "4 cases of 4 patients scored in both runs; 1 in one only, or failed, and left out."
         in words
     )
 

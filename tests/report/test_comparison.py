@@ -1,6 +1,7 @@
 """Two runs as a page: what is told must be what was counted."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -9,7 +10,7 @@ from segpipe.report.comparison import (
     MOST_LESIONS,
     ComparisonInputs,
     comparison_report,
-    comparison_views,
+    comparison_view,
 )
 
 SPACE = "\N{NO-BREAK SPACE}"
@@ -100,7 +101,7 @@ def test_differences_are_told_in_words(inputs):
     assert "Lesion F1: <0.001 (95 % interval -0.100 to 0.100, p = 0.031). No verdict: the " in (
         words.replace("&lt;", "<")
     )
-    assert "3 cases of 2 patients scored in both runs; 1 in one only" in words
+    assert "3 cases of 2 patients scored in both runs; 1 in one only, or failed, and" in words
     assert "False-positive regions per scan 3 2.00 0.50 -1.50 -2.00 to -1.00 0.031 B" in words
     assert "-0.100 to 0.100 0.031 no verdict: the interval includes 0" in words
     assert "+0.25 not computed 0.031 not judged" in words
@@ -119,6 +120,14 @@ def test_lesions_and_false_positives_are_told_by_size_and_region(inputs):
     assert "0 mm³ and more 2.00 0.50 -1.50 not computed 1.000" in words
     assert "outside all regions 2.00 0.50 -1.50 not computed" in words
     assert "&lt;a&gt; 3 0 -3 c 1 2 +1" in words  # the largest change first; b did not change
+
+
+def test_without_regions_no_lesion_lies_outside_them(inputs):
+    wrong = {"lesion": {**inputs.document["false_positives"]["lesion"], "by_region": []}}
+    bare = replace(inputs, document={**inputs.document, "false_positives": wrong})
+    words = text(comparison_report(bare))
+    assert "outside all regions" not in words.split("found by one run only")[1]
+    assert "&lt;a&gt; 1 99 B &lt;a&gt; 2 98 A" in words
 
 
 def test_a_page_names_no_folder_above_the_run(inputs):
@@ -147,7 +156,7 @@ def test_without_tables_or_pairs_it_says_so(inputs):
 
 
 def test_charts_say_what_they_show(inputs):
-    (label,) = comparison_views(inputs.document, inputs.rows_a, inputs.rows_b)
+    (label,) = comparison_view(inputs)["compared"]
     charts = {title: chart for title, _, chart in label.charts}
     wrong = charts["False-positive regions per scan, case by case"].alt.replace(SPACE, " ")
     assert wrong.endswith("3 cases: better in B in 1, equal in 1, better in A in 1.")

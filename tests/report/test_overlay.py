@@ -33,11 +33,11 @@ def block(value=255, where=(slice(1, 3), slice(2, 4), slice(0, 5))):
     return values
 
 
-def draw(regions, marks=None, drawn=None, image=None):
+def draw(regions, marks=None, drawn=None, image=None, tint=None):
     image = np.ones(SHAPE, np.float32) if image is None else image
     maps = np.stack(regions, -1) if regions else np.zeros((*SHAPE, 0), np.uint8)
     drawn = looks(*[1.0] * len(regions)) if drawn is None else drawn
-    return overlay_pictures(Volume(image, np.eye(4)), marks, maps, drawn, "FLAIR")
+    return overlay_pictures(Volume(image, np.eye(4)), marks, maps, drawn, "FLAIR", tint)
 
 
 def paths(picture, kind):
@@ -98,15 +98,15 @@ def test_a_misplaced_region_is_shown_although_it_is_outside_the_head():
     assert path == f"M{left:g} {top:g}H{right:g}M{left:g} {top:g}V{bottom:g}"
 
 
-def test_the_tint_is_the_weight_of_a_false_positive():
-    regions = [block(), block(51, np.s_[:, :, :])]
-    (axial, *_) = draw(regions, drawn=looks(3.0, 1.0))
+def test_the_tint_is_as_deep_as_it_is_told():
+    depth = np.full(SHAPE, 0.05, np.float32)
+    depth[1, 2, 2], depth[7, 5, 2] = 0.8, 2.0
+    (axial, *_) = draw([block()], tint=depth)
     code = axial.tint.removeprefix("data:image/png;base64,")
     alpha = np.asarray(Image.open(io.BytesIO(base64.b64decode(code))))[..., 3]
     assert alpha.shape == (6, 8)
-    assert (alpha[3, 6], alpha[0, 0]) == (round(80 * 3.2 / 4), round(80 * 0.2 / 4))
-    assert draw([])[0].tint == ""
-    assert draw([block()], drawn=looks(0.0))[0].tint == ""
+    assert (alpha[3, 6], alpha[0, 0], alpha[5, 5]) == (64, 80, 4)
+    assert draw([block()])[0].tint == ""
 
 
 def test_colours_differ_until_they_are_used_twice():

@@ -246,7 +246,7 @@ def test_expected_false_positives_count_only_what_was_measured(inputs):
 
 def test_a_chance_measured_on_few_components_is_no_percentage(inputs):
     first, second = inputs.lesions
-    few = replace(second, chance=Chance(0.0, 5))
+    few = replace(second, chance=Chance(0.0, 5, patients=5))
     assert expected_false_positives([first, few]) is None
     words = text(patient_report(replace(inputs, lesions=(first, few))))
     assert "0 of 5 were false" in words
@@ -254,6 +254,27 @@ def test_a_chance_measured_on_few_components_is_no_percentage(inputs):
     of_few_patients = Chance(0.3, 20, patients=9)
     assert not of_few_patients.enough
     assert replace(of_few_patients, patients=10).enough
+    assert not Chance(0.3, 20).enough  # whose they were is not recorded
+    one = replace(first, chance=Chance(1.0, 12, patients=1))
+    shown = replace(inputs.gallery, lesions=(replace(inputs.gallery.lesions[0], lesion=one),))
+    page = patient_report(replace(inputs, lesions=(one,), gallery=shown))
+    words = text(page).replace(SPACE, " ")
+    assert "12 of 12 were false" in words
+    assert "not known (12 of 12 on validation, of 1 patient: too few)" in words
+
+
+def test_a_scan_of_the_validation_itself_is_told_so(inputs):
+    told = "This scan is one of them: the figures"
+    assert told not in text(patient_report(inputs))
+    assert told in text(patient_report(replace(inputs, of_validation=True)))
+
+
+def test_an_interval_without_width_is_none(inputs):
+    summary = {"lesion": {"lesion_sensitivity": {"mean": 1.0, "ci95": [1.0, 1.0]}}}
+    sure = replace(inputs.validation, summary=summary)
+    words = text(patient_report(replace(inputs, validation=sure))).replace(SPACE, " ")
+    assert "1.00 to 1.00" not in words
+    assert "1.00 not computed" in words
 
 
 def test_the_first_screen_says_what_the_model_misses(inputs):

@@ -21,10 +21,10 @@ def bundle(**changes):
             "summary": {},
             "by_size": [],
             "false_positive_chance": [
-                {**CELL, "components": 10, "false_positives": 4, "chance": 0.4},
+                {**CELL, "components": 10, "patients": 3, "chance": 0.4},
                 {**CELL, "low_mm3": 100, "high_mm3": None, "components": 0, "chance": None},
                 {**CELL, "low_probability": 0.8, "high_probability": 1.0, "components": 5,
-                 "chance": 0.0},
+                 "patients": 2, "chance": 0.0},
             ],
         },
         **changes,
@@ -40,8 +40,8 @@ def test_chance_is_looked_up_by_size_and_probability():
 
     assert chance(10, 0.5) == Chance(0.4, 10, patients=3)
     assert chance(99.9, 0.79) == Chance(0.4, 10, patients=3)
-    assert chance(50, 0.8) == Chance(0.0, 5, patients=3)  # a measured 0 is a value
-    assert chance(50, 1.0) == Chance(0.0, 5, patients=3)
+    assert chance(50, 0.8) == Chance(0.0, 5, patients=2)  # a measured 0 is a value
+    assert chance(50, 1.0) == Chance(0.0, 5, patients=2)
     assert chance(100, 0.6) is None  # an empty bin was not measured
     assert chance(9, 0.6) is None
     assert chance(50, None) is None
