@@ -15,7 +15,7 @@ from segpipe.backend import (
     select,
 )
 from segpipe.backend.callbacks import call_on_host, choose_labelling
-from segpipe.errors import ConfigError, ModelError
+from segpipe.errors import ConfigError, DataError, ModelError
 
 HERE = keras.backend.backend()
 OTHER = "jax" if HERE != "jax" else "torch"
@@ -147,6 +147,9 @@ class OutOfMemoryError(RuntimeError):
         (RuntimeError("OOM when allocating tensor with shape[4,32]"), True),
         (ValueError("shapes differ"), False),
         (KeyError("room"), False),
+        (ValueError("case ZOOM01: truncated"), False),
+        (OSError(28, "No space left on device", "/data/OOM/x.npy"), False),
+        (DataError("case OOM", "truncated"), False),
     ],
 )
 def test_exhausted_memory_is_recognised_whatever_the_backend(error, expected):

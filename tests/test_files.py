@@ -1,8 +1,10 @@
+import errno
 import hashlib
 import json
 import multiprocessing
 import os
 import socket
+import stat
 import tempfile
 from pathlib import Path
 
@@ -83,6 +85,20 @@ def test_a_failure_after_writing_leaves_the_old_file(tmp_path, monkeypatch, step
         write_bytes(path, b"new")
     assert path.read_bytes() == b"old"
     assert names(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP])
+def test_a_file_system_that_cannot_sync_folders_will_do(tmp_path, monkeypatch, number):
+    sync = os.fsync
+
+    def of_files(handle):
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(number, "no such thing")
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", of_files)
+    write_bytes(tmp_path / "a", b"new")
+    assert (tmp_path / "a").read_bytes() == b"new"
 
 
 def test_what_a_kill_leaves_is_hidden_beside_the_old_file(tmp_path, monkeypatch):

@@ -108,10 +108,8 @@ def check_dataset(
 def _check_case(
     case: Case, *, labels: dict[str, int], config: DataConfig, expected: dict[str, str]
 ) -> _Checked:
-    if case.faults:
-        faults = case.faults.values()
-        return _Checked(tuple(Finding.from_error(case.id, fault) for fault in faults), (), ())
-    findings: list[Finding] = []
+    faults = case.faults
+    findings = [Finding.from_error(case.id, fault) for fault in faults.values()]
     flags: tuple[str, ...] = ()
     digests: list[tuple[str, int, str]] = []
     grid: Volume | None = None
@@ -132,6 +130,8 @@ def _check_case(
 
     for position, channel in enumerate(case.channels):
         path = channel.path
+        if path in faults:
+            continue
         read = attempt(str(path), partial(reader.channel, channel))
         if read is None:
             continue
@@ -146,7 +146,9 @@ def _check_case(
         else:
             place = str(path) if channel.index is None else f"{path}[{channel.index}]"
             digests.append((place, position, _content_digest(volume)))
-    if case.reference is not None:
+    if case.reference is not None and case.reference in faults:
+        pass
+    elif case.reference is not None:
         path = case.reference
         stored = attempt(str(path), partial(read_reference, path, labels, config))
         if stored is not None:

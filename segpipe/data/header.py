@@ -217,7 +217,7 @@ def _dtype(path: Path, raw: nib.Nifti1Header, order: str) -> np.dtype:
 
 def _offset(path: Path, raw: nib.Nifti1Header, smallest: int) -> int:
     offset = float(raw["vox_offset"])
-    if offset == 0:  # as nibabel and FSL read it: not set
+    if offset == 0:  # not set; voxels cannot begin inside the header
         return smallest
     if not math.isfinite(offset) or offset < smallest or offset != int(offset):
         raise DataError(

@@ -153,3 +153,13 @@ def on_grid(
     if aligned.array is volume.array:  # nothing was turned, whatever the axes are called
         return aligned, ()
     return aligned, (f"{path.name}: stored {volume.axcodes}, read as {like.axcodes}",)
+
+
+def changed_while_read(case: str) -> DataError:
+    """The error of a case whose files are not those any more that its voxels are of."""
+    return DataError(
+        case,
+        "its files changed while they were read",
+        expected="files that stay as they are",
+        fix="Run this again once nothing writes them any more.",
+    )

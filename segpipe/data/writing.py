@@ -9,7 +9,7 @@ from typing import IO
 import nibabel as nib
 import numpy as np
 
-from segpipe.errors import DataError
+from segpipe.errors import DataError, StorageError
 from segpipe.files import replacing
 from segpipe.volume import Volume, grid_difference_mm
 
@@ -39,8 +39,10 @@ def write_volume(
     Raises
     ------
     DataError
-        If the values do not fit the type exactly (integers) or are not finite, the name ends
-        otherwise, or the file cannot be written.
+        If the values do not fit the type exactly (integers) or are not finite, or the name ends
+        otherwise.
+    StorageError
+        If the file cannot be written.
     """
     path = Path(path)
     if not path.name.endswith((".nii", ".nii.gz")):
@@ -55,11 +57,9 @@ def write_volume(
             else:
                 _write_bytes(file, header, array)
     except OSError as error:
-        raise DataError(
-            path,
-            "cannot be written",
-            received=str(error),
-            fix="Free space on the disk, or choose a folder that you may write to.",
+        raise StorageError(
+            f"{path}: cannot be written; received {error}. Free space on the disk, or choose a "
+            "folder that you may write to."
         ) from error
 
 

@@ -12,10 +12,11 @@ import keras
 
 from segpipe.losses import counting
 from segpipe.losses.odds import check_threshold
+from segpipe.losses.per_sample import PerSampleLoss
 
 
 @keras.saving.register_keras_serializable(package="segpipe")
-class CountAboveThreshold(keras.losses.Loss):
+class CountAboveThreshold(PerSampleLoss):
     """Share, or number, of predicted elements above a threshold, with a gradient.
 
     ``Σ [p > t] / n`` for the n elements of a sample, by value; the gradient is that of

@@ -200,7 +200,15 @@ def check_depends_on_prediction(base: Callable[[Any, Any], Any]) -> None:
     for reference in (0.0, 1.0):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Keras only warns of what is refused here
-            values = elementwise(base, ops.full_like(y_pred, reference), y_pred)
+            try:
+                values = elementwise(base, ops.full_like(y_pred, reference), y_pred)
+            except ValueError:
+                raise
+            except Exception as error:  # what a backend says of a loss that wants other shapes
+                raise ValueError(
+                    "FilteredLoss: base cannot be computed for every element by itself. Expected "
+                    f"a loss such as binary_crossentropy; received {_name(base)}."
+                ) from error
         found = ops.convert_to_numpy(values)[0]
         if found.max() - found.min() > 1e-4:
             return
@@ -209,6 +217,10 @@ def check_depends_on_prediction(base: Callable[[Any, Any], Any]) -> None:
         "categorical cross-entropy does. Expected a loss for every element, such as "
         "binary_crossentropy."
     )
+
+
+def _name(base: Callable[[Any, Any], Any]) -> str:
+    return getattr(base, "__name__", type(base).__name__)
 
 
 def _of_keras(base: Callable[[Any, Any], Any]) -> bool:

@@ -13,10 +13,11 @@ import keras
 
 from segpipe.losses import filtered, selection
 from segpipe.losses.odds import check_threshold
+from segpipe.losses.per_sample import PerSampleLoss
 
 
 @keras.saving.register_keras_serializable(package="segpipe")
-class MaskedMeanSquaredError(keras.losses.Loss):
+class MaskedMeanSquaredError(PerSampleLoss):
     """Mean squared error over a mask: ``Σ m (y − p)² / Σ m``.
 
     Parameters
@@ -58,7 +59,7 @@ class MaskedMeanSquaredError(keras.losses.Loss):
 
 
 @keras.saving.register_keras_serializable(package="segpipe")
-class ThresholdedMeanAbsoluteError(keras.losses.Loss):
+class ThresholdedMeanAbsoluteError(PerSampleLoss):
     """Mean of ``|y − p|`` over the elements whose prediction exceeds the threshold.
 
     Parameters
@@ -107,7 +108,7 @@ class ThresholdedMeanAbsoluteError(keras.losses.Loss):
 
 
 @keras.saving.register_keras_serializable(package="segpipe")
-class FilteredLoss(keras.losses.Loss):
+class FilteredLoss(PerSampleLoss):
     """Mean of any elementwise loss over the elements that meet all of several conditions.
 
     ``Σ s·ω·l / Σ s``, s 1 where all conditions hold, ω an optional weight, l the loss.
@@ -175,6 +176,15 @@ class FilteredLoss(keras.losses.Loss):
         name: str = "filtered_loss",
     ) -> None:
         super().__init__(name=name, reduction=reduction)
+        if any(isinstance(one, str) or len(one) != 3 for one in conditions):
+            raise ValueError(
+                f"{name}: conditions: expected a list of triples such as ('prediction', '>', 0.5); "
+                f"received {conditions!r}."
+            )
+        if isinstance(further, str):
+            raise ValueError(
+                f"{name}: further: expected a list of names; received {further!r} alone."
+            )
         self.conditions: list[filtered.Condition] = [
             (tensor, relation, float(value)) for tensor, relation, value in conditions
         ]

@@ -45,7 +45,7 @@ def voxel_count(
     (B,) tensor
     """
     reference, weight = _target(y_true, y_pred, weight, "voxel_count")
-    outside = widen(ops.logical_not(_spared(reference, border)))
+    outside = ops.cast(ops.logical_not(_spared(reference, border)), weight.dtype)
     return voxels.voxel_count_penalty(
         log_odds(y_pred), weight * outside, threshold=threshold, tau=tau, delta=delta, budget=budget
     )
@@ -195,7 +195,7 @@ def _target(y_true, y_pred, weight, where):
 
 def _spared(reference, border):
     """(B, *spatial, 1) bool: the reference of any class, and the box of ``border`` around it."""
-    inside = ops.max(widen(reference), axis=-1, keepdims=True)
+    inside = ops.cast(ops.max(reference, axis=-1, keepdims=True) > 0.5, "float32")
     if border:
         inside = ops.max_pool(
             inside, 2 * int(border) + 1, strides=1, padding="same", data_format="channels_last"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from segpipe.losses import penalties
+from segpipe.losses.per_sample import PerSampleLoss
 
 if TYPE_CHECKING:
     from segpipe.backend.callbacks import Labelling
@@ -38,7 +39,7 @@ class Settings:
         return {name: getattr(self, name) for name in self._names}
 
 
-class _Penalty(Settings, keras.losses.Loss):
+class _Penalty(Settings, PerSampleLoss):
     default_name = ""
 
     def __init__(self, settings: dict[str, Any], reduction: str | None, name: str | None) -> None:

@@ -14,11 +14,11 @@ import zipfile
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
 import segpipe
 from segpipe import geometry
-from segpipe.config import Config, OperatingPoint, digest_values
+from segpipe.config import Config, EvaluateConfig, OperatingPoint, digest_values
 from segpipe.config.fields import Axis, Section
 from segpipe.errors import ModelError
 from segpipe.files import write_bytes, write_text
@@ -74,6 +74,21 @@ class Bundle(Section):
         if self.members and self.weights_sha256 != joined:
             raise ValueError("weights_sha256: expected those of the members, joined by +")
         return self
+
+    @field_validator("validation")
+    @classmethod
+    def _counted_in_a_way_that_there_is(
+        cls, validation: dict[str, Any] | None
+    ) -> dict[str, Any] | None:
+        counting = (validation or {}).get("counting")
+        if counting is not None:
+            try:
+                EvaluateConfig.model_validate(counting)
+            except ValidationError as error:
+                why = error.errors()[0]
+                place = ".".join(map(str, why["loc"]))
+                raise ValueError(f"counting, {place}: {why['msg']}") from None
+        return validation
 
     @property
     def mirrored(self) -> tuple[Axis, ...]:

@@ -6,6 +6,7 @@ Members load only when the SHA-256 of their two files are those that the ensembl
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 import segpipe
 from segpipe.config import OperatingPoint
 from segpipe.errors import ModelError
-from segpipe.files import file_sha256, write_bytes
+from segpipe.files import UMASK, file_sha256, temporary_folder, write_bytes
 from segpipe.model.bundle import Bundle, load_bundle, save_bundle
 from segpipe.model.facts import DatasetFacts, Member
 from segpipe.prepare.profile import ProfileRange
@@ -123,11 +124,14 @@ def save_ensemble(folder: Path, sources: Sequence[Path], created: str) -> Bundle
         _check_weights(source, member)
     digests = [file_sha256(source / _JSON) for source, _ in members]
     ensemble = _describe(bundles, digests, created)
-    for index, (source, member) in enumerate(members):
-        priors = [f"prior_{region}.nii.gz" for region in member.priors_sha256]
-        for file in (_WEIGHTS, *priors, _JSON):
-            write_bytes(_member_folder(folder, index) / file, (source / file).read_bytes())
-    save_bundle(folder, ensemble)  # last: only now the folder is a bundle
+    with temporary_folder(folder.parent) as made:
+        for index, (source, member) in enumerate(members):
+            priors = [f"prior_{region}.nii.gz" for region in member.priors_sha256]
+            for file in (_WEIGHTS, *priors, _JSON):
+                write_bytes(_member_folder(made, index) / file, (source / file).read_bytes())
+        save_bundle(made, ensemble)
+        made.chmod(0o777 & ~UMASK)
+        os.replace(made, folder)  # only now there is anything: a kill leaves no half
     return ensemble
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from segpipe.config import OperatingPoint
 from segpipe.data.layouts import Case, find_scans
-from segpipe.data.read import read_case
-from segpipe.errors import ConfigError, SegpipeError
+from segpipe.data.nifti import file_sha256
+from segpipe.data.read import changed_while_read, read_case
+from segpipe.errors import ConfigError, SegpipeError, StorageError
 from segpipe.observer import Observer
 from segpipe.pipeline.models import Loaded, load_models
 from segpipe.pipeline.outputs import (
@@ -126,7 +127,7 @@ def _predict_cases(
         try:
             _predict_unless_done(case, loaded, point, request, document)
         except SegpipeError as error:
-            if loaded.settings.predict.strict:
+            if loaded.settings.predict.strict or isinstance(error, StorageError):
                 raise
             failed[case.id] = error
             if case.id not in document.cases:
@@ -139,6 +140,12 @@ def _predict_cases(
 def _protect(cases: list[Case], document: PredictDocument, request: PredictRequest) -> None:
     """Refuse to write where a scan, or a file that is not ours, lies."""
     scans = {channel.path.resolve() for case in cases for channel in case.channels}
+    folders = {channel.path.parent.resolve() for case in cases for channel in case.channels}
+    if request.output.resolve() in folders:
+        raise ConfigError(
+            f"-o {request.output}: expected another folder than that of the scans, as masks would "
+            "be taken for scans the next time; received the same. Give a folder of its own."
+        )
     for case in cases:
         known = case.id in document.cases or request.overwrite
         files = case_files(
@@ -182,6 +189,7 @@ def _predict_unless_done(case, loaded, point, request, document) -> None:
 def _predict_one(case, loaded, point, request, document, region_files: dict[str, str]) -> None:
     started = time.perf_counter()
     bundle = loaded.bundle
+    before = [file_sha256(channel.path) for channel in case.channels]
     scan = read_case(case, bundle.plan.labels, loaded.settings.data)
     spread = Spread(point.threshold) if request.uncertainty else None
     prepared = prepare_volume(scan.image, bundle.plan)
@@ -220,4 +228,6 @@ def _predict_one(case, loaded, point, request, document, region_files: dict[str,
         flags=(*scan.flags, *odd, *found.flags),
         seconds=time.perf_counter() - started,
     )
+    if [channel["sha256"] for channel in entry["channels"]] != before:
+        raise changed_while_read(case.id)
     document.add({**entry, "region_files": region_files})

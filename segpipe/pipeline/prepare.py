@@ -19,6 +19,7 @@ from segpipe.pipeline.priors import fold_priors
 from segpipe.pipeline.regions import dataset_regions
 from segpipe.pipeline.review import write_review
 from segpipe.prepare import PreparedCase, PreparePlan, make_plan, prepare_case
+from segpipe.prepare.keys import image_key
 from segpipe.volume import Volume
 
 
@@ -159,14 +160,15 @@ def tell_findings(findings: Sequence[Finding], observer: Observer) -> None:
 
 
 def tell_regions(prepared: Prepared, observer: Observer) -> None:
-    """How cases were registered, and the regions that they go on without."""
+    """How cases were registered, the regions that they go on without, and lesions that vanish."""
     for case in prepared.cases.values():
         for flag in case.flags:
-            if flag.startswith(("template: ", "region ")):
+            if flag.startswith(("template: ", "region ", "reference: ")):
                 observer.message(f"{case.id}: {flag}")
 
 
 def _prepare_one(case: Case, *, dataset: Dataset, plan: PreparePlan, config: Config, priors):
+    key = image_key(case, plan)
     loaded = read_case(case, dataset.labels, config.data)
     found = dataset_regions(case, loaded.image, dataset, config, priors)
-    return prepare_case(loaded, found.maps, plan, cache_dir(config), found.noted)
+    return prepare_case(loaded, found.maps, plan, cache_dir(config), found.noted, read_as=key)

@@ -15,7 +15,7 @@ from segpipe.config import Config, OperatingPoint
 from segpipe.data.layouts import Case, Dataset
 from segpipe.data.nifti import read_grid, write_volume
 from segpipe.data.read import read_case
-from segpipe.errors import DataError, SegpipeError
+from segpipe.errors import DataError, SegpipeError, StorageError
 from segpipe.evaluate.decision import decide
 from segpipe.evaluate.operating_point import Choice
 from segpipe.evaluate.score import LabelScore, score_labels, tabulate
@@ -174,7 +174,7 @@ def predict_cases(
         try:
             views += _predict_and_tabulate(case, dataset, config, loaded, store, point.threshold)
         except SegpipeError as error:
-            if config.predict.strict:
+            if config.predict.strict or isinstance(error, StorageError):
                 raise
             failed[case.id] = error
         observer.progress(done, len(cases), f"predicting {case.id}")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from segpipe.data.read import changed_while_read
 from segpipe.errors import DataError
 from segpipe.geometry import GridTransform, forward_labels
 from segpipe.prepare import store
@@ -120,6 +121,8 @@ def prepare_case(
     plan: PreparePlan,
     cache_dir: Path,
     region_flags: Sequence[str] = (),
+    *,
+    read_as: str | None = None,
 ) -> PreparedCase:
     """Open a case from the cache, or prepare it and store it there.
 
@@ -134,15 +137,20 @@ def prepare_case(
         Several processes may use it at once.
     region_flags : sequence of str
         What was unusual with the regions; added to the flags of the case.
+    read_as : str, optional
+        :func:`~segpipe.prepare.keys.image_key` of the case from before it was read: what is stored
+        is then of the files that the key is of.
 
     Raises
     ------
     DataError
-        If the case does not fit the plan (the case is named).
+        If the case does not fit the plan (the case is named), or its files changed meanwhile.
     StorageError
         If the cache cannot be written.
     """
     key = image_key(loaded.case, plan)
+    if read_as is not None and key != read_as:
+        raise changed_while_read(loaded.case.id)
     folder = store.find(cache_dir, key)
     if folder is None:
         with _naming(loaded.case):

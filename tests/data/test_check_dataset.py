@@ -118,6 +118,21 @@ def test_every_problem_of_every_case_is_listed(root, save, scan, mask):
     assert grid.fix.startswith("Resample it onto the expected grid")
 
 
+def test_a_fault_of_a_name_hides_nothing_that_is_wrong_with_the_other_files(
+    root, tmp_path_factory, save, scan, mask
+):
+    outside = save(tmp_path_factory.mktemp("outside") / "a.nii.gz", scan())
+    (root / "imagesTr/a_0000.nii.gz").unlink()
+    (root / "imagesTr/a_0000.nii.gz").symlink_to(outside)
+    (root / "imagesTr/a_0001.nii.gz").write_bytes(b"")
+    save(root / "labelsTr/a.nii.gz", mask * 5)
+    assert [one for one in found(root) if one[0] == "a"] == [
+        ("a", "a_0000.nii.gz", "a path that leaves the dataset"),
+        ("a", "a_0001.nii.gz", "not a NIfTI image"),
+        ("a", "a.nii.gz", "values that are no declared label"),
+    ]
+
+
 def test_images_that_occur_twice_are_found_however_stored(root, save, scan):
     copy = nib.load(root / "imagesTr/a_0000.nii.gz").as_reoriented(
         np.array([[0, -1], [2, 1], [1, 1]])

@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from segpipe.data import writing
 from segpipe.data.nifti import read_image, read_labels, write_volume
-from segpipe.errors import DataError
+from segpipe.errors import DataError, StorageError
 from segpipe.volume import Volume, same_grid
 
 AFFINE = np.array([[-1.0, 0, 0, 90], [0, 1, 0, -126], [0, 0, 2.5, -72], [0, 0, 0, 1]])
@@ -174,7 +174,7 @@ def test_a_full_disk_leaves_the_old_file_whole(tmp_path, monkeypatch, mask, mome
         monkeypatch.setattr(writing, "_write_bytes", full)
     else:
         monkeypatch.setattr(os, moment, full)
-    with pytest.raises(DataError, match=r"cannot be written.*No space left"):
+    with pytest.raises(StorageError, match=r"cannot be written.*No space left"):
         write_volume(path, Volume(1 - mask, AFFINE))
     monkeypatch.undo()
     assert path.read_bytes() == before
@@ -185,7 +185,7 @@ def test_names_that_cannot_be_written(tmp_path, mask):
     with pytest.raises(DataError, match=r"ending .nii or .nii.gz"):
         write_volume(tmp_path / "a.img", Volume(mask, AFFINE))
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="cannot be written"):
+    with pytest.raises(StorageError, match="cannot be written"):
         write_volume(tmp_path / "file" / "a.nii", Volume(mask, AFFINE))
     write_volume(tmp_path / "new" / "folder" / "a.nii", Volume(mask, AFFINE))
     assert (tmp_path / "new" / "folder" / "a.nii").stat().st_mode & 0o777 == 0o666 & ~_umask()

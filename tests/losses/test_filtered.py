@@ -210,6 +210,24 @@ def test_losses_that_work_across_classes_are_refused(base):
         losses.FilteredLoss([("prediction", ">", 0.5)], base)
 
 
+@pytest.mark.parametrize("base", ["sparse_categorical_crossentropy", "circle"])
+def test_losses_that_no_element_has_by_itself_are_refused(base):
+    with pytest.raises(ValueError, match="FilteredLoss: base"):
+        losses.FilteredLoss([], base)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"conditions": ("prediction", ">", 0.5)}, "conditions: expected a list of triples"),
+        ({"conditions": [("mask", ">", 0.5)], "further": "mask"}, "further: expected a list of"),
+    ],
+)
+def test_slips_are_told(arguments, said):
+    with pytest.raises(ValueError, match=said):
+        losses.FilteredLoss(**arguments)
+
+
 def test_the_gradient_stays_with_what_is_selected_and_conditions_carry_none(gradient):
     y, p, _ = scene(7)
     p = p.astype(float) + 0.01

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from segpipe import losses
 from segpipe.config import LossConfig
 from segpipe.losses import (
     FalsePositiveRegions,
@@ -173,7 +174,8 @@ def scenes():
     return image, reference
 
 
-def test_a_stock_model_trains_on_cross_entropy_and_a_penalty_that_rises():
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras' own
+def test_a_stock_model_trains_on_cross_entropy_and_a_penalty_that_rises(tmp_path):
     image, reference = scenes()
     target = np.concatenate([reference, np.full_like(reference, 2.0)], axis=-1)
     model = network()
@@ -198,6 +200,38 @@ def test_a_stock_model_trains_on_cross_entropy_and_a_penalty_that_rises():
     history = model.fit(image, target, epochs=25, verbose=0, callbacks=[ramp]).history
     assert history["false_positive_regions"][-1] < 0.2
     assert history["missed_lesion_count"][-1] < 0.2
+    keras.Model(model.inputs, model.outputs).save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(loaded.predict(image, verbose=0), model.predict(image, verbose=0))
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 7, 1), (2, 8, 7, 6, 1)])
+def test_numpy_s_own_precision_gives_the_same_penalties(shape):
+    rng = np.random.default_rng(0)
+    z = rng.normal(0, 3, shape).astype(np.float32)
+    reference, weight = (rng.random(shape) < 0.1) * 1.0, rng.random(shape)
+    assert reference.dtype == weight.dtype == np.float64
+    for term in (losses.voxel_count, losses.region_count, losses.missed_lesions):
+        given = {} if term is losses.missed_lesions else {"weight": weight}
+        single = {name: value.astype(np.float32) for name, value in given.items()}
+        found = term(reference, ops.convert_to_tensor(z), **given)
+        expected = term(reference.astype(np.float32), ops.convert_to_tensor(z), **single)
+        np.testing.assert_allclose(np.asarray(found), np.asarray(expected), rtol=1e-6)
+    counts = []
+    for target in (reference, reference.astype(np.float32)):
+        metric = FalsePositiveRegions(border=0)
+        metric.update_state(target, ops.convert_to_tensor(z))
+        counts.append(float(metric.result()))
+    assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_weights_of_voxels_are_no_sample_weight(loss):
+    z = ops.zeros((1, 4, 4, 4, 1))
+    reference = np.zeros((1, 4, 4, 4, 1), np.float32)
+    assert float(loss(reference, z, np.array([2.0]))) == 2 * float(loss(reference, z))
+    with pytest.raises(ValueError, match="one number for each sample; received shape"):
+        loss(reference, z, np.ones((1, 4, 4, 4)))
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras' own

@@ -10,7 +10,7 @@ import pytest
 from segpipe.backend import Device
 from segpipe.config import OperatingPoint, parse
 from segpipe.data.nifti import file_sha256, write_volume
-from segpipe.errors import ConfigError, DataError
+from segpipe.errors import ConfigError, DataError, StorageError
 from segpipe.observer import Silent
 from segpipe.pipeline import predict
 from segpipe.pipeline.models import Loaded
@@ -190,3 +190,40 @@ def test_overwriting_takes_an_old_mask_away_only_for_a_new_one_or_a_failure(worl
     (world.scans / "a_0000.nii.gz").write_bytes(b"")
     assert world.run(overwrite=True)[2]["a"] == "failed"
     assert not (world.output / "a.nii.gz").exists()
+
+
+def test_a_full_disk_is_no_fault_of_a_case_and_takes_no_other_mask_away(world, monkeypatch):
+    assert not world.run()[0]
+
+    def full(*_, **__):
+        raise StorageError("out: cannot be written; received No space left on device.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(predict, "write_case", full)
+        with pytest.raises(StorageError, match="No space left"):
+            world.run(overwrite=True)
+    assert sorted(path.name for path in world.output.glob("*.nii.gz")) == [
+        f"{case}.nii.gz" for case in "bcd"
+    ]
+    assert world.run()[2] == {"a": "predicted", "b": "skipped", "c": "skipped", "d": "skipped"}
+
+
+def test_a_scan_that_changes_while_it_is_predicted_has_no_mask(world, monkeypatch):
+    seeds = iter(range(10, 20))
+    monkeypatch.setattr(
+        predict,
+        "predict_scan",
+        lambda *_, **__: save(world.scans / "b_0001.nii.gz", next(seeds)),
+    )
+    failed, listener, statuses = world.run()
+    assert failed
+    assert statuses == {"a": "predicted", "b": "failed", "c": "predicted", "d": "predicted"}
+    assert any("b: its files changed while they were read" in line for line in listener.said)
+    assert not (world.output / "b.nii.gz").exists()
+
+
+def test_masks_do_not_lie_among_the_scans(world):
+    request = PredictRequest(("b",), (world.scans,), world.scans)
+    world.run()
+    with pytest.raises(ConfigError, match="expected another folder than that of the scans"):
+        run_predict(request, Listener())

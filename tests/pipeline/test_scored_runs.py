@@ -14,6 +14,7 @@ from segpipe.evaluate.score import score_labels, tabulate
 from segpipe.evaluate.settings import ScoreSettings
 from segpipe.evaluate.summary import score_document
 from segpipe.evaluate.table import component_table, table_digest
+from segpipe.pipeline.apart import expect_apart
 from segpipe.pipeline.compare import compare_runs, run_compare
 from segpipe.pipeline.scored_runs import read_scored_run, scored_run
 from segpipe.volume import Volume
@@ -201,6 +202,14 @@ def test_the_beginning_of_a_run_s_id_must_name_one_run(tmp_path):
         read_scored_run("ab", tmp_path)
 
 
+def test_the_run_of_a_fold_is_found_by_its_id_among_the_artifacts(tmp_path):
+    run_folder(tmp_path / "x/parent/fold-0/validation", {"p": WEAK})
+    run_folder(tmp_path / "mlartifacts/x/child/artifacts/evaluation", {"q": WEAK})
+    assert [case for case, _ in read_scored_run("child", tmp_path).rows] == ["q"]
+    run_folder(tmp_path / "mlartifacts/x/parent/artifacts/evaluation", {"q": WEAK})
+    assert [case for case, _ in read_scored_run("parent", tmp_path).rows] == ["p"]
+
+
 def test_runs_with_nothing_in_common_are_refused(tmp_path):
     a = run_folder(tmp_path / "a", {"p": WEAK})
     b = run_folder(tmp_path / "b", {"q": WEAK})
@@ -225,6 +234,20 @@ def test_nothing_that_is_read_or_written_is_written_over(tmp_path):
             run_compare(a, b, tmp_path, Console(file=io.StringIO()), **outputs)
     assert before == (scores.read_bytes(), table.read_bytes())
     assert not page.exists()
+
+
+@pytest.mark.parametrize("name", ["sub/a.nii.gz", "A.NII", "participants.tsv", "dataset.json"])
+def test_what_is_read_of_a_folder_is_not_written_over(tmp_path, name):
+    file = tmp_path / "data" / name
+    expect_apart({"--json": file}, [tmp_path / "data"])  # nothing is there yet
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"read")
+    with pytest.raises(ConfigError, match=r"--json: .* which is read too"):
+        expect_apart({"--json": file}, [tmp_path / "data"])
+    expect_apart({"--json": file}, [tmp_path / "elsewhere"])
+    old = tmp_path / "data/scores.json"
+    old.write_bytes(b"written before")
+    expect_apart({"--json": old}, [tmp_path / "data"])
 
 
 def test_a_file_that_is_no_text_is_told_in_a_line(tmp_path):

@@ -92,13 +92,16 @@ def open_bids(root: Path, config: DataConfig) -> Dataset:
 
 
 def _sessions(root: Path) -> tuple[dict[str, Path], tuple[Finding, ...]]:
-    """Case id to folder, one per session with anatomical images; and those that are no id."""
+    """Case id to folder, one per session with anatomical images; and those that are no id.
+
+    Images of a subject beside its sessions are a case of their own.
+    """
     found, findings = {}, []
     for subject in list_folder(root):
         if not (subject.is_dir() and subject.name.startswith("sub-")):
             continue
         inner = [p for p in list_folder(subject) if p.is_dir() and p.name.startswith("ses-")]
-        for folder in inner or [subject]:
+        for folder in (subject, *inner):
             case = subject.name if folder is subject else f"{subject.name}_{folder.name}"
             if (folder / "anat").is_dir():
                 try:

@@ -214,17 +214,20 @@ def _outside(where: str | Path, name: str) -> DataError:
 
 
 def image_stem(name: str) -> str | None:
-    """A NIfTI file's name without its ending; None for other and hidden files.
+    """A NIfTI file's name without its ending, in small letters or not; None for other and hidden
+    files.
 
     Examples
     --------
-    >>> image_stem("lit07_0000.nii.gz"), image_stem("notes.txt"), image_stem("._a.nii")
-    ('lit07_0000', None, None)
+    >>> image_stem("lit07_0000.nii.gz"), image_stem("A.NII"), image_stem("notes.txt")
+    ('lit07_0000', 'A', None)
+    >>> image_stem("._a.nii") is None
+    True
     """
     if name.startswith("."):
         return None
     for ending in IMAGE_ENDINGS:
-        if name.endswith(ending):
+        if name.lower().endswith(ending):
             return name[: -len(ending)]
     return None
 

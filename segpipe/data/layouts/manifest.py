@@ -135,15 +135,20 @@ def _channel_columns(
     if config.channels and all(name in columns for name in config.channels):
         return config.channels, [(name, None) for name in config.channels]
     if "image" in columns:
+        others = [name for name in _file_columns(columns, rows) if name != "image"]
+        if config.channels is None and others:
+            raise DataError(
+                path,
+                "columns of files beside 'image'",
+                expected="data.channels, to say which columns the network reads",
+                received=f"columns of files image, {', '.join(others)}",
+                fix="Set data.channels: [image], or to all of those that are channels.",
+            )
         names = config.channels or ("image",)
         several = len(names) > 1
         return names, [("image", i if several else None) for i in range(len(names))]
     if config.channels is None:
-        found = tuple(
-            name
-            for name in columns
-            if name not in _KNOWN and any(_is_image(row[name]) for _, row in rows)
-        )
+        found = _file_columns(columns, rows)
         masks = [name for name in found if _MASKS.search(name)]
         if masks:
             raise DataError(
@@ -161,6 +166,15 @@ def _channel_columns(
         expected=", ".join(config.channels or ()) or "'image', or a column of files per channel",
         received=", ".join(columns),
         fix="Add the column, or name the channel columns in data.channels.",
+    )
+
+
+def _file_columns(columns: Sequence[str], rows: Sequence[Row]) -> tuple[str, ...]:
+    """Columns that have a file in some row, and no meaning of their own."""
+    return tuple(
+        name
+        for name in columns
+        if name not in _KNOWN and any(_is_image(row[name]) for _, row in rows)
     )
 
 

@@ -87,7 +87,8 @@ def _of_dataset(path: Path, channels: Sequence[str], refused: list[Finding]) -> 
     """All cases of a dataset; its labels do not matter here. Images of none are added."""
     named = DataConfig(root=path, labels={"lesion": 1}, channels=tuple(channels))
     dataset = open_dataset(named)
-    refused += [f for f in dataset.findings if not f.case and image_stem(Path(f.file).name)]
+    nobodys = [(Path(f.file), f) for f in dataset.findings if not f.case]
+    refused += [f for file, f in nobodys if image_stem(file.name) or file.is_dir()]
     return [case.without_reference() for case in (*dataset.cases, *dataset.test_cases)]
 
 

@@ -39,6 +39,17 @@ def test_sessions_are_cases_and_subjects_are_patients(root):
     )
 
 
+def test_images_beside_the_sessions_of_a_subject_are_a_case_of_their_own(root, save, scan):
+    save(root / "sub-01/anat/sub-01_FLAIR.nii.gz", scan())
+    save(root / "sub-01/anat/sub-01_T1w.nii.gz", scan())
+    dataset = open_dataset(DataConfig(root=root))
+    assert [(c.id, c.patient) for c in dataset.cases][:3] == [
+        ("sub-01", "sub-01"),
+        ("sub-01_ses-a", "sub-01"),
+        ("sub-01_ses-b", "sub-01"),
+    ]
+
+
 def faults(root):
     dataset = open_dataset(DataConfig(root=root))
     return [[fault.problem for fault in case.faults.values()] for case in dataset.cases]

@@ -71,6 +71,14 @@ def test_image_column(table, tmp_path):
     assert several.cases[0].patient == "a"
 
 
+@pytest.mark.parametrize("name", ["T1", "lesion_mask"])
+def test_files_beside_an_image_column_are_not_passed_over(table, name):
+    text = f"case,image,{name}\na,i.nii,j.nii\n"
+    with pytest.raises(DataError, match=rf"columns of files image, {name}\. Set data\.channels"):
+        table(text)
+    assert table(text, channels=("image",)).channels == ("image",)
+
+
 def test_a_folder_with_manifest_csv(tmp_path):
     (tmp_path / "manifest.csv").write_text("case,image\na,a.nii\n")
     for layout in ("auto", "csv"):

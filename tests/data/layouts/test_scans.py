@@ -169,3 +169,19 @@ def test_names_that_collide_or_cannot_be_used(tmp_path, folder, save, scan):
         find_scans([folder, tmp_path / "other"], TWO)
     with pytest.raises(DataError, match="a case id that cannot be used"):
         find_scans([save(tmp_path / "my scan.nii", scan())], ONE)
+
+
+def test_endings_may_be_in_capital_letters(tmp_path, save, scan):
+    save(tmp_path / "s/a.nii.gz", scan())
+    save(tmp_path / "s/b.nii.gz", scan()).rename(tmp_path / "s/b.NII.GZ")
+    assert [case.id for case in find_scans([tmp_path / "s"], ONE)[0]] == ["a", "b"]
+
+
+def test_subjects_and_sessions_that_are_no_ids_are_refused_and_not_passed_over(
+    tmp_path, save, scan
+):
+    for subject in ("sub-01", "sub-0+3", "sub-Müller"):
+        save(tmp_path / f"{subject}/anat/{subject}_FLAIR.nii.gz", scan())
+    cases, refused = find_scans([tmp_path], ("FLAIR",))
+    assert [case.id for case in cases] == ["sub-01"]
+    assert [finding.file.split("/")[-1] for finding in refused] == ["sub-0+3", "sub-Müller"]
