@@ -20,7 +20,7 @@ JAX_VENV := .venv-jax
 JAX_INSTALLED := $(JAX_VENV)/.installed
 JAX_TESTS := tests/losses tests/train/test_trainer.py
 SAMPLES := data_samples/dataset.json
-SCANS ?= $(ROOT)/imagesTs
+SCANS ?= "$(ROOT)/imagesTs"
 PREDICTIONS = $(OUTPUT)/predictions/$(NAME)
 JUDGES := .venv-oracle
 JUDGES_INSTALLED := $(JUDGES)/.installed
@@ -48,9 +48,9 @@ evaluate: setup samples ## evaluate CONFIG on its test cases; trains the samples
 report: setup samples ## patient reports of the imagesTs of CONFIG's dataset, or of SCANS=FOLDER, by its champion
 	@$(BIN)/segpipe config $(CONFIG) > /dev/null
 	@$(NEED_CHAMPION)
-	$(BIN)/segpipe predict --bundle models:/$(NAME)@champion $(SCANS) --store $(OUTPUT) \
-	  --regions $(ROOT) -o $(PREDICTIONS) --overwrite
-	$(BIN)/segpipe report $(PREDICTIONS) $(ARGS)
+	$(BIN)/segpipe predict --bundle models:/$(NAME)@champion $(SCANS) --store "$(OUTPUT)" \
+	  --regions "$(ROOT)" -o "$(PREDICTIONS)" --overwrite
+	$(BIN)/segpipe report "$(PREDICTIONS)" $(ARGS)
 
 ui: setup ## MLflow in the browser, on this machine only
 	$(BIN)/segpipe ui $(ARGS)
@@ -100,13 +100,15 @@ clean: ## remove the virtual environments, caches and build files; runs and data
 	find segpipe tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What CONFIG says, asked once and not before a recipe needs it: the program is installed by then.
-SETTINGS = $(eval SETTINGS := $(shell $(BIN)/python -c 'import sys; from segpipe.config import load; \
+SETTINGS = $(eval SETTINGS := $(shell "$(BIN)/python" -c 'import sys; from segpipe.config import load; \
   config = load(sys.argv[1]); root = config.data.root; \
-  print(config.name, config.output, root.parent if root.is_file() else root)' $(CONFIG) \
-  2> /dev/null))$(SETTINGS)
+  root = root.parent if root.is_file() else root; \
+  print(*(str(part).replace(" ", "%20") for part in (config.name, config.output, root)))' \
+  "$(CONFIG)" 2> /dev/null))$(SETTINGS)
+BLANK = $(subst %20, ,$(1))
 NAME = $(word 1,$(SETTINGS))
-OUTPUT = $(word 2,$(SETTINGS))
-ROOT = $(word 3,$(SETTINGS))
+OUTPUT = $(call BLANK,$(word 2,$(SETTINGS)))
+ROOT = $(call BLANK,$(word 3,$(SETTINGS)))
 
 # The folder of CONFIG's champion on stdout; fails where there is none.
 CHAMPION = $(BIN)/python -c 'import sys; from segpipe.config import load; \

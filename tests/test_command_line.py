@@ -10,6 +10,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from segpipe.cli import main
 from segpipe.cli.app import app
 
 COMMANDS = (
@@ -186,13 +187,28 @@ def test_check_plan_prepare_and_config(tiny_samples, tiny_config, tmp_path):
         (("ui", "--output", "nowhere"), ("nowhere",)),
     ],
 )
-def test_mistakes_are_one_line_and_exit_code_2(arguments, words, tmp_path):
-    done = segpipe(*arguments, cwd=tmp_path)
-    assert done.returncode == 2
-    assert all(word in done.stderr for word in words)
-    assert done.stderr.count("\n") == 1
-    assert "Traceback" not in done.stderr
-    assert "Traceback" in segpipe("--debug", *arguments, cwd=tmp_path).stderr
+def test_mistakes_are_one_line_and_exit_code_2(arguments, words, tmp_path, monkeypatch, capsys):
+    def told(*given):
+        monkeypatch.setattr(sys, "argv", ["segpipe", *given])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 2
+        return capsys.readouterr().err
+
+    monkeypatch.chdir(tmp_path)
+    line = told(*arguments)
+    assert all(word in line for word in words)
+    assert line.count("\n") == 1
+    assert "Traceback" not in line
+    assert "Traceback" in told("--debug", *arguments)
+
+
+def test_a_mistake_ends_a_process_alike(tmp_path):
+    for option in ((), ("--debug",)):
+        done = segpipe(*option, "train", "nowhere.yaml", cwd=tmp_path)
+        assert done.returncode == 2
+        assert ("Traceback" in done.stderr) is bool(option)
+        assert done.stderr.splitlines()[-1].startswith("segpipe: nowhere.yaml")
 
 
 @pytest.mark.parametrize(

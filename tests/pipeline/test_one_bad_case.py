@@ -12,10 +12,11 @@ from segpipe.config import OperatingPoint, parse
 from segpipe.data.nifti import file_sha256, write_volume
 from segpipe.errors import ConfigError, DataError, StorageError
 from segpipe.observer import Silent
-from segpipe.pipeline import predict
+from segpipe.pipeline import fold, predict
 from segpipe.pipeline.models import Loaded
 from segpipe.pipeline.predict import PredictRequest, run_predict
 from segpipe.pipeline.prepare import run_prepare
+from segpipe.pipeline.train import run_train
 from segpipe.volume import Volume
 
 
@@ -227,3 +228,32 @@ def test_masks_do_not_lie_among_the_scans(world):
     world.run()
     with pytest.raises(ConfigError, match="expected another folder than that of the scans"):
         run_predict(request, Listener())
+
+
+def test_scans_that_are_held_out_and_trained_on_are_told_before_training(tmp_path, monkeypatch):
+    data = tmp_path / "data"
+    for case, seed in (("a", 0), ("b", 1), ("copy", 0)):
+        save(data / f"imagesTr/{case}_0000.nii.gz", seed)
+        save_mask(data / f"labelsTr/{case}.nii.gz")
+
+    class TrainingError(Exception):
+        pass
+
+    def begun(*_):
+        raise TrainingError
+
+    monkeypatch.setattr(fold, "_train", begun)
+    values = {"name": "x", "data": {"root": str(data), "labels": {"lesion": 1}}}
+    values |= {"output": str(tmp_path / "runs"), "tracking": {"enabled": False}}
+    values |= {"split": {"folds": 3}, "prepare": {"workers": 1}, "train": {"device": "cpu"}}
+    told = {}
+    for number in range(3):
+        listener = Listener()
+        with pytest.raises(TrainingError):
+            run_train(parse(values), number, None, listener)
+        told[number] = [line.split(": ")[-1] for line in listener.told("warning: fold")]
+    assert sorted(told.values()) == [
+        [],
+        ["a (copy). segpipe check lists such findings"],
+        ["copy (a). segpipe check lists such findings"],
+    ]

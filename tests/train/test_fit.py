@@ -85,7 +85,7 @@ def train(folder, clock, *, validate=None, resume=False, objective=None, **setti
         {
             "name": "x",
             "data": {"root": "d"},
-            "model": {"features": [2, 4]},
+            "model": {"features": [2, 4], "block": "plain"},
             "train": {**values, **settings},
         }
     )
