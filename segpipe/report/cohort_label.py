@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from segpipe.report.figures import Chart
 from segpipe.report.wording import (
     interval,
     interval_and_n,
+    limits,
     number,
     region_name,
     sensitivity_interval_in_words,
@@ -56,7 +57,7 @@ def cpm_at(document: Mapping[str, Any], label: str, min_size_mm3: float) -> tupl
     curve = (document.get("froc") or {}).get(label)
     for row in curve["cpm"] if curve else ():
         if abs(row["min_size_mm3"] - min_size_mm3) < 1e-9:
-            return number(row["value"], 3), _limits(row["ci95"], 3)
+            return number(row["value"], 3), limits(row["ci95"], 3) or "not computed"
     return None
 
 
@@ -175,14 +176,8 @@ def _spread(
     return (
         title,
         number(spread["median"], digits),
-        _limits(spread["iqr"], digits),
+        limits(spread["iqr"], digits) or "not computed",
         number(spread["mean"], digits),
         interval(spread["ci95"], digits) or "not computed",
         spread["defined"],
     )
-
-
-def _limits(bounds: Sequence[float] | None, digits: int) -> str:
-    if bounds is None:
-        return "not computed"
-    return f"{number(bounds[0], digits)} to {number(bounds[1], digits)}"

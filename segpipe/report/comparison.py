@@ -12,7 +12,7 @@ from segpipe.report.cohort_label import FIGURES
 from segpipe.report.figures import Chart
 from segpipe.report.page import render
 from segpipe.report.wording import (
-    interval,
+    limits,
     number,
     p_in_words,
     point_in_words,
@@ -192,8 +192,8 @@ def _headline(name: str, figure: Mapping[str, Any]) -> str:
     difference = _signed(figure["difference"], digits)
     if figure["difference"] is None:
         return f"{title}: {difference}. No verdict: {figure['no_verdict']}."
-    limits = interval(figure["ci95"], digits)
-    told = [f"95 % interval {limits}" if limits else "no interval", p_in_words(figure["p"])]
+    known = limits(figure["ci95"], digits)
+    told = [f"95 % interval {known}" if known else "no interval", p_in_words(figure["p"])]
     verdict = {
         "a": "In this, run A is better.",
         "b": "In this, run B is better.",
@@ -210,7 +210,7 @@ def _row(name: str, figure: Mapping[str, Any]) -> tuple[str, str, str, str, str,
         number(figure["mean_a"], digits),
         number(figure["mean_b"], digits),
         _signed(figure["difference"], digits),
-        interval(figure["ci95"], digits) or "not computed",
+        limits(figure["ci95"], digits) or "not computed",
         number(figure["p"], 3),
         {"a": "A", "b": "B", None: _undecided(figure["no_verdict"])}[figure["better"]],
     )
@@ -236,7 +236,7 @@ def _lesion_rows(lesions: Mapping[str, Any]) -> list[GroupRow]:
             (
                 *(str(group[k]) for k in ("lesions", "both", "only_a", "only_b", "neither")),
                 _signed(group["difference"], 3),
-                interval(group["ci95"], 3) or "not computed",
+                limits(group["ci95"], 3) or "not computed",
                 number(group["p"], 3),
             ),
         )
@@ -261,7 +261,7 @@ def _false_row(group: Mapping[str, Any]) -> GroupRow:
             number(group["mean_a"]),
             number(group["mean_b"]),
             _signed(group["difference"], 2),
-            interval(group["ci95"]) or "not computed",
+            limits(group["ci95"]) or "not computed",
             number(group["p"], 3),
         ),
     )

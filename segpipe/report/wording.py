@@ -130,8 +130,21 @@ def count(number_of: int, one: str, many: str | None = None) -> str:
     return f"{number_of}{SPACE}{one if number_of == 1 else many or one + 's'}"
 
 
+def limits(bounds: Sequence[float | None] | None, digits: int = 2) -> str:
+    """Two limits as they are, or an empty string where one is not known.
+
+    Examples
+    --------
+    >>> limits([1.0, 1.0]), limits([None, None]), limits(None)
+    ('1.00 to 1.00', '', '')
+    """
+    if bounds is None or any(b is None or _is_missing(b) for b in bounds):
+        return ""
+    return f"{number(bounds[0], digits)} to {number(bounds[1], digits)}"
+
+
 def interval(bounds: Sequence[float | None] | None, digits: int = 2) -> str:
-    """A 95 % interval over patients, or an empty string when there is none.
+    """A 95 % interval of a mean over patients, or an empty string when there is none.
 
     One without width is none: where all patients have the same value, draws of them say nothing
     about others.
@@ -141,11 +154,7 @@ def interval(bounds: Sequence[float | None] | None, digits: int = 2) -> str:
     >>> interval([0.5, 0.75]), interval(None), interval([None, None]), interval([1.0, 1.0])
     ('0.50 to 0.75', '', '', '')
     """
-    if bounds is None or any(b is None or _is_missing(b) for b in bounds):
-        return ""
-    if bounds[0] == bounds[1]:
-        return ""
-    return f"{number(bounds[0], digits)} to {number(bounds[1], digits)}"
+    return "" if bounds is not None and bounds[0] == bounds[1] else limits(bounds, digits)
 
 
 def p_in_words(p: float) -> str:
