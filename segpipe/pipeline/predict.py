@@ -140,12 +140,6 @@ def _predict_cases(
 def _protect(cases: list[Case], document: PredictDocument, request: PredictRequest) -> None:
     """Refuse to write where a scan, or a file that is not ours, lies."""
     scans = {channel.path.resolve() for case in cases for channel in case.channels}
-    folders = {channel.path.parent.resolve() for case in cases for channel in case.channels}
-    if request.output.resolve() in folders:
-        raise ConfigError(
-            f"-o {request.output}: expected another folder than that of the scans, as masks would "
-            "be taken for scans the next time; received the same. Give a folder of its own."
-        )
     for case in cases:
         known = case.id in document.cases or request.overwrite
         files = case_files(
@@ -164,6 +158,12 @@ def _protect(cases: list[Case], document: PredictDocument, request: PredictReque
                     f"{target}: exists, and predict.json does not know it. Give --overwrite, or "
                     "another folder with -o."
                 )
+    folders = {channel.path.parent.resolve() for case in cases for channel in case.channels}
+    if request.output.resolve() in folders:
+        raise ConfigError(
+            f"-o {request.output}: expected another folder than that of the scans, as masks would "
+            "be taken for scans the next time; received the same. Give a folder of its own."
+        )
 
 
 def _predict_unless_done(case, loaded, point, request, document) -> None:

@@ -217,7 +217,8 @@ def test_importing_the_losses_loads_keras_and_nothing_beyond():
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     inside = ("components", "counting", "counting_losses", "filtered", "filtered_losses")
-    further = ("metrics", "odds", "penalties", "penalty_losses", "regions", "selection", "voxels")
+    further = ("metrics", "odds", "penalties", "penalty_losses", "per_sample", "regions")
+    further += ("selection", "voxels")
     assert done.stdout.split() == [
         "segpipe",
         "segpipe.losses",

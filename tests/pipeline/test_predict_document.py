@@ -114,7 +114,8 @@ def test_a_kill_loses_no_case_that_was_finished_and_leaves_none_that_is_gone(tmp
 
 
 def test_a_case_that_a_kill_cut_is_known_and_predicted_anew(tmp_path):
-    made = document(tmp_path)
+    made, scans = document(tmp_path), tmp_path / "scans"
+    scans.mkdir()
     made.add(entry(tmp_path, "done"))
     for case in ("cut", "new"):
         made.begin(case, {"mask": f"{case}.nii.gz", "probability": None})
@@ -123,10 +124,10 @@ def test_a_case_that_a_kill_cut_is_known_and_predicted_anew(tmp_path):
     again = document(tmp_path)
     again.keep_earlier(overwrite=False)
     request = PredictRequest(("b",), (tmp_path,), tmp_path)
-    _protect([scan(tmp_path, case) for case in ("done", "cut", "new")], again, request)
-    assert [again.skip(scan(tmp_path, case)) for case in ("done", "cut")] == [True, False]
+    _protect([scan(scans, case) for case in ("done", "cut", "new")], again, request)
+    assert [again.skip(scan(scans, case)) for case in ("done", "cut")] == [True, False]
     with pytest.raises(ConfigError, match="does not know it"):
-        _protect([scan(tmp_path, "strange")], again, request)
+        _protect([scan(scans, "strange")], again, request)
     again.write()
     assert [case.case for case in read_document(tmp_path / "predict.json").cases] == ["done"]
     again.forget("cut")
