@@ -402,7 +402,7 @@ MOVED = [
         sweep,
         marks=[
             pytest.mark.xfail(
-                strict=True, reason="measured: -0.057 with two seeds; the page tells it"
+                strict=True, reason="measured: -0.057 with two seeds, as told"
             )
         ]
         * ((dataset, sweep) == ("samples", "one threshold")),
