@@ -343,7 +343,8 @@ def test_overlays_of_prepared_cases_are_shown_and_switched_off(browser, tmp_path
     looks = region_looks([RegionConfig(name="head", source="mask", file="m", weight=2.0)])
     image, components = scan
     maps = np.where(image.array[..., None] > 0, 255, 0).astype(np.uint8)
-    pictures = overlay_pictures(image, components.array, maps, [looks["head"]], "FLAIR")
+    tint = maps[..., 0] / 255
+    pictures = overlay_pictures(image, components.array, maps, [looks["head"]], "FLAIR", tint)
     svg = overlay_svg("a", pictures, [looks["head"]])
     (tmp_path / "a.svg").write_text(svg, encoding="utf-8")
     browser.get((tmp_path / "a.svg").as_uri())
