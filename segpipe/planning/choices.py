@@ -185,6 +185,5 @@ def _mirroring(labels: dict[str, int]) -> tuple[tuple[str, ...], str]:
             reasons.append(f"{', '.join(directed)} tell {_OPPOSITES[axis]}")
         else:
             kept.append(axis)
-    return tuple(
-        kept
-    ), f"not where {'; '.join(reasons)}" if reasons else "no label's name has a direction"
+    why = f"not where {'; '.join(reasons)}" if reasons else "no label's name has a direction"
+    return tuple(kept), why

@@ -205,6 +205,7 @@ def test_a_stock_model_trains_on_cross_entropy_and_a_penalty_that_rises(tmp_path
     np.testing.assert_allclose(loaded.predict(image, verbose=0), model.predict(image, verbose=0))
 
 
+@pytest.mark.filterwarnings("ignore:Explicitly requested dtype float64:UserWarning")  # by JAX
 @pytest.mark.parametrize("shape", [(2, 8, 7, 1), (2, 8, 7, 6, 1)])
 def test_numpy_s_own_precision_gives_the_same_penalties(shape):
     rng = np.random.default_rng(0)
