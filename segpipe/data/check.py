@@ -146,16 +146,15 @@ def _check_case(
         else:
             place = str(path) if channel.index is None else f"{path}[{channel.index}]"
             digests.append((place, position, _content_digest(volume)))
-    if case.reference is not None and case.reference in faults:
-        pass
-    elif case.reference is not None:
+    if case.reference is None:
+        if case.id in expected:
+            findings.append(_no_reference(case, expected[case.id]))
+    elif case.reference not in faults:
         path = case.reference
         stored = attempt(str(path), partial(read_reference, path, labels, config))
         if stored is not None:
             reference, found = stored
             flags += found if grid is None else found + fit(reference, grid, path)
-    elif case.id in expected:
-        findings.append(_no_reference(case, expected[case.id]))
     return _Checked(tuple(dict.fromkeys(findings)), tuple(dict.fromkeys(flags)), tuple(digests))
 
 

@@ -18,9 +18,9 @@ from segpipe.observer import Observer
 from segpipe.pipeline.card import card_facts, write_card
 from segpipe.pipeline.compare import compare_runs
 from segpipe.pipeline.evaluation import Evaluation
+from segpipe.pipeline.outputs import painted_map
 from segpipe.pipeline.report import make_reports
 from segpipe.pipeline.scored_runs import ScoredRun, scored_run
-from segpipe.pipeline.scoring import painted_map
 from segpipe.report.card import card_sections
 from segpipe.report.cohort import CasePicture, CohortInputs, cohort_report, pick_cases
 from segpipe.report.comparison import ComparisonInputs

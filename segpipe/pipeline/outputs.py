@@ -148,6 +148,20 @@ def case_files(case: str, *, probabilities: bool, uncertainty: bool) -> dict[str
     }
 
 
+def painted_map(folder: Path, case: str, label: int | None = None) -> Path:
+    """Where an evaluation paints a case.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the evaluation.
+    case : str
+    label : int, optional
+        Value of one of several labels; None: all labels on one map.
+    """
+    return folder / "maps" / ("" if label is None else f"label-{label}") / f"{case}.nii.gz"
+
+
 def write_case(
     folder: Path,
     case: Case,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ import yaml
 
 from segpipe.config import Config, flat_values, parse
 from segpipe.errors import ConfigError, ModelError
-from segpipe.files import write_text
+from segpipe.files import locked, write_text
 
 _RECORD = "run.json"
+_LOCK = ".train.lock"
 CHANGES_NO_FIGURE = (
     "output",
     "scheduler",
@@ -78,6 +80,26 @@ class RunFolder:
         write_text(
             self.path / _RECORD, json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
         )
+
+
+@contextlib.contextmanager
+def sole_trainer(run: RunFolder) -> Iterator[None]:
+    """Keep other trainings out of a run: they would remove each other's checkpoints.
+
+    Raises
+    ------
+    ConfigError
+        If one is in it.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(run.path / _LOCK))
+        except BlockingIOError as error:
+            raise ConfigError(
+                f"--resume {run.id}: expected a run that nobody trains; received one that another "
+                "segpipe train is in. Wait for its end, or begin a new run."
+            ) from error
+        yield
 
 
 def all_runs(config: Config) -> list[RunFolder]:

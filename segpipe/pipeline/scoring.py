@@ -28,7 +28,7 @@ from segpipe.observer import Observer
 from segpipe.pipeline.evaluation import Evaluation
 from segpipe.pipeline.evaluation_document import make_document, score_settings, write_scores
 from segpipe.pipeline.models import Loaded
-from segpipe.pipeline.outputs import midline_x_mm, segment, write_case
+from segpipe.pipeline.outputs import midline_x_mm, painted_map, segment, write_case
 from segpipe.pipeline.predict_document import PredictDocument
 from segpipe.pipeline.regions import dataset_regions
 from segpipe.pipeline.unusual import unusual
@@ -313,17 +313,3 @@ def _score_one(
             write_volume(painted_map(folder, case.id, value), grid.with_array(own))
     write_volume(painted_map(folder, case.id), grid.with_array(painted))
     return scores
-
-
-def painted_map(folder: Path, case: str, label: int | None = None) -> Path:
-    """Where an evaluation paints a case.
-
-    Parameters
-    ----------
-    folder : Path
-        Of the evaluation.
-    case : str
-    label : int, optional
-        Value of one of several labels; None: all labels on one map.
-    """
-    return folder / "maps" / ("" if label is None else f"label-{label}") / f"{case}.nii.gz"

@@ -16,19 +16,17 @@ from segpipe.backend import Device, select
 from segpipe.config import Config, digest, dump
 from segpipe.data.layouts import Dataset, open_dataset
 from segpipe.data.splits import Fold, dataset_digest, make_folds
-from segpipe.errors import ConfigError, DataError
-from segpipe.files import locked, write_text
+from segpipe.errors import DataError
+from segpipe.files import write_text
 from segpipe.observer import Observer, Together
 from segpipe.pipeline.evaluation import Evaluation, expect_columns
 from segpipe.pipeline.fold import train_fold
 from segpipe.pipeline.folds import conclude_folds
 from segpipe.pipeline.prepare import chosen_fold, tell_findings
 from segpipe.pipeline.provenance import now, source
-from segpipe.pipeline.runs import RunFolder, expect_same_configuration, find_run
+from segpipe.pipeline.runs import RunFolder, expect_same_configuration, find_run, sole_trainer
 from segpipe.pipeline.start import start_folder, start_record
 from segpipe.pipeline.tracked import FOLD_LINKS, Origin, settings_of
-
-_LOCK = ".train.lock"
 
 
 @dataclass(frozen=True)
@@ -101,11 +99,11 @@ def run_train(
     with contextlib.ExitStack() as held:
         earlier = run
         if earlier is not None:
-            held.enter_context(_sole_trainer(earlier))
+            held.enter_context(sole_trainer(earlier))
         tracking = held.enter_context(_tracking(experiment, earlier))
         run = _begin(experiment, earlier, tracking.run_id, [one.index for one in wanted])
         if earlier is None:
-            held.enter_context(_sole_trainer(run))
+            held.enter_context(sole_trainer(run))
         observer.message(f"run {run.id} in {run.path}")
         for one in wanted:
             entry = run.record()["folds"].get(str(one.index), {})
@@ -149,26 +147,6 @@ def _train_and_track(
         tracking.finish(fold, run, fold_run, evaluation, observer)
         _note(run, fold, {"status": "finished", **entry})
     return bool(failed)
-
-
-@contextlib.contextmanager
-def _sole_trainer(run: RunFolder) -> Iterator[None]:
-    """Keep other trainings out of a run: they would remove each other's checkpoints.
-
-    Raises
-    ------
-    ConfigError
-        If one is in it.
-    """
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(locked(run.path / _LOCK))
-        except BlockingIOError as error:
-            raise ConfigError(
-                f"--resume {run.id}: expected a run that nobody trains; received one that another "
-                "segpipe train is in. Wait for its end, or begin a new run."
-            ) from error
-        yield
 
 
 def _begin(

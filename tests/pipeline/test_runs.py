@@ -13,6 +13,7 @@ from segpipe.pipeline.runs import (
     find_run,
     finished_bundle,
     finished_run,
+    sole_trainer,
 )
 
 
@@ -141,3 +142,12 @@ def test_a_run_is_resumed_only_where_its_figures_stay_the_same(config, setting, 
         return
     with pytest.raises(ConfigError, match=re.escape(why)):
         expect_same_configuration(other, run)
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    said = r"--resume run: .* another segpipe train is in"
+    with sole_trainer(run), pytest.raises(ConfigError, match=said), sole_trainer(run):
+        pass
+    with sole_trainer(run):
+        pass
