@@ -13,9 +13,9 @@ import pandas as pd
 from segpipe.config import Config
 from segpipe.data.layouts import Case, Dataset
 from segpipe.errors import ConfigError, SegpipeError
+from segpipe.evaluate.chance import false_positive_chance
 from segpipe.evaluate.operating_point import (
     Choice,
-    false_positive_chance,
     operating_curve,
     validation_tallies,
 )

@@ -7,9 +7,9 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from segpipe.config import EvaluateConfig, OperatingPoint
+from segpipe.evaluate.chance import false_positive_chance
 from segpipe.evaluate.operating_point import (
     choose,
-    false_positive_chance,
     operating_curve,
     validation_tallies,
 )
