@@ -26,17 +26,12 @@ from segpipe.pipeline.evaluation import Evaluation, expect_columns, pool
 from segpipe.pipeline.models import Loaded, bundle_folder
 from segpipe.pipeline.parts import Part, Task, find_parts
 from segpipe.pipeline.points import bundled_choice, choice_in_words
+from segpipe.pipeline.predictions import Predicted, predict_cases
 from segpipe.pipeline.prepare import tell_failures, tell_findings
 from segpipe.pipeline.runs import RunFolder
 from segpipe.pipeline.score_output import score_table
 from segpipe.pipeline.scored_runs import expect_in_common, read_scored_run
-from segpipe.pipeline.scoring import (
-    Predicted,
-    choose_point,
-    evaluate_cases,
-    predict_cases,
-    score_cases,
-)
+from segpipe.pipeline.scoring import choose_point, evaluate_cases, score_cases
 from segpipe.pipeline.tracked import track_evaluation
 from segpipe.pipeline.trained import store_validation
 

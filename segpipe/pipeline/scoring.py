@@ -1,26 +1,21 @@
-"""Predicting and scoring cases with references: what train and evaluate share."""
+"""Scoring predicted cases and painting what was found: what train and evaluate share."""
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from segpipe.config import Config, OperatingPoint
+from segpipe.config import Config
 from segpipe.data.layouts import Case, Dataset
-from segpipe.data.nifti import read_grid, write_volume
-from segpipe.data.read import read_case
-from segpipe.errors import DataError, SegpipeError, StorageError
+from segpipe.data.nifti import write_volume
 from segpipe.evaluate.decision import decide
 from segpipe.evaluate.operating_point import Choice
-from segpipe.evaluate.score import LabelScore, score_labels, tabulate
+from segpipe.evaluate.score import LabelScore, score_labels
 from segpipe.evaluate.summary import failed_row
-from segpipe.evaluate.table import THRESHOLDS, component_table, views_of_cases
+from segpipe.evaluate.table import views_of_cases
 from segpipe.files import temporary_folder
 from segpipe.folders import error_without_folders
 from segpipe.lesions.view import View
@@ -28,38 +23,9 @@ from segpipe.observer import Observer
 from segpipe.pipeline.evaluation import Evaluation
 from segpipe.pipeline.evaluation_document import make_document, score_settings, write_scores
 from segpipe.pipeline.models import Loaded
-from segpipe.pipeline.outputs import midline_x_mm, painted_map, segment, write_case
+from segpipe.pipeline.outputs import painted_map, segment, write_case
 from segpipe.pipeline.predict_document import PredictDocument
-from segpipe.pipeline.regions import dataset_regions
-from segpipe.pipeline.unusual import unusual
-from segpipe.predict.case import predict_scan
-from segpipe.prepare import prepare_volume
-
-
-@dataclass(frozen=True, eq=False)
-class Predicted:
-    """Cases with their probabilities on disk and their components in a table.
-
-    Parameters
-    ----------
-    store : Path
-        Probabilities, references and regions, case by case.
-    table : DataFrame
-        Of components, at every threshold.
-    cases : tuple of Case
-        All of them, failed ones included.
-    failed : dict of str to SegpipeError
-    """
-
-    store: Path
-    table: pd.DataFrame
-    cases: tuple[Case, ...]
-    failed: dict[str, SegpipeError]
-
-    @property
-    def patients(self) -> dict[str, str]:
-        """The cases that did not fail, to their patients."""
-        return {case.id: case.patient for case in self.cases if case.id not in self.failed}
+from segpipe.pipeline.predictions import Predicted, Prediction, predict_cases
 
 
 def evaluate_cases(
@@ -157,30 +123,6 @@ def choose_point(
     )
 
 
-def predict_cases(
-    cases: Sequence[Case],
-    dataset: Dataset,
-    config: Config,
-    loaded: Loaded,
-    store: Path,
-    observer: Observer,
-    *,
-    point: OperatingPoint,
-) -> Predicted:
-    """Predict and tabulate; ``point`` is a threshold that the table shall have in any case."""
-    failed: dict[str, SegpipeError] = {}
-    views: list[View] = []
-    for done, case in enumerate(cases, start=1):
-        try:
-            views += _predict_and_tabulate(case, dataset, config, loaded, store, point.threshold)
-        except SegpipeError as error:
-            if config.predict.strict or isinstance(error, StorageError):
-                raise
-            failed[case.id] = error
-        observer.progress(done, len(cases), f"predicting {case.id}")
-    return Predicted(store, component_table(views), tuple(cases), failed)
-
-
 def score_cases(
     predicted: Predicted,
     choice: Choice,
@@ -213,7 +155,8 @@ def score_cases(
             document.fail(case, failed[case.id], 0.0)
         else:
             own = views.get(case.id, {})
-            scores += _score_one(case, dataset, config, choice, predicted.store, own, document)
+            prediction = predicted.prediction(case)
+            scores += _score_one(case, prediction, dataset, config, choice, own, document)
         observer.progress(done, len(cases), f"scoring {case.id}")
     document.write()
     rows = [score.row for score in scores]
@@ -229,81 +172,46 @@ def score_cases(
     return Evaluation(folder, scored, predicted.table, choice, failed, selected)
 
 
-def _predict_and_tabulate(
-    case, dataset, config, loaded, store: Path, threshold: float
-) -> list[View]:
-    started = time.perf_counter()
-    scan = read_case(case, dataset.labels, config.data)
-    if scan.reference is None:
-        raise DataError(case.id, "no reference", fix="Add the expert's mask, or leave it out.")
-    prepared = prepare_volume(scan.image, loaded.bundle.plan)
-    probabilities = predict_scan(scan.image, loaded.models, prepared=prepared)
-    found = dataset_regions(case, scan.image, dataset, config, loaded.priors)
-    regions = found.arrays
-    np.save(store / f"{case.id}.npy", probabilities.array)
-    np.save(store / f"{case.id}.reference.npy", scan.reference.array)
-    stacked = np.stack(list(regions.values())) if regions else np.zeros((0, *scan.image.shape))
-    np.save(store / f"{case.id}.regions.npy", stacked)
-    flags = (*scan.flags, *unusual(prepared, loaded.bundle), *found.flags)
-    facts = {
-        "flags": flags,
-        "midline": midline_x_mm(scan.image),
-        "regions": list(regions),
-        "registration": found.registration,
-        "seconds": time.perf_counter() - started,
-    }
-    (store / f"{case.id}.json").write_text(json.dumps(facts))
-    return tabulate(
-        case.id,
-        scan.reference,
-        probabilities,
-        dataset.labels,
-        score_settings(config, OperatingPoint()),
-        sorted({*THRESHOLDS, threshold}),
-        regions=regions,
-    )
-
-
 def _score_one(
-    case, dataset, config, choice: Choice, store: Path, views: Mapping[str, View], document
+    case: Case,
+    prediction: Prediction,
+    dataset: Dataset,
+    config: Config,
+    choice: Choice,
+    views: Mapping[str, View],
+    document: PredictDocument,
 ) -> list[LabelScore]:
-    grid = read_grid(case.channels[0].path, max_voxels=config.data.max_voxels)
-    reference = grid.with_array(np.load(store / f"{case.id}.reference.npy"))
-    probabilities = grid.with_array(np.load(store / f"{case.id}.npy"))
-    facts = json.loads((store / f"{case.id}.json").read_text())
-    stacked = np.load(store / f"{case.id}.regions.npy")
-    regions = dict(zip(facts["regions"], stacked, strict=True))
+    grid, folder = prediction.reference, document.path.parent
     segmented = segment(
-        probabilities,
+        prediction.probabilities,
         dataset.labels,
         choice.operating_point,
         connectivity=config.evaluate.connectivity,
-        regions=regions,
-        midline_x_mm=facts["midline"],
+        regions=prediction.regions,
+        midline_x_mm=prediction.midline_x_mm,
     )
     entry = write_case(
-        document.path.parent,
+        folder,
         case,
-        probabilities,
+        prediction.probabilities,
         segmented,
         with_probabilities=False,
-        region_names=tuple(regions),
-        registration=facts["registration"],
-        flags=tuple(facts["flags"]),
-        seconds=facts["seconds"],
+        region_names=tuple(prediction.regions),
+        registration=prediction.registration,
+        flags=prediction.flags,
+        seconds=prediction.seconds,
     )
     document.add(entry)
     scores = score_labels(
         case.id,
-        reference,
-        probabilities,
+        prediction.reference,
+        prediction.probabilities,
         dataset.labels,
         score_settings(config, choice.operating_point),
-        regions=regions or None,
-        flags=tuple(facts["flags"]),
+        regions=prediction.regions or None,
+        flags=prediction.flags,
         views=views,
     )
-    folder = document.path.parent
     painted = np.zeros(grid.shape, np.uint8)
     for score in scores:
         own = score.counts.painted(grid.shape)

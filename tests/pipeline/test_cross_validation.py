@@ -17,7 +17,7 @@ from segpipe.model.bundle import load_bundle, save_bundle
 from segpipe.model.ensemble import open_members, renew_ensemble
 from segpipe.model.facts import FittingFacts
 from segpipe.observer import Silent
-from segpipe.pipeline import scoring
+from segpipe.pipeline import predictions
 from segpipe.pipeline.evaluate import run_evaluate
 from segpipe.pipeline.evaluation import CHOSEN, SELECTED
 from segpipe.pipeline.predict import PredictRequest, run_predict
@@ -229,7 +229,7 @@ def test_a_case_that_fails_does_not_undo_what_the_others_chose(evaluated, tmp_pa
     copy = tmp_path / "copy"
     shutil.copytree(all_runs(config)[0].bundle(0), copy)
     before = load_bundle(copy)
-    read_case = scoring.read_case
+    read_case = predictions.read_case
     bad = make_folds(open_dataset(config.data).cases, config.split)[0].validation[0]
 
     def failing(case, *rest):
@@ -237,7 +237,7 @@ def test_a_case_that_fails_does_not_undo_what_the_others_chose(evaluated, tmp_pa
             raise DataError(case.id, "damaged")
         return read_case(case, *rest)
 
-    monkeypatch.setattr(scoring, "read_case", failing)
+    monkeypatch.setattr(predictions, "read_case", failing)
     assert evaluate(config, [str(copy)], 0, "validation") is True
     after = load_bundle(copy)
     assert after.validation["cases"] == 1

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from segpipe.observer import Silent
 from segpipe.pipeline import predict
 from segpipe.pipeline.models import Loaded
 from segpipe.pipeline.predict import PredictRequest, run_predict
+from segpipe.pipeline.predictions import Prediction
 from segpipe.pipeline.scoring import evaluate_cases
 from segpipe.predict.case import Model
 from segpipe.prepare import PreparePlan
@@ -196,3 +198,29 @@ def test_the_first_damaged_scan_ends_a_strict_evaluation_and_prediction(
     made = replace(made, settings=strict)
     with pytest.raises(DataError, match="p1_b"):
         run_predict(replace(request, output=tmp_path / "strict"), Silent())
+
+
+@pytest.mark.parametrize("names", [(), ("white matter", "ventricles")])
+def test_a_prediction_is_read_as_it_was_written(tmp_path, names):
+    rng = np.random.default_rng(0)
+    grid = Volume(np.zeros(SHAPE, np.uint8), np.diag([2.0, 1.5, 3.3, 1]), (0, 4))
+    made = Prediction(
+        grid.with_array(np.asfortranarray(rng.random((*SHAPE, 2), np.float32))),
+        grid.with_array(rng.integers(0, 3, SHAPE).astype(np.uint8)),
+        {name: rng.random(SHAPE, np.float32) for name in names},
+        flags=("a", "b"),
+        midline_x_mm=None,
+        registration={"method": "affine", "problem": None},
+        seconds=0.1,
+    )
+    made.save(tmp_path / "case.npz")
+    read = Prediction.load(tmp_path / "case.npz")
+    for volume, other in ((read.probabilities, made.probabilities), (read.reference, grid)):
+        assert np.array_equal(volume.affine, other.affine)
+        assert volume.form_codes == (0, 4)
+    assert np.array_equal(read.probabilities.array, made.probabilities.array)
+    assert np.array_equal(read.reference.array, made.reference.array)
+    assert list(read.regions) == list(names)
+    assert all(np.array_equal(read.regions[name], made.regions[name]) for name in names)
+    rest = attrgetter("flags", "midline_x_mm", "registration", "seconds")
+    assert rest(read) == rest(made)
