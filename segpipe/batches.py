@@ -60,26 +60,28 @@ class PatchSampler:
         image : (\\*patch, C) float32 ndarray
             Augmented and normalised.
         target : (\\*patch, 2) float32 ndarray
-            Class index (254 background in the band around the reference, 255 ignore) and
-            region weight of every voxel.
+            Class index (254 background in the band around the reference, within the patch or
+            beyond it, 255 ignore) and region weight of every voxel.
         """
         rng = np.random.default_rng([self.config.train.seed, _SAMPLE, number])
         case = self.cases[self.case_index(number)]
-        patch = self._solid(self.config.train.patch)
-        wanted = self._solid(self.augmenter.margin(self.config.train.patch))
+        size, band = self.config.train.patch, self._band()
+        patch = self._solid(size)
+        labelled = [n + 2 * b for n, b in zip(size, band, strict=True)]
+        wanted = self._solid(self.augmenter.margin(labelled))
         start = self._start(case, patch, rng) - (wanted - patch) // 2
         image, labels, regions = read_patch(case, start, wanted)
         if self.slice_axis is not None:
             image, labels, regions = (
                 np.take(a, 0, axis=self.slice_axis) for a in (image, labels, regions)
             )
-        image, labels, regions = self.augmenter(
-            image, labels, regions, rng, self.config.train.patch
-        )
+        image, labels, regions = self.augmenter(image, labels, regions, rng, size, band)
         for c in range(image.shape[-1]):  # broadcasting over so short an axis is slow
             image[..., c] = (image[..., c] - case.shift[c]) / case.scale[c]
-        target = np.empty((*labels.shape, 2), np.float32)
-        target[..., 0] = np.where((labels == 0) & self._near(labels), BAND, labels)
+        core = tuple(slice(b, b + n) for b, n in zip(band, size, strict=True))
+        near, labels = dilate(labels > 0, band)[core], labels[core]
+        target = np.empty((*size, 2), np.float32)
+        target[..., 0] = np.where((labels == 0) & near, BAND, labels)
         target[..., 1] = false_positive_weight(
             regions, case.region_names, self.config.anatomy.regions
         )
@@ -103,13 +105,13 @@ class PatchSampler:
         high = np.maximum(shape - size, low)
         return rng.integers(low, high + 1)
 
-    def _near(self, labels: np.ndarray) -> np.ndarray:
-        """What is labelled or to be ignored, and the band around it."""
+    def _band(self) -> list[int]:
+        """Voxels along each axis of a patch by which lesions beyond its faces reach into it."""
         spacing = np.array(self.spacing_mm)
         if self.slice_axis is not None:
             spacing = np.delete(spacing, self.slice_axis)
         border = self.config.loss.voxel_count.border_mm
-        return dilate(labels > 0, [math.floor(border / s + 0.5) for s in spacing])
+        return [math.floor(border / s + 0.5) for s in spacing]
 
 
 def dilate(mask: np.ndarray, voxels: Sequence[int]) -> np.ndarray:

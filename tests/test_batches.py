@@ -192,12 +192,13 @@ class Wide:
     def margin(self, patch):
         return tuple(n + 2 * (axis + 2) for axis, n in enumerate(patch))
 
-    def __call__(self, image, labels, regions, rng, patch):
-        box = tuple(
-            slice((have - n) // 2, (have - n) // 2 + n)
-            for have, n in zip(labels.shape, patch, strict=True)
+    def __call__(self, image, labels, regions, rng, patch, around):
+        first = [(have - n) // 2 for have, n in zip(labels.shape, patch, strict=True)]
+        box = tuple(slice(f, f + n) for f, n in zip(first, patch, strict=True))
+        labelled = tuple(
+            slice(f - a, f + n + a) for f, n, a in zip(first, patch, around, strict=True)
         )
-        return image[box], labels[box], regions[box]
+        return image[box], labels[labelled], regions[box]
 
 
 def test_the_margin_for_augmentation_lies_around_the_same_patch(cases):
@@ -247,6 +248,23 @@ def test_targets_hold_region_weights_and_the_band_around_the_reference(cases):
         label = BAND if near and gap_mm.any() else float(near)
         expected[index] = label, 0.5 if voxel[0] < 10 else 3.0
     np.testing.assert_array_equal(target, expected)
+
+
+def test_a_lesion_just_beyond_the_patch_has_its_band_in_it(cases):
+    draws = sampler(cases[:1], patch=(4, 4, 4), foreground=0.0, border=2.0)
+    stored = (np.asarray(cases[0].image) - cases[0].shift) / cases[0].scale
+    windows = np.lib.stride_tricks.sliding_window_view(stored[..., 0], (4, 4, 4))
+    whole = np.zeros(SHAPE, int)
+    whole[3:8, 3:8, 4:7] = BAND
+    whole[5, 5, 5] = 1
+    beyond = 0
+    for number in range(150):
+        image, target = draws.draw(number)
+        (found,) = np.argwhere((windows == image[..., 0]).all(axis=(3, 4, 5)))
+        inside = tuple(slice(a, a + 4) for a in found)
+        np.testing.assert_array_equal(target[..., 0], whole[inside])
+        beyond += set(np.unique(whole[inside])) == {0, BAND}
+    assert beyond > 5
 
 
 def test_where_a_complement_was_left_out_voxels_in_no_region_weigh_1(cases):

@@ -92,6 +92,7 @@ class Augmenter:
         regions: np.ndarray,
         rng: np.random.Generator,
         patch: Sequence[int] | None = None,
+        around: Sequence[int] | None = None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Augment one patch.
 
@@ -106,26 +107,33 @@ class Augmenter:
             The only source of randomness: equal state and arrays, equal result.
         patch : (D,) int, optional
             Voxels to return, from the middle of the block; default: all of the block.
+        around : (D,) int, optional
+            Voxels of labels to return beyond the patch, on each side of every axis; default: 0.
 
         Returns
         -------
         image, labels, regions : ndarray
-            Of the patch's size and the same types; the image stays in [0, 1].
+            Of the patch's size, the labels with what lies ``around``, and of the same types; the
+            image stays in [0, 1].
 
         Raises
         ------
         GeometryError
-            If the arrays differ in shape, or the patch is larger than they are.
+            If the arrays differ in shape, or the patch with what lies around it is larger than
+            they are.
         """
         block = labels.shape
         wanted = tuple(block if patch is None else patch)
-        self._check(image, labels, regions, wanted)
+        beyond = tuple([0] * len(wanted) if around is None else around)
+        labelled = tuple(n + 2 * b for n, b in zip(wanted, beyond, strict=True))
+        self._check(image, labels, regions, labelled)
         missing = 3 - len(self.axes)
         solid = (*block, *[1] * missing)
         data = {
             "volume": image.reshape(*solid, image.shape[-1]),
             "mask3d": labels.reshape(solid),
             "patch": (*wanted, *[1] * missing),
+            "around": (*beyond, *[0] * missing),
         }
         if regions.shape[-1]:
             data["regions"] = regions.reshape(*solid, regions.shape[-1])
@@ -136,7 +144,7 @@ class Augmenter:
         placed = data.get("regions", np.zeros((*wanted, 0), regions.dtype))
         return (
             augmented.astype(np.float32, copy=False),
-            data["mask3d"].reshape(wanted),
+            data["mask3d"].reshape(labelled),
             placed.reshape(*wanted, regions.shape[-1]),
         )
 

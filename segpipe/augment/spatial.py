@@ -33,7 +33,8 @@ class Deform3D(al.Transform3D):
     """Rotation, scaling and elastic deformation in one interpolation, then the patch's centre.
 
     Angles and lengths are those of the world: voxel coordinates are brought to mm and back.
-    The data hold ``patch``, the (3,) voxels to return from the middle of a larger block.
+    The data hold ``patch``, the (3,) voxels to return from the middle of a larger block, and
+    ``around``, the (3,) voxels of labels to return beyond them on each side.
 
     Parameters
     ----------
@@ -102,33 +103,42 @@ class Deform3D(al.Transform3D):
         self, params: dict[str, Any], data: dict[str, Any]
     ) -> dict[str, Any]:
         """Draw what happens, and where each voxel of the patch comes from."""
-        block, patch = data["volume"].shape[:3], data["patch"]
+        block, patch, around = data["volume"].shape[:3], data["patch"], data["around"]
+        wide = tuple(p + 2 * a for p, a in zip(patch, around, strict=True))
+        core = tuple(slice(a, a + p) for a, p in zip(around, patch, strict=True))
         rng = self.random_generator
         turns, scales, bends = rng.random(3) < (self.rotate, self.scale, self.elastic)
         if not (turns or scales or bends):
-            first = [(b - p) // 2 for b, p in zip(block, patch, strict=True)]
-            inner = tuple(slice(f, f + p) for f, p in zip(first, patch, strict=True))
-            return {"coordinates": None, "inner": inner}
+            first = [(b - w) // 2 for b, w in zip(block, wide, strict=True)]
+            inner = tuple(slice(f, f + w) for f, w in zip(first, wide, strict=True))
+            return {"coordinates": None, "inner": inner, "core": core}
         turn = rotation_matrix(self._angles(rng.uniform(-1, 1, 3))) if turns else np.eye(3)
         low, high = np.log(self.scale_range)
         zoom = self._magnification(math.exp(rng.uniform(low, high)) if scales else 1.0)
         spacing = np.array(self.spacing_mm)
         matrix = (turn / zoom[:, np.newaxis]) * spacing / spacing[:, np.newaxis]
-        coordinates = affine_coordinates(matrix, block, patch)
+        coordinates = affine_coordinates(matrix, block, wide)
         if bends:
-            coordinates += self._displacement(patch)
-        return {"coordinates": coordinates, "inner": ()}
+            coordinates += self._displacement(wide)
+        return {"coordinates": coordinates, "inner": (), "core": core}
 
     def apply_to_volume(
-        self, volume: np.ndarray, coordinates: np.ndarray | None, inner: Any, **params: Any
+        self,
+        volume: np.ndarray,
+        coordinates: np.ndarray | None,
+        inner: Any,
+        core: tuple[slice, ...],
+        **params: Any,
     ) -> np.ndarray:
         """Deform (X, Y, Z, C) intensities or regions."""
-        return volume[inner] if coordinates is None else sample_linear(volume, coordinates)
+        if coordinates is None:
+            return volume[inner][core]
+        return sample_linear(volume, coordinates[:, *core])
 
     def apply_to_mask3d(
         self, mask3d: np.ndarray, coordinates: np.ndarray | None, inner: Any, **params: Any
     ) -> np.ndarray:
-        """Deform (X, Y, Z) labels."""
+        """Deform (X, Y, Z) labels, those around the patch as well."""
         return mask3d[inner] if coordinates is None else sample_nearest(mask3d, coordinates)
 
     @property

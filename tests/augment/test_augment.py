@@ -75,6 +75,29 @@ def test_everything_on_keeps_types_range_and_labels(regions):
         assert np.array_equal(before, after)
 
 
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_labels_around_the_patch_are_moved_with_it(dimensions):
+    config = only(rotate=1.0, scale=1.0, mirror_axes=("R", "A", "S"))
+    patch, around = (10, 12, 8)[:dimensions], (2, 0, 1)[:dimensions]
+    augment = build(config, patch, (1, 1, 2), across=2 if dimensions == 2 else None)
+    wide = tuple(n + 2 * a for n, a in zip(patch, around, strict=True))
+    core = tuple(slice(a, a + n) for a, n in zip(around, patch, strict=True))
+    arrays = scene(augment.margin(wide))
+    seen = 0
+    for seed in range(6):
+        alone = augment(*arrays, np.random.default_rng(seed), patch)
+        image, labels, maps = augment(*arrays, np.random.default_rng(seed), patch, around)
+        all_of_it = augment(*arrays, np.random.default_rng(seed), wide)[1]
+        assert np.array_equal(image, alone[0])
+        assert np.array_equal(maps, alone[2])
+        assert np.array_equal(labels[core], alone[1])
+        assert np.array_equal(labels, all_of_it)
+        seen += (labels > 0).sum() > (alone[1] > 0).sum()
+    assert seen
+    with pytest.raises(GeometryError, match="none smaller than the patch"):
+        augment(*arrays, np.random.default_rng(0), arrays[1].shape, around)
+
+
 def test_equal_generators_give_equal_patches_and_others_do_not():
     augment = build(ALL, CUBE, (1, 1, 1))
     arrays = scene((12, 12, 12))
@@ -242,7 +265,7 @@ def test_the_margin_is_enough_and_even(spacing, degrees):
     block = augment.margin(patch)
     assert all((b - p) % 2 == 0 and b >= p for b, p in zip(block, patch, strict=True))
     deform = augment._deform
-    data = {"volume": np.zeros((*block, 1), np.float32), "patch": patch}
+    data = {"volume": np.zeros((*block, 1), np.float32), "patch": patch, "around": (0, 0, 0)}
     for seed in range(30):
         deform.set_random_seed(seed)
         drawn = deform.get_params_dependent_on_data({}, data)["coordinates"]
