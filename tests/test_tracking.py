@@ -275,7 +275,7 @@ def test_resumed_run_goes_on_where_it_was(store):
             runs.append(run)
             run.params({"seed": 0})
             for epoch in (1, 2, 3):
-                run.metrics({"loss": 1 / epoch}, epoch)
+                run.metrics({"loss": 1 / epoch, "voxels_per_second": 100 + epoch}, epoch)
             raise RuntimeError("power cut")
 
     runs: list[Run] = []
@@ -286,12 +286,14 @@ def test_resumed_run_goes_on_where_it_was(store):
         assert kept(store, run.run_id).info.status == "RUNNING"
         resumed.params({"seed": 0, "new": "x"})
         for epoch in (2, 3, 4):  # the checkpoint was of epoch 1
-            resumed.metrics({"loss": 1 / epoch}, epoch)
+            resumed.metrics({"loss": 1 / epoch, "voxels_per_second": 50 + epoch}, epoch)
     after = kept(store, run.run_id)
     assert after.info.status == "FINISHED"
     assert "error" not in after.data.tags
     assert after.data.params == {"seed": "0", "new": "x"}
     assert curve(store, run.run_id, "loss") == [(1, 1.0), (2, 0.5), (3, 1 / 3), (4, 0.25)]
+    speeds = curve(store, run.run_id, "voxels_per_second")
+    assert speeds == [(1, 101.0), (2, 102.0), (3, 103.0), (4, 54.0)]
 
 
 def test_resuming_with_other_settings_is_refused(store):

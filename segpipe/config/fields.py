@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import types
+import typing
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from segpipe.config.durations import known_duration
@@ -23,9 +32,33 @@ Shape = Annotated[tuple[Count, ...], Field(min_length=2, max_length=3)]
 
 
 class Section(BaseModel):
-    """A part of the configuration: frozen, and unknown keys are errors."""
+    """A part of the configuration: frozen; unknown keys and yes or no for a number are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _yes_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """``augment.elastic: on`` would else be a probability of 1."""
+        annotation = cls.model_fields[info.field_name or ""].annotation
+        if _holds_bool(value) and not _admits_bool(annotation):
+            raise ValueError("expected no true or false, which YAML also reads in yes, no, on, off")
+        return value
+
+
+def _holds_bool(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(_holds_bool(item) for item in value.values())
+    if isinstance(value, list | tuple):
+        return any(_holds_bool(item) for item in value)
+    return isinstance(value, bool)
+
+
+def _admits_bool(annotation: Any) -> bool:
+    """Whether a field may hold one, or has a section's own fields to decide it."""
+    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
+        return annotation is bool or issubclass(annotation, BaseModel)
+    return any(_admits_bool(part) for part in typing.get_args(annotation))
 
 
 def disagreement(path: str, expected: str, received: object) -> PydanticCustomError:

@@ -10,6 +10,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from segpipe.config.anatomy import AnatomyConfig
 from segpipe.config.fields import (
     Axis,
+    Count,
     Name,
     NonNegative,
     Positive,
@@ -35,8 +36,8 @@ class DataConfig(Section):
     labels: dict[str, int] | None = Field(
         None, description="label name to value, background 0 left out; null: as declared"
     )
-    ignore_label: int | None = Field(
-        None, description="reference value that counts for nobody, in losses and scores"
+    ignore_label: Count | None = Field(
+        None, description="reference value above 0 that counts for nobody, in losses and scores"
     )
     patient_pattern: str | None = Field(
         None,

@@ -123,12 +123,7 @@ def longest_diameter_mm(mask: np.ndarray, affine: np.ndarray) -> float:
     >>> longest_diameter_mm(np.ones((3, 1, 1), bool), np.diag([2.0, 1, 1, 1]))
     6.0
     """
-    centres = np.argwhere(mask)
-    steps = 0.5 * np.concatenate([np.eye(3), -np.eye(3)])
-    ends = []
-    for step in steps:  # the outermost voxels along every line suffice
-        axis = int(np.flatnonzero(step)[0])
-        ends.append(centres[_outermost(centres, axis, step[axis])] + step)
+    ends = [_line_ends(mask, axis) for axis in range(3)]
     points = np.concatenate(ends) @ np.asarray(affine, float)[:3, :3].T
     hull = points[ConvexHull(points).vertices]
     return float(pdist(hull).max())
@@ -171,12 +166,17 @@ def in_plane_diameter_mm(mask: np.ndarray, affine: np.ndarray, axis: int) -> flo
     return longest
 
 
-def _outermost(centres: np.ndarray, axis: int, direction: float) -> np.ndarray:
-    others = [a for a in range(3) if a != axis]
-    order = np.lexsort((centres[:, axis] * -np.sign(direction), *centres[:, others].T))
-    lines = centres[order][:, others]
-    first = np.r_[True, (np.diff(lines, axis=0) != 0).any(axis=1)]
-    return order[first]
+def _line_ends(mask: np.ndarray, axis: int) -> np.ndarray:
+    """(N, 3) voxel coordinates of the outer faces of every line along an axis that holds a voxel.
+
+    Nothing beyond them can be part of a diameter. Found line by line, so that a component as large
+    as a body takes no list of all of its voxels.
+    """
+    held = np.argwhere(mask.any(axis=axis))
+    lines = tuple(held.T)
+    first = mask.argmax(axis=axis)[lines] - 0.5
+    last = mask.shape[axis] - 0.5 - np.flip(mask, axis).argmax(axis=axis)[lines]
+    return np.concatenate([np.insert(held.astype(float), axis, end, 1) for end in (first, last)])
 
 
 def _touches(box: tuple[slice, slice, slice], shape: tuple[int, ...]) -> bool:

@@ -19,7 +19,7 @@ from pydantic import ConfigDict, Field, ValidationError, field_validator, model_
 import segpipe
 from segpipe import geometry
 from segpipe.config import Config, EvaluateConfig, OperatingPoint, digest_values
-from segpipe.config.fields import Axis, Section
+from segpipe.config.fields import Axis, Name, Section
 from segpipe.errors import ModelError
 from segpipe.files import write_bytes, write_text
 from segpipe.model.arrays import assign_arrays, network_arrays, pack_arrays, unpack_arrays
@@ -63,7 +63,7 @@ class Bundle(Section):
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] | None = None
     validation: dict[str, Any] | None = None
     weights_sha256: str
-    priors_sha256: dict[str, str] = Field({})
+    priors_sha256: dict[Name, str] = Field({})
     mirror_axes: tuple[Axis, ...] | None = None
     overlap: Annotated[float, Field(ge=0, lt=1)] | None = None
     members: tuple[Member, ...] = ()

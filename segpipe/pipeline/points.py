@@ -88,7 +88,9 @@ def bundled_choice(loaded: Loaded, evaluate: EvaluateConfig) -> Choice:
     return Choice(bundle.operating_point, {}, reason, certificate, certified=True)
 
 
-def certificate_void(loaded: Loaded, evaluate: EvaluateConfig | None = None) -> str | None:
+def certificate_void(
+    loaded: Loaded, evaluate: EvaluateConfig | None = None, point: OperatingPoint | None = None
+) -> str | None:
     """Why the first bundle's certificate does not hold for what predicts; None: it does.
 
     Parameters
@@ -96,8 +98,12 @@ def certificate_void(loaded: Loaded, evaluate: EvaluateConfig | None = None) -> 
     loaded : Loaded
     evaluate : EvaluateConfig or None
         How is counted now; None: as the bundle was calibrated.
+    point : OperatingPoint or None
+        What is predicted at; None: the bundle's.
     """
     bundle = loaded.bundle
+    if point is not None and point != bundle.operating_point:
+        return "it was calibrated at another operating point"
     if len(loaded.models) > 1:
         return f"it was calibrated for one network, and {len(loaded.models)} predict together"
     if set(loaded.mirror_axes) != set(bundle.mirrored):

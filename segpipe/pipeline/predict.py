@@ -12,6 +12,7 @@ from segpipe.data.nifti import file_sha256
 from segpipe.data.read import changed_while_read, read_case
 from segpipe.errors import ConfigError, SegpipeError, StorageError
 from segpipe.observer import Observer
+from segpipe.pipeline.memory import within_memory
 from segpipe.pipeline.models import Loaded, load_models
 from segpipe.pipeline.outputs import (
     case_files,
@@ -27,7 +28,7 @@ from segpipe.pipeline.regions import region_digests, scan_regions
 from segpipe.pipeline.unusual import unusual
 from segpipe.predict.case import predict_scan
 from segpipe.predict.uncertainty import Spread
-from segpipe.prepare import prepare_volume
+from segpipe.prepare import naming_case, prepare_volume
 
 ENGINES = ("auto", "keras", "openvino")
 
@@ -70,6 +71,8 @@ def run_predict(request: PredictRequest, observer: Observer) -> bool:
         raise ConfigError(
             f"--engine: expected one of {', '.join(ENGINES)}; received {request.engine!r}."
         )
+    if request.regions is not None and not request.regions.is_dir():
+        raise ConfigError(f"--regions {request.regions}: expected a folder; received none there.")
     loaded = load_models(
         request.bundles,
         request.store,
@@ -159,6 +162,7 @@ def _protect(cases: list[Case], document: PredictDocument, request: PredictReque
                     "another folder with -o."
                 )
     folders = {channel.path.parent.resolve() for case in cases for channel in case.channels}
+    folders |= {scans.resolve() for scans in request.scans if scans.is_dir()}
     if request.output.resolve() in folders:
         raise ConfigError(
             f"-o {request.output}: expected another folder than that of the scans, as masks would "
@@ -180,7 +184,8 @@ def _predict_unless_done(case, loaded, point, request, document) -> None:
         files = region_digests(case.id, loaded.bundle, request.regions)
     if request.overwrite or not document.skip(case, request.extra_files, files):
         try:
-            _predict_one(case, loaded, point, request, document, files or {})
+            with within_memory(case):
+                _predict_one(case, loaded, point, request, document, files or {})
         except SegpipeError:
             document.forget(case.id)  # no old mask stands in for a case that fails
             raise
@@ -192,9 +197,11 @@ def _predict_one(case, loaded, point, request, document, region_files: dict[str,
     before = [file_sha256(channel.path) for channel in case.channels]
     scan = read_case(case, bundle.plan.labels, loaded.settings.data)
     spread = Spread(point.threshold) if request.uncertainty else None
-    prepared = prepare_volume(scan.image, bundle.plan)
-    odd = unusual(prepared, bundle)
-    probabilities = predict_scan(scan.image, loaded.models, spread, prepared)
+    most = loaded.settings.data.max_voxels
+    with naming_case(case):
+        prepared = prepare_volume(scan.image, bundle.plan, max_voxels=most)
+        probabilities = predict_scan(scan.image, loaded.models, spread, prepared, max_voxels=most)
+    odd = unusual(prepared, loaded.bundles)
     del prepared  # of a large scan; what follows needs the room
     found = scan_regions(
         case.id, scan.image, bundle, request.regions, loaded.priors, loaded.settings.data

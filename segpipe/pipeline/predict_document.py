@@ -16,6 +16,7 @@ from segpipe.files import locked
 from segpipe.folders import error_without_folders
 from segpipe.journal import Journal, read_journal
 from segpipe.pipeline.models import Loaded
+from segpipe.pipeline.outputs import case_files
 from segpipe.pipeline.points import certificate_void
 from segpipe.pipeline.provenance import now
 
@@ -82,7 +83,7 @@ class PredictDocument:
             "created": now(),
             "device": loaded.device.describe(),
             "engine": loaded.engine,
-            "certificate_void": certificate_void(loaded),
+            "certificate_void": certificate_void(loaded, point=None if of_validation else point),
             "max_voxels": read.max_voxels,
             "grid_tolerance_mm": read.grid_tolerance_mm,
         }
@@ -125,9 +126,10 @@ class PredictDocument:
         try:
             earlier = self._earlier()
         except ConfigError:
-            if overwrite:
-                return
-            raise
+            if not overwrite:
+                raise
+            self._take_over_masks(redone)
+            return
         made = {key: earlier[key] for key in self.made if key in earlier}
         self.cases = {entry["case"]: {**made, **entry} for entry in earlier["cases"]}
         if self._same(earlier):
@@ -142,12 +144,28 @@ class PredictDocument:
             f"{earlier['settings']})"
         )
         if overwrite:
-            shown = ", ".join(others[:10]) + (", …" if len(others) > 10 else "")
             raise ConfigError(
-                f"{what}, among them cases that this call does not predict anew: {shown}. Name "
-                "their scans too, or give another folder with -o."
+                f"{what}, among them cases that this call does not predict anew: "
+                f"{_shown(others)}. Name their scans too, or give another folder with -o."
             )
         raise ConfigError(f"{what}. Give --overwrite, or another folder with -o.")
+
+    def _take_over_masks(self, redone: Collection[str]) -> None:
+        """Make room where a document was that nobody can read: what it knew may be anything."""
+        folder = self.path.parent
+        others = sorted(
+            {file.name.removesuffix(".nii.gz") for file in folder.glob("*.nii.gz")} - set(redone)
+        )
+        if others:
+            raise ConfigError(
+                f"{folder}: expected masks of cases that are predicted now, as predict.json cannot "
+                f"be read; received others too: {_shown(others)}. Name their scans too, or give "
+                "another folder with -o."
+            )
+        every = {
+            case: case_files(case, probabilities=True, uncertainty=True) for case in sorted(redone)
+        }
+        self._clear(every)
 
     def _earlier(self) -> dict[str, Any]:
         try:
@@ -213,13 +231,6 @@ class PredictDocument:
         entry = self.cases.get(case.id)
         if entry is None or entry["status"] in ("failed", "begun"):
             return False
-        files = entry["files"]
-        if not all((self.path.parent / f).is_file() for f in files.values() if f):
-            return False
-        if not all(files.get(name) for name in wanted):
-            return False
-        if regions is not None and regions != entry.get("region_files", {}):
-            return False
         case.require_files()
         known = [channel["sha256"] for channel in entry["channels"]]
         if known != [file_sha256(channel.path) for channel in case.channels]:
@@ -227,6 +238,13 @@ class PredictDocument:
                 f"{self.path.parent}: another scan was predicted as {case.id}. Give --overwrite, "
                 "or another folder with -o."
             )
+        files = entry["files"]
+        if not all((self.path.parent / f).is_file() for f in files.values() if f):
+            return False
+        if not all(files.get(name) for name in wanted):
+            return False
+        if regions is not None and regions != entry.get("region_files", {}):
+            return False
         channels = [
             {**channel, "path": str(now.path.absolute())}
             for channel, now in zip(entry["channels"], case.channels, strict=True)
@@ -250,3 +268,7 @@ class PredictDocument:
     def write(self) -> None:
         """Write the file whole."""
         self.journal.write(self.cases)
+
+
+def _shown(cases: Sequence[str]) -> str:
+    return ", ".join(cases[:10]) + (", …" if len(cases) > 10 else "")

@@ -22,12 +22,13 @@ from segpipe.files import replacing
 from segpipe.lesions.view import View
 from segpipe.observer import Observer
 from segpipe.pipeline.evaluation_document import score_settings
+from segpipe.pipeline.memory import within_memory
 from segpipe.pipeline.models import Loaded
 from segpipe.pipeline.outputs import midline_x_mm
 from segpipe.pipeline.regions import dataset_regions
 from segpipe.pipeline.unusual import unusual
 from segpipe.predict.case import predict_scan
-from segpipe.prepare import prepare_volume
+from segpipe.prepare import naming_case, prepare_volume
 from segpipe.volume import Volume
 
 
@@ -159,9 +160,10 @@ def predict_cases(
     thresholds = sorted({*THRESHOLDS, point.threshold})
     for done, case in enumerate(cases, start=1):
         try:
-            prediction = _predict(case, dataset, config, loaded)
-            prediction.save(_stored(store, case))
-            views += _tabulate(case, prediction, dataset.labels, config, thresholds)
+            with within_memory(case):
+                prediction = _predict(case, dataset, config, loaded)
+                prediction.save(_stored(store, case))
+                views += _tabulate(case, prediction, dataset.labels, config, thresholds)
         except SegpipeError as error:
             if config.predict.strict or isinstance(error, StorageError):
                 raise
@@ -179,14 +181,16 @@ def _predict(case: Case, dataset: Dataset, config: Config, loaded: Loaded) -> Pr
     scan = read_case(case, dataset.labels, config.data)
     if scan.reference is None:
         raise DataError(case.id, "no reference", fix="Add the expert's mask, or leave it out.")
-    prepared = prepare_volume(scan.image, loaded.bundle.plan)
-    probabilities = predict_scan(scan.image, loaded.models, prepared=prepared)
+    most = config.data.max_voxels
+    with naming_case(case):
+        prepared = prepare_volume(scan.image, loaded.bundle.plan, max_voxels=most)
+        probabilities = predict_scan(scan.image, loaded.models, prepared=prepared, max_voxels=most)
     found = dataset_regions(case, scan.image, dataset, config, loaded.priors)
     return Prediction(
         probabilities,
         scan.reference,
         found.arrays,
-        (*scan.flags, *unusual(prepared, loaded.bundle), *found.flags),
+        (*scan.flags, *unusual(prepared, loaded.bundles), *found.flags),
         midline_x_mm(scan.image),
         found.registration,
         time.perf_counter() - started,

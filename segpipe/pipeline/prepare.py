@@ -171,4 +171,12 @@ def _prepare_one(case: Case, *, dataset: Dataset, plan: PreparePlan, config: Con
     key = image_key(case, plan)
     loaded = read_case(case, dataset.labels, config.data)
     found = dataset_regions(case, loaded.image, dataset, config, priors)
-    return prepare_case(loaded, found.maps, plan, cache_dir(config), found.noted, read_as=key)
+    return prepare_case(
+        loaded,
+        found.maps,
+        plan,
+        cache_dir(config),
+        found.noted,
+        read_as=key,
+        max_voxels=config.data.max_voxels,
+    )

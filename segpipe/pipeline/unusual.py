@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from segpipe.model.bundle import Bundle
@@ -9,16 +11,27 @@ from segpipe.prepare import PreparedImage
 from segpipe.prepare.profile import PERCENTILES
 
 
-def unusual(prepared: PreparedImage, bundle: Bundle) -> tuple[str, ...]:
-    """Every flag about a scan.
+def unusual(prepared: PreparedImage, bundles: Sequence[Bundle]) -> tuple[str, ...]:
+    """Every flag about a scan; of several bundles, it names those that it is unusual for.
 
     Parameters
     ----------
     prepared : PreparedImage
-        The scan as the bundle's plan prepares it.
-    bundle : Bundle
+        The scan as the first bundle's plan prepares it. Only bundles with that plan can tell what
+        its intensities should be.
+    bundles : sequence of Bundle
     """
-    return (*unusual_spacing(prepared, bundle), *unusual_intensities(prepared, bundle))
+    bundles_of: dict[str, list[str]] = {}
+    for bundle in bundles:
+        flags = unusual_spacing(prepared, bundle)
+        if bundle.plan == bundles[0].plan:
+            flags += unusual_intensities(prepared, bundle)
+        for flag in flags:
+            bundles_of.setdefault(flag, []).append(bundle.name)
+    return tuple(
+        flag if len(names) == len(bundles) else f"{flag}, for {', '.join(names)}"
+        for flag, names in bundles_of.items()
+    )
 
 
 def unusual_spacing(prepared: PreparedImage, bundle: Bundle) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from segpipe.config import digest
+from segpipe.data.nifti import MAX_VOXELS
 from segpipe.geometry import inverse
 from segpipe.model.bundle import Bundle
 from segpipe.predict.engines import Engine
@@ -45,7 +46,11 @@ class Model:
 
 
 def member_probabilities(
-    image: Volume, models: Sequence[Model], prepared: PreparedImage | None = None
+    image: Volume,
+    models: Sequence[Model],
+    prepared: PreparedImage | None = None,
+    *,
+    max_voxels: int = MAX_VOXELS,
 ) -> Iterator[np.ndarray]:
     """What each member of the ensemble makes of a scan, one after the other.
 
@@ -58,6 +63,8 @@ def member_probabilities(
     models : sequence of Model
     prepared : PreparedImage, optional
         The scan as the plan of the first model prepares it, where that was done before.
+    max_voxels : int
+        As in :func:`~segpipe.prepare.image.prepare_volume`.
 
     Yields
     ------
@@ -68,7 +75,8 @@ def member_probabilities(
     for model in models:
         plan = model.bundle.plan
         if prepared is None or digest(plan) != plan_digest:
-            prepared, plan_digest = prepare_volume(image, plan), digest(plan)
+            prepared = prepare_volume(image, plan, max_voxels=max_voxels)
+            plan_digest = digest(plan)
         engine = normalising(model.engine, prepared.shift, prepared.scale)
         for mirroring in model.members:
             probabilities = predict_volume(
@@ -89,6 +97,8 @@ def predict_scan(
     models: Sequence[Model],
     spread: Spread | None = None,
     prepared: PreparedImage | None = None,
+    *,
+    max_voxels: int = MAX_VOXELS,
 ) -> Volume:
     """Probability of each label on the scan's own grid: the mean over the members.
 
@@ -106,6 +116,7 @@ def predict_scan(
     spread : Spread, optional
         Is shown every member.
     prepared : PreparedImage, optional
+    max_voxels : int
         As in :func:`member_probabilities`.
 
     Returns
@@ -114,7 +125,7 @@ def predict_scan(
         (X, Y, Z, K) float32 in [0, 1].
     """
     total, count = None, 0
-    for probabilities in member_probabilities(image, models, prepared):
+    for probabilities in member_probabilities(image, models, prepared, max_voxels=max_voxels):
         if spread is not None:
             spread.add(probabilities)
         total = probabilities if total is None else np.add(total, probabilities, out=total)

@@ -1,6 +1,6 @@
 """From scans to the grid and the intensities that the network sees, kept in a cache."""
 
-from segpipe.prepare.case import PreparedCase, open_case, prepare_case
+from segpipe.prepare.case import PreparedCase, naming_case, open_case, prepare_case
 from segpipe.prepare.fingerprint import CaseGrid, Fingerprint, fingerprint, measure_grids
 from segpipe.prepare.image import PreparedImage, prepare_volume
 from segpipe.prepare.intensity import ChannelIntensities
@@ -20,6 +20,7 @@ __all__ = [
     "image_key",
     "make_plan",
     "measure_grids",
+    "naming_case",
     "open_case",
     "prepare_case",
     "prepare_volume",

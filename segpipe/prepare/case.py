@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from segpipe.data.nifti import MAX_VOXELS
 from segpipe.data.read import changed_while_read
 from segpipe.errors import DataError
 from segpipe.geometry import GridTransform, forward_labels
@@ -123,6 +124,7 @@ def prepare_case(
     region_flags: Sequence[str] = (),
     *,
     read_as: str | None = None,
+    max_voxels: int = MAX_VOXELS,
 ) -> PreparedCase:
     """Open a case from the cache, or prepare it and store it there.
 
@@ -140,6 +142,8 @@ def prepare_case(
     read_as : str, optional
         :func:`~segpipe.prepare.keys.image_key` of the case from before it was read: what is stored
         is then of the files that the key is of.
+    max_voxels : int
+        As in :func:`~segpipe.prepare.image.prepare_volume`.
 
     Raises
     ------
@@ -153,14 +157,14 @@ def prepare_case(
         raise changed_while_read(loaded.case.id)
     folder = store.find(cache_dir, key)
     if folder is None:
-        with _naming(loaded.case):
-            files = _image_files(loaded, plan)
+        with naming_case(loaded.case):
+            files = _image_files(loaded, plan, max_voxels)
         folder = store.put(cache_dir, key, files)
     key_of_regions = regions_key(key, region_maps, plan, region_flags)
     regions = store.find(cache_dir, key_of_regions)
     if regions is None:
         maps = {name: region_maps[name] for name in present_regions(region_maps, plan)}
-        with _naming(loaded.case):
+        with naming_case(loaded.case):
             files = _region_files(loaded.image, maps, _transform(folder), region_flags)
         regions = store.put(cache_dir, key_of_regions, files)
     return _read_entries(folder, regions)
@@ -190,7 +194,7 @@ def foreground_index(reference: np.ndarray, classes: int) -> dict[int, np.ndarra
 
 
 @contextlib.contextmanager
-def _naming(case: Case) -> Iterator[None]:
+def naming_case(case: Case) -> Iterator[None]:
     """Put the case's id before the place that an error names."""
     try:
         yield
@@ -204,8 +208,8 @@ def _naming(case: Case) -> Iterator[None]:
         ) from error
 
 
-def _image_files(loaded: LoadedCase, plan: PreparePlan) -> dict[str, bytes]:
-    prepared = prepare_volume(loaded.image, plan)
+def _image_files(loaded: LoadedCase, plan: PreparePlan, max_voxels: int) -> dict[str, bytes]:
+    prepared = prepare_volume(loaded.image, plan, max_voxels=max_voxels)
     found = {value: np.zeros((0, 3), np.int32) for value in range(1, len(plan.labels) + 1)}
     files, flags = {"image.b2nd": pack(prepared.array)}, list(loaded.flags)
     if loaded.reference is not None:

@@ -57,7 +57,9 @@ class PreparedImage:
         return (self.array - self.shift) / self.scale
 
 
-def prepare_volume(image: Volume, plan: PreparePlan) -> PreparedImage:
+def prepare_volume(
+    image: Volume, plan: PreparePlan, *, max_voxels: int = MAX_VOXELS
+) -> PreparedImage:
     """Reorient to RAS, crop, scale and resample a scan.
 
     Intensities are measured on the cropped scan before resampling. The crop box depends on the
@@ -68,12 +70,14 @@ def prepare_volume(image: Volume, plan: PreparePlan) -> PreparedImage:
     image : Volume
         (X, Y, Z, C) intensities, or (X, Y, Z) for one channel.
     plan : PreparePlan
+    max_voxels : int
+        Of the prepared scan, which a wrong spacing in a header could make as large as it likes.
 
     Raises
     ------
     DataError
         If the channels are not those of the plan, voxels are not finite, or the prepared scan
-        would have more than 2 billion voxels.
+        would have more than ``max_voxels``.
     """
     stored = image.array if image.array.ndim == 4 else image.array[..., np.newaxis]
     if stored.shape[3] != len(plan.channels):
@@ -84,7 +88,7 @@ def prepare_volume(image: Volume, plan: PreparePlan) -> PreparedImage:
             received=str(stored.shape[3]),
             fix="Give the channels in the order of training.",
         )
-    transform = _plan_grid(image, stored, plan)
+    transform = _plan_grid(image, stored, plan, max_voxels)
     array = np.empty((*transform.target_shape, stored.shape[3]), np.float32)
     shift = np.empty(stored.shape[3], np.float32)
     scale = np.empty(stored.shape[3], np.float32)
@@ -212,18 +216,20 @@ def prepare_regions(
     return out
 
 
-def _plan_grid(image: Volume, stored: np.ndarray, plan: PreparePlan) -> GridTransform:
+def _plan_grid(
+    image: Volume, stored: np.ndarray, plan: PreparePlan, max_voxels: int
+) -> GridTransform:
     box = None
     if plan.crop:
         axes, flips = ras_orientation(image.affine)
         box = bounding_box(reorient((stored != 0).any(axis=3), axes, flips))
     transform = grid_transform(image.shape, image.affine, plan.spacing_mm, box)
     voxels = int(np.prod([float(n) for n in transform.target_shape]))
-    if voxels > MAX_VOXELS:
+    if voxels > max_voxels:
         raise DataError(
             "image",
             "too large at the planned spacing",
-            expected=f"at most {MAX_VOXELS:,} voxels",
+            expected=f"at most {max_voxels:,} voxels (data.max_voxels)",
             received=f"{voxels:,} from {describe_grid(image)} at {plan.spacing_mm} mm",
             fix="Check the spacing in the scan's header.",
         )

@@ -61,7 +61,7 @@ class Run:
         self._resumed = resumed
         self._params: dict[str, str] = dict(run.data.params)
         self._undefined = set(filter(None, run.data.tags.get("undefined_metrics", "").split(", ")))
-        self._before: dict[str, set[tuple[int, float]]] = {}
+        self._before: dict[str, set[int]] = {}
 
     def message(self, text: str) -> None:
         """A line, with its time, at the end of the artifact ``log.txt``."""
@@ -108,7 +108,7 @@ class Run:
         """Figures at a step, in one transaction per thousand.
 
         NaN and infinity are left out and named in the tag ``undefined_metrics``. A resumed run
-        leaves out the figures that it has already, so that curves have one point per epoch.
+        leaves out figures of steps that it has already, so that curves have one point per epoch.
         """
         now = int(time.time() * 1000)
         undefined = {_name(key) for key, value in values.items() if not math.isfinite(value)}
@@ -118,7 +118,7 @@ class Run:
         new = [
             Metric(_name(key), float(value), now, step)
             for key, value in values.items()
-            if math.isfinite(value) and not self._known(_name(key), step, float(value))
+            if math.isfinite(value) and not self._known(_name(key), step)
         ]
         for batch in _batches(new, _METRICS_PER_BATCH):
             self._client.log_batch(self.run_id, metrics=batch)
@@ -175,13 +175,13 @@ class Run:
         self._client.log_inputs(self.run_id, [DatasetInput(dataset, tags)])
         self.tags({"dataset.sha256": digest})
 
-    def _known(self, name: str, step: int, value: float) -> bool:
+    def _known(self, name: str, step: int) -> bool:
         if not self._resumed:
             return False
         if name not in self._before:
             history = self._client.get_metric_history(self.run_id, name)
-            self._before[name] = {(metric.step, metric.value) for metric in history}
-        return (step, value) in self._before[name]
+            self._before[name] = {metric.step for metric in history}
+        return step in self._before[name]
 
 
 def flatten(section: BaseModel) -> dict[str, Scalar]:

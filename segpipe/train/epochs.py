@@ -98,7 +98,7 @@ class _Watch(keras.callbacks.Callback):
             self.model.stop_training = True
 
     def _diverged(self, batch: int, expected: str, received: str) -> ModelError:
-        first = max(0, batch - self.every + 1)
+        first = max(0, batch - self.every)  # what broke the weights came before it showed
         numbers = [n for b in range(first, batch + 1) for n in self.batches.numbers(b)]
         cases = sorted({self.sampler.cases[self.sampler.case_index(n)].id for n in numbers})
         return ModelError(

@@ -30,6 +30,7 @@ from segpipe.train.state import (
 )
 from segpipe.train.trainer import Objective, Trainer
 
+_OF_VALIDATION = "val_"
 _DRAWN = 16  # patches whose loading is timed
 
 
@@ -127,16 +128,19 @@ def fit(
         due = bool(settings.validate_every) and epoch % settings.validate_every == 0
         if validate is not None and (due or last):
             figures = _validate(fitting, validate, epoch)
-            logs |= {f"val_{name}": value for name, value in figures.items()}
-            if _improved(progress, figures[settings.monitor], epoch) and settings.keep == "best":
-                with trainer.averaged():
-                    best = network_arrays(network)
+            logs |= figures
+            best = _best(fitting, progress, figures, epoch, best)
         progress.history.append(logs)
         observer.metrics(logs, step=epoch)
         left = math.ceil((fitting.total - fitting.done) / settings.steps_per_epoch)
         observer.message(_summary(epoch, epoch + left, logs))
         _save(fitting, epoch, progress, best)
         progress.shortened |= _keep_to_budget(fitting, epoch)
+    if validate is not None and progress.history and not _validated(progress.history[-1]):
+        figures = _validate(fitting, validate, epoch)  # a delay ended it where none was due
+        progress.history[-1] |= figures
+        observer.metrics(figures, step=epoch)
+        best = _best(fitting, progress, figures, epoch, best)
     trainer.take_averages()
     if settings.keep == "best" and best is not None:
         assign_arrays(network, best, "best weights")
@@ -234,19 +238,43 @@ def _keep_to_budget(fitting: Fitting, epoch: int | None) -> bool:
     if budget.total == before:
         return False
     fitting.trainer.set_pace(budget.pace)
+    end = ""
+    if budget.total == done:
+        rate = float(fitting.trainer.optimizer.learning_rate)
+        end = f"; the time is up at a learning rate of {rate:.3g}, which should have fallen to 0"
     fitting.observer.message(
-        f"slower than measured: {before} steps become {budget.total}, to keep to the budget"
+        f"slower than measured: {before} steps become {budget.total}, to keep to the budget{end}"
     )
     return True
+
+
+def _validated(logs: Mapping[str, float]) -> bool:
+    return any(name.startswith(_OF_VALIDATION) for name in logs)
+
+
+def _best(
+    fitting: Fitting,
+    progress: Progress,
+    figures: Mapping[str, float],
+    epoch: int,
+    best: dict[str, np.ndarray] | None,
+) -> dict[str, np.ndarray] | None:
+    """The best weights by now, where they are kept; notes how the figures compare."""
+    settings = fitting.config.train
+    better = _improved(progress, figures[f"{_OF_VALIDATION}{settings.monitor}"], epoch)
+    if not better or settings.keep != "best":
+        return best
+    with fitting.trainer.averaged():
+        return network_arrays(fitting.trainer.network)
 
 
 def _validate(fitting: Fitting, validate: Validate, epoch: int) -> dict[str, float]:
     started = None if fitting.budget is None else fitting.budget.clock()
     with fitting.trainer.averaged():
-        figures = dict(validate(fitting.trainer.network, epoch))
+        figures = validate(fitting.trainer.network, epoch)
     if fitting.budget is not None and started is not None:
         fitting.budget.saw(validation=fitting.budget.clock() - started)
-    return figures
+    return {f"{_OF_VALIDATION}{name}": value for name, value in figures.items()}
 
 
 def _save(fitting: Fitting, epoch: int, progress: Progress, best) -> None:

@@ -263,6 +263,31 @@ def test_rules_that_are_accepted_can_be_used(rule):
     parse_rule(rule)
 
 
+@pytest.mark.parametrize(
+    "setting",
+    ["augment.elastic=true", "loss.region_count.weight=on", "split.folds=yes", "train.epochs=yes",
+     "train.patch=[8, yes, 8]", "data.labels={lesion: true}", "evaluate.min_sizes_mm3=[no]",
+     "predict.operating_point.min_size_mm3=yes"],
+)  # fmt: skip
+def test_yes_is_no_number(write, setting):
+    with pytest.raises(ConfigError, match=r"expected no true or false.*; received .*(True|False)"):
+        load(write("name: x\ndata: {root: d}"), [setting])
+
+
+def test_yes_is_an_answer_where_one_is_asked_for(write):
+    config = load(
+        write("name: x\ndata: {root: d}"),
+        ["augment.enabled=no", "data.repair_nan=yes", "train.learning_rate=1e-3"],
+    )
+    assert (config.augment.enabled, config.data.repair_nan) == (False, True)
+    assert config.train.learning_rate == 0.001
+
+
+def test_background_cannot_be_ignored(write):
+    with pytest.raises(ConfigError, match=r"data\.ignore_label: .*greater than 0; received 0"):
+        load(write("name: x\ndata: {root: d}"), ["data.ignore_label=0"])
+
+
 @pytest.mark.parametrize("rule", ["iou", "iou:0", "iou:0.0", "iou:1.", "iou:1.5", "iou:-1", "ANY"])
 def test_rules_that_could_not_be_used_are_refused(rule):
     with pytest.raises(ConfigError, match=r"evaluate\.rule"):

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy.spatial.distance import pdist
@@ -52,6 +54,19 @@ def test_longest_diameter_of_a_convex_body_equals_scikit_image():
     (expected,) = regionprops(mask.astype(int), spacing=(1, 1.5, 2))
     found = longest_diameter_mm(mask, np.diag([1, 1.5, 2, 1]))
     assert found == pytest.approx(expected.feret_diameter_max, rel=1e-6)
+
+
+def test_the_diameter_of_a_body_takes_no_list_of_its_voxels():
+    mask = np.zeros((130, 130, 130), bool)
+    mask[5:-5, 5:-5, 5:-5] = True
+    tracemalloc.start()
+    try:
+        found = longest_diameter_mm(mask, np.eye(4))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert found == pytest.approx(np.sqrt(120**2 + 119**2 + 119**2))
+    assert peak < 8 * mask.sum()
 
 
 def test_components_are_described_in_the_world():

@@ -281,6 +281,13 @@ def test_arrays_are_packed_in_order_and_bit_by_bit():
     assert pack_arrays({name: array.copy() for name, array in arrays.items()}) == content
 
 
+@pytest.mark.parametrize("name", ["often/../../../scans/mine", "..", "a.b", ""])
+def test_the_name_of_a_prior_is_no_way_to_another_file(tmp_path, name):
+    save_bundle(tmp_path, make().model_copy(update={"priors_sha256": {name: "ab"}}))
+    with pytest.raises(ModelError, match="priors_sha256"):
+        load_bundle(tmp_path)
+
+
 def test_lesion_frequency_comes_back_bit_for_bit_and_only_undamaged(tmp_path):
     prior = Volume(
         np.random.default_rng(5).random((5, 4, 3)).astype(np.float32), np.diag([2, 1, 1, 1])

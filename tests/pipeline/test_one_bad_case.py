@@ -178,7 +178,7 @@ def test_overwriting_takes_an_old_mask_away_only_for_a_new_one_or_a_failure(worl
     assert not world.run()[0]
     mask = (world.output / "a.nii.gz").read_bytes()
 
-    def stop(*_):
+    def stop(*_, **__):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
@@ -223,11 +223,46 @@ def test_a_scan_that_changes_while_it_is_predicted_has_no_mask(world, monkeypatc
     assert not (world.output / "b.nii.gz").exists()
 
 
-def test_masks_do_not_lie_among_the_scans(world):
-    request = PredictRequest(("b",), (world.scans,), world.scans)
+def test_masks_do_not_lie_among_the_scans(world, tmp_path):
     world.run()
-    with pytest.raises(ConfigError, match="expected another folder than that of the scans"):
+    dataset = tmp_path / "dataset"
+    dataset.mkdir()
+    world.scans.rename(dataset / "imagesTr")
+    for output in (dataset / "imagesTr", dataset):
+        request = PredictRequest(("b",), (dataset,), output)
+        with pytest.raises(ConfigError, match="expected another folder than that of the scans"):
+            run_predict(request, Listener())
+
+
+def test_a_folder_of_regions_that_is_not_there_is_told(world):
+    world.run()
+    request = PredictRequest(("b",), (world.scans,), world.output, regions=world.scans / "no")
+    with pytest.raises(ConfigError, match=r"--regions .*no: expected a folder"):
         run_predict(request, Listener())
+
+
+def test_a_scan_that_needs_too_much_memory_stops_no_other(world, monkeypatch):
+    sizes = iter([MemoryError("Unable to allocate 9 GiB"), None, RuntimeError("OOM"), None])
+
+    def prepare(*_, **__):
+        if (error := next(sizes)) is not None:
+            raise error
+
+    monkeypatch.setattr(predict, "prepare_volume", prepare)
+    failed, listener, statuses = world.run()
+    assert failed
+    assert statuses == {"a": "failed", "b": "predicted", "c": "failed", "d": "predicted"}
+    told = listener.told("failed: ")
+    assert "case a: needs more memory than there is; received Unable to allocate 9 GiB" in told[0]
+
+
+def test_what_is_wrong_with_a_prepared_scan_names_its_case(world, monkeypatch):
+    def prepare(*_, **__):
+        raise DataError("image", "too large at the planned spacing")
+
+    monkeypatch.setattr(predict, "prepare_volume", prepare)
+    with pytest.raises(DataError, match="case a, image: too large"):
+        world.run(strict=True)
 
 
 def test_scans_that_are_held_out_and_trained_on_are_told_before_training(tmp_path, monkeypatch):

@@ -123,7 +123,7 @@ def test_a_case_that_a_kill_cut_is_known_and_predicted_anew(tmp_path):
     (tmp_path / "strange.nii.gz").write_bytes(b"m")
     again = document(tmp_path)
     again.keep_earlier(overwrite=False)
-    request = PredictRequest(("b",), (tmp_path,), tmp_path)
+    request = PredictRequest(("b",), (scans,), tmp_path)
     _protect([scan(scans, case) for case in ("done", "cut", "new")], again, request)
     assert [again.skip(scan(scans, case)) for case in ("done", "cut")] == [True, False]
     with pytest.raises(ConfigError, match="does not know it"):
@@ -228,6 +228,45 @@ def test_what_was_not_made_before_is_not_skipped(tmp_path):
         made.skip(scan(tmp_path, "done", b"follow-up"))
 
 
+def test_another_scan_is_refused_whatever_else_is_wanted(tmp_path):
+    made, follow_up = document(tmp_path), scan(tmp_path, "a", b"follow-up")
+    made.add({**entry(tmp_path, "a"), "region_files": {"wm": "12"}})
+    for wanted, regions in (((), None), (["probability"], None), ((), {"wm": "34"})):
+        with pytest.raises(ConfigError, match="another scan was predicted as a"):
+            made.skip(follow_up, wanted, regions)
+    (tmp_path / "a.nii.gz").unlink()
+    with pytest.raises(ConfigError, match="another scan was predicted as a"):
+        made.skip(follow_up)
+
+
+def test_overwriting_what_nobody_can_read_leaves_no_mask_of_it(tmp_path):
+    for name in ("a.nii.gz", "b.nii.gz", "components/a.nii.gz", "probabilities/a.nii.gz"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"m")
+    (tmp_path / "predict.json").write_text("{")
+    with pytest.raises(ConfigError, match=r"expected what segpipe predict wrote.*--overwrite"):
+        document(tmp_path).keep_earlier(overwrite=False, redone={"a", "b"})
+    with pytest.raises(ConfigError, match=r"received others too: b\. Name their scans too"):
+        document(tmp_path).keep_earlier(overwrite=True, redone={"a"})
+    assert len(list(tmp_path.rglob("*.nii.gz"))) == 4
+    made = document(tmp_path)
+    made.keep_earlier(overwrite=True, redone={"a", "b"})
+    assert not list(tmp_path.rglob("*.nii.gz"))
+    made.add(entry(tmp_path, "a"))
+    made.write()
+    assert [case.case for case in read_document(tmp_path / "predict.json").cases] == ["a"]
+
+
+def test_a_certificate_holds_at_its_own_point_alone(tmp_path):
+    own, other = BUNDLE.operating_point, OperatingPoint(threshold=0.9)
+    assert document(tmp_path).head["certificate_void"] is None
+    void = document(tmp_path, other).head["certificate_void"]
+    assert void == "it was calibrated at another operating point"
+    chosen_now = PredictDocument(tmp_path, loaded(), other, 26, of_validation=True)
+    assert chosen_now.head["certificate_void"] is None
+    assert own != other
+
+
 def test_overwriting_one_case_keeps_the_others(tmp_path):
     first = document(tmp_path)
     first.add(entry(tmp_path, "a"))
@@ -241,7 +280,7 @@ def test_overwriting_one_case_keeps_the_others(tmp_path):
 def test_a_mask_never_replaces_a_scan_or_a_strangers_mask(tmp_path):
     own = tmp_path / "p1.nii.gz"
     own.write_bytes(b"s")
-    request = PredictRequest(("b",), (tmp_path,), tmp_path, overwrite=True)
+    request = PredictRequest(("b",), (own,), tmp_path, overwrite=True)
     with pytest.raises(ConfigError, match="would replace the scan"):
         _protect([Case("p1", "p1", (ChannelFile(own),))], document(tmp_path), request)
     case = scan(tmp_path / "..", "p1")

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from segpipe.pipeline.unusual import unusual_intensities, unusual_spacing
+from segpipe.pipeline.unusual import unusual, unusual_intensities, unusual_spacing
 from segpipe.prepare import PreparePlan, prepare_volume
 from segpipe.prepare.profile import ProfileRange
 from segpipe.volume import Volume
@@ -76,6 +76,27 @@ def test_another_distribution_is_flagged_in_its_channel_alone(change):
     (flag,) = unusual_intensities(scan(9, change), BUNDLE)
     assert flag.startswith("intensities of t1 are distributed unlike those of the training scans")
     assert "in training" in flag
+
+
+def test_of_several_bundles_those_are_named_that_a_scan_is_unusual_for():
+    def bundle(name, high, plan=PLAN):
+        spacing = ((1.0, 1.0, 1.0), (1.0, 1.0, high))
+        return SimpleNamespace(
+            name=name, plan=plan, spacing_range_mm=spacing, intensity_range=BUNDLE.intensity_range
+        )
+
+    thick = Volume(np.zeros((4, 4, 4, 2), np.float32), np.diag([1.0, 1, 3, 1]))
+    prepared = prepare_volume(thick, PLAN)
+    a, b, c = bundle("a", 3.0), bundle("b", 1.0), bundle("c", 1.0)
+    for order in ((a, b, c), (b, a, c)):
+        (flag,) = [f for f in unusual(prepared, order) if f.startswith("spacing")]
+        assert flag.endswith("1.00–1.00 mm), for b, c")
+    (flag,) = [f for f in unusual(prepared, (b, c)) if f.startswith("spacing")]
+    assert flag.endswith("1.00–1.00 mm)")
+    other = PLAN.model_copy(update={"normalise": "none"})
+    odd = scan(9, lambda brain: np.minimum(brain, 100.0))
+    (flag,) = unusual(odd, (bundle("d", 1.0), bundle("e", 1.0, other)))
+    assert flag.endswith("for d")  # e would have to see it as its own plan prepares it
 
 
 def test_bundles_without_a_recorded_distribution_flag_nothing():

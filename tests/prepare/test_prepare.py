@@ -114,6 +114,10 @@ def test_other_channels_and_absurd_sizes_are_refused():
     huge = Volume(np.ones((40, 40, 40, 2), np.float32), np.diag([500.0, 500, 500, 1]))
     with pytest.raises(DataError, match="too large"):
         prepare_volume(huge, plan())
+    small = Volume(np.ones((4, 4, 4, 2), np.float32), np.diag([5.0, 5, 5, 1]))
+    assert prepare_volume(small, plan()).array.size
+    with pytest.raises(DataError, match=r"at most 1,000 voxels \(data\.max_voxels\)"):
+        prepare_volume(small, plan(), max_voxels=1000)
 
 
 def test_classes_are_in_the_order_of_the_plan():

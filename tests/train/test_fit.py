@@ -18,6 +18,8 @@ from segpipe.observer import Silent
 from segpipe.train.checkpoints import load_checkpoint
 from segpipe.train.fit import fit
 
+CASE = SimpleNamespace(id="c")
+
 
 class Clock(Silent):
     """A clock that a step of training moves on, and an observer that remembers."""
@@ -41,7 +43,7 @@ class Clock(Silent):
         self.told |= values
 
     def metrics(self, values, step):
-        self.rates.append(values["learning_rate"])
+        self.rates += [values[name] for name in ("learning_rate",) if name in values]
         if step == self.stop_after:
             raise KeyboardInterrupt
 
@@ -79,7 +81,7 @@ def arrays(network):
     return np.concatenate([a.ravel() for a in network_arrays(network).values()])
 
 
-def train(folder, clock, *, validate=None, resume=False, objective=None, **settings):
+def train(folder, clock, *, validate=None, resume=False, objective=None, cases=(CASE,), **settings):
     values = {"epochs": 4, "steps_per_epoch": 5, "batch": 1, "patch": [8, 8, 8], "workers": 0}
     config = parse(
         {
@@ -94,8 +96,8 @@ def train(folder, clock, *, validate=None, resume=False, objective=None, **setti
     sampler = SimpleNamespace(
         draw=clock.draw,
         spacing_mm=(1, 1, 1),
-        cases=[SimpleNamespace(id="c")],
-        case_index=lambda _: 0,
+        cases=cases,
+        case_index=lambda number: number % len(cases),
     )
     device = select(device="cpu", precision="float32")
     progress = fit(
@@ -212,6 +214,29 @@ def test_validations_between_epochs_are_planned_for_and_the_last_comes_on_top(tm
     assert clock.now == 9 + 70 + 7 * 3
 
 
+class Stalling(Clock):
+    """Stands still before the checkpoint of epoch 9."""
+
+    def metrics(self, values, step):
+        super().metrics(values, step)
+        self.now += 8.0 * (step == 9 and "learning_rate" in values)
+
+
+def test_a_delay_after_the_last_step_that_was_left_still_ends_with_a_validation(tmp_path):
+    clock = Stalling()
+    validate = Validate(clock)
+    options = {"budget": "60s", "validate_every": 0, "keep": "best"}
+    weights, progress = train(tmp_path, clock, validate=validate, **options)
+    assert (progress.steps, len(progress.history)) == (45, 9)
+    assert len(validate.seen) == 1
+    np.testing.assert_array_equal(weights, validate.seen[0])
+    assert progress.history[-1]["val_dice"] == progress.best == 0.1
+    assert any("52 steps become 45" in line and "the time is up" in line for line in clock.lines)
+    validate = Validate(clock)
+    _, resumed = train(tmp_path, clock, validate=validate, resume=True, **options)
+    assert resumed.history[-1]["val_dice"] == 0.1
+
+
 def test_early_stopping_ends_a_training_with_a_budget(tmp_path):
     clock = Clock()
     validate = Falling(clock)
@@ -299,6 +324,21 @@ def test_weights_that_the_last_step_of_an_epoch_spoils_are_never_saved(tmp_path)
     with pytest.raises(ModelError, match="finite weights; received others at step 4 of the epoch"):
         train(tmp_path, clock)
     assert load_checkpoint(tmp_path / "checkpoints", Silent()).epoch == 1
+
+
+def test_what_breaks_in_a_step_and_shows_in_the_next_names_the_cases_of_both(tmp_path):
+    clock = Clock()
+
+    def spoil(done):
+        if done == 7:
+            last = clock.network.variables[-1]
+            last.assign(np.full(last.shape, np.inf))
+        return 1.0
+
+    clock.step = spoil
+    cases = [SimpleNamespace(id=f"c{n}") for n in range(10)]
+    with pytest.raises(ModelError, match=r"finite loss.* with patches from c6, c7\. Look at"):
+        train(tmp_path, clock, cases=cases)
 
 
 def test_a_single_step_that_diverges_names_its_cases(tmp_path):
