@@ -79,7 +79,17 @@ def score(
         float | None,
         typer.Option(help="Of probability maps: remove regions without a probability above it."),
     ] = None,
+    removal_size_mm3: Annotated[
+        float, typer.Option(help="Remove predicted regions below this before anything is counted.")
+    ] = 0.0,
+    largest_only: Annotated[
+        bool, typer.Option(help="Remove all predicted regions of a label but the largest.")
+    ] = False,
     tolerance_mm: Annotated[float, typer.Option(help="Of the surface Dice.")] = 1.0,
+    ignore_label: Annotated[
+        int | None,
+        typer.Option(help="Reference value that counts for nobody; otherwise as declared."),
+    ] = None,
     reference_instances: Annotated[
         bool, typer.Option(help="References number their lesions.")
     ] = False,
@@ -118,7 +128,10 @@ def score(
             "min_size_mm3": min_size_mm3,
             "threshold": threshold,
             "core_threshold": core_threshold,
+            "removal_size_mm3": removal_size_mm3,
+            "largest_only": largest_only,
             "tolerance_mm": tolerance_mm,
+            "ignore_label": ignore_label,
             "reference_instances": reference_instances,
             "strict": strict,
         }

@@ -67,8 +67,10 @@ def compare_rows(
     -------
     dict
         Per label: ``pairs`` (cases scored in both), ``unpaired`` (cases that only one run has, or
-        that failed in either), ``patients`` (of the pairs), and per figure ``cases`` (defined in
-        both), ``only_a``, ``only_b`` (cases in which one run alone has it defined), ``mean_a``,
+        that failed in either), ``failed_a``, ``failed_b`` (cases that failed in that run),
+        ``patients`` (of the pairs), and per figure ``cases`` (defined in both), ``only_a``,
+        ``only_b`` (cases in which one run alone has it defined, the other one's failures among
+        them: who fails on hard cases must not look better for it), ``mean_a``,
         ``mean_b``, ``difference`` (mean of b - a), ``median_difference``, ``ci95`` (of the mean
         difference), ``p`` (:func:`~segpipe.evaluate.permutation.sign_flip_p`), ``better`` and
         ``no_verdict``. ``better`` is "a" or "b" where the figure has a direction and is defined in
@@ -80,7 +82,9 @@ def compare_rows(
         first, second = _scored(rows_a, label), _scored(rows_b, label)
         both = [case for case in first if case in second]
         known = {row["case"] for row in (*rows_a, *rows_b) if row["label"] == label}
+        failed_a, failed_b = _failed(rows_a, label), _failed(rows_b, label)
         block: dict[str, Any] = {"pairs": len(both), "unpaired": len(known) - len(both)}
+        block |= {"failed_a": len(failed_a), "failed_b": len(failed_b)}
         block["patients"] = len({(patients or {}).get(case, case) for case in both})
         if both:
             rows = [one[case] for one in (first, second) for case in both]
@@ -88,6 +92,8 @@ def compare_rows(
                 if name in NOT_SUMMARISED or any(name not in row for row in rows):
                     continue
                 pairs = {case: (first[case][name], second[case][name]) for case in both}
+                pairs |= {c: (first[c].get(name), None) for c in first if c in failed_b}
+                pairs |= {c: (None, second[c].get(name)) for c in second if c in failed_a}
                 block[name] = _difference(name, pairs, patients or {}, bootstrap, seed)
         result[label] = block
     return result
@@ -95,6 +101,10 @@ def compare_rows(
 
 def _scored(rows, label) -> dict[str, Mapping[str, Any]]:
     return {r["case"]: r for r in rows if r["label"] == label and r["status"] == "scored"}
+
+
+def _failed(rows, label) -> set[str]:
+    return {r["case"] for r in rows if r["label"] == label and r["status"] != "scored"}
 
 
 def _difference(

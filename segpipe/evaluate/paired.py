@@ -111,9 +111,22 @@ def pair_lesions(a: pd.DataFrame, b: pd.DataFrame, name: str) -> pd.DataFrame:
     Raises
     ------
     DataError
-        If a lesion has another size in the other run: the references differ.
+        If a lesion has another size in the other run, or is in one alone: the references differ.
     """
-    both = a.merge(b, on=["case", "label", "component"], suffixes=("", "_b"))
+    keys = ["case", "label", "component"]
+    both = a.merge(b, on=keys, suffixes=("", "_b"))
+    for one, own in ((a, "the other run"), (b, name)):
+        theirs = b if one is a else a
+        shared = one[one["case"].isin(theirs["case"])]
+        alone = shared.merge(both[keys], on=keys, how="left", indicator=True)
+        alone = alone[alone["_merge"] == "left_only"]
+        if len(alone):
+            first = alone.iloc[0]
+            raise DataError(
+                name,
+                f"lesion {first['component']} of case {first['case']} is in {own} alone",
+                fix="Compare runs that were scored against the same references.",
+            )
     other = both[~np.isclose(both["size_mm3"].astype(float), both["size_mm3_b"].astype(float))]
     if len(other):
         first = other.iloc[0]

@@ -21,6 +21,48 @@ _MANY_AT_ONCE = 5
 """Lesions found by one region, and more than half of those found, that a row is flagged for."""
 
 
+ROW_FIGURES = (
+    "dice",
+    "sensitivity",
+    "precision",
+    "hd95_mm",
+    "surface_dice",
+    "reference_volume_ml",
+    "prediction_volume_ml",
+    "reference_lesions",
+    "predicted_regions",
+    "detected_lesions",
+    "missed_lesions",
+    "true_positive_regions",
+    "false_positive_regions",
+    "false_positive_volume_ml",
+    "lesion_sensitivity",
+    "lesion_precision",
+    "lesion_f1",
+)
+"""What :func:`score_row` measures."""
+DETAIL_FIGURES = (
+    "iou",
+    "assd_mm",
+    "volume_error_ml",
+    "absolute_volume_error_ml",
+    "relative_volume_error",
+    "panoptic_quality",
+    "segmentation_quality",
+    "recognition_quality",
+    "lesionwise_dice",
+    "lesionwise_hd95_mm",
+    "missed_volume_ml",
+    "ignored_lesions",
+    "ignored_regions",
+    "removed_regions",
+    "removed_volume_ml",
+    "lesions_lost",
+    "most_lesions_by_one_region",
+)
+"""What :func:`detail_row` measures beside it."""
+
+
 def score_row(
     case: str, label: str, flags: list[str], scored: LabelCounts, tolerance_mm: float
 ) -> dict[str, Any]:
@@ -109,9 +151,9 @@ def _panoptic(counts: Counts) -> dict[str, float | None]:
     pairs = RULES["panoptic"]
     rule = replace(counts.limits.rule, kind=pairs.kind, minimum=pairs.minimum)
     matched = counts.view.count(replace(counts.limits, rule=rule))
-    found, ious, lesions = matched.matching, matched.matched_ious, matched.counted.sum()
-    wrong = np.setdiff1d(found.false_positives, counts.matching.ignored_predictions)
-    regions = len(found.true_positives) + len(wrong)
+    ious, lesions = matched.matched_ious, matched.counted.sum()
+    ignored = np.setdiff1d(counts.matching.ignored_predictions, matched.matching.true_positives)
+    regions = int(counts.kept.sum()) - len(ignored)
     return {
         "panoptic_quality": defined(panoptic.panoptic_quality(ious, lesions, regions)),
         "segmentation_quality": defined(panoptic.segmentation_quality(ious)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -210,6 +211,18 @@ def tabulate(
     return views
 
 
+def _overlapping(labels: Mapping[str, LabelValues]) -> tuple[str, str] | None:
+    """Two labels that share a value, if there are any."""
+    for (one, values), (other, others) in itertools.combinations(labels.items(), 2):
+        if values is None or others is None or not _as_set(values).isdisjoint(_as_set(others)):
+            return one, other
+    return None
+
+
+def _as_set(values: int | tuple[int, ...]) -> set[int]:
+    return {values} if isinstance(values, int) else set(values)
+
+
 def _check_grid(case: str, reference: Volume, prediction: Volume) -> None:
     if not same_grid(reference, prediction):
         raise GeometryError(
@@ -281,6 +294,14 @@ def _check_probabilities(
             expected="integers, or probabilities from 0 to 1",
             received=f"values from {np.nanmin(array):.4g} to {np.nanmax(array):.4g}",
             fix="Write integer labels, or scale the map to probabilities.",
+        )
+    if array.ndim == 4 and (shared := _overlapping(labels)):
+        raise DataError(
+            case,
+            "probabilities of labels that overlap",
+            expected="labels of which every voxel has one, as it goes to the most probable",
+            received=f"{' and '.join(shared)}, which share a value",
+            fix="Cut the maps at a threshold and write masks.",
         )
     names = list(labels) if array.ndim == 4 else list(chosen)
     found = array.shape[3] if array.ndim == 4 else 1

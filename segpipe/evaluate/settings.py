@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from segpipe.config import EvaluateConfig, OperatingPoint
-from segpipe.config.fields import NonNegative, Positive, Rule
+from segpipe.config.fields import Count, NonNegative, Positive, Rule
 from segpipe.config.rules import fill_from_rule, parse_rule
 from segpipe.lesions.limits import Limits
 
@@ -43,7 +43,9 @@ class ScoreSettings(BaseModel):
     reference_instances: bool = Field(
         False, description="the reference numbers its lesions; the numbers are no labels"
     )
-    ignore_label: int | None = Field(None, description="reference value that counts for nobody")
+    ignore_label: Count | None = Field(
+        None, description="reference value above 0 that counts for nobody"
+    )
     strict: bool = Field(False, description="a case with a NaN probability fails")
     froc_sizes_mm3: tuple[NonNegative, ...] = Field(
         EvaluateConfig().min_sizes_mm3,

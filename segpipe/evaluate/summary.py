@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from segpipe.evaluate.bootstrap import mean_interval, ratio_interval
+from segpipe.evaluate.rows import DETAIL_FIGURES, ROW_FIGURES
 from segpipe.metrics.detection import add_by_size
 
 SCHEMA = 1
@@ -97,8 +98,8 @@ def summarise(
         scored = [row for row in mine if row["status"] == "scored"]
         extra = [detail for detail in details if detail["label"] == label]
         block: dict[str, Any] = {"cases": len(scored), "failed": len(mine) - len(scored)}
-        block |= _figures(scored, patients, bootstrap, seed)
-        block |= _figures(extra, patients, bootstrap, seed)
+        block |= _figures(scored, ROW_FIGURES, patients, bootstrap, seed)
+        block |= _figures(extra, DETAIL_FIGURES, patients, bootstrap, seed)
         found = [(r["case"], r["detected_lesions"], r["reference_lesions"]) for r in scored]
         block["pooled_sensitivity"] = pooled_ratio(found, patients, bootstrap, seed)
         free = [row for row in scored if row["reference_lesions"] == 0]
@@ -119,13 +120,12 @@ def summarise(
     return summary
 
 
-def _figures(rows, patients, bootstrap, seed) -> dict[str, dict]:
-    names = [name for name in (rows[0] if rows else ()) if name not in NOT_SUMMARISED]
+def _figures(rows, names, patients, bootstrap, seed) -> dict[str, dict]:
     return {name: _spread(rows, name, patients, bootstrap, seed) for name in names}
 
 
 def _spread(rows, name, patients, bootstrap, seed) -> dict[str, Any]:
-    chosen = [row for row in rows if row[name] is not None]
+    chosen = [row for row in rows if row.get(name) is not None]
     if not chosen:
         return {"mean": None, "median": None, "iqr": None, "ci95": None, "defined": 0}
     values = np.array([row[name] for row in chosen], float)
@@ -192,7 +192,7 @@ def _groups(rows, values: Mapping[str, str], patients, bootstrap, seed) -> dict[
         groups[value] = {
             "cases": len(scored),
             "failed": len(mine) - len(scored),
-            **_figures(scored, patients, bootstrap, seed),
+            **_figures(scored, ROW_FIGURES, patients, bootstrap, seed),
         }
     return groups
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_format
+import math
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -106,6 +107,7 @@ def compare_runs(a: ScoredRun, b: ScoredRun) -> dict[str, Any]:
         components belongs to other scores.
     """
     expect_counted_alike(a, b)
+    _expect_same_references(a, b)
     patients = {**a.patients, **b.patients}
     labels = compare_rows(a.all_rows(), b.all_rows(), patients=patients)
     lesions = _lesions(a, b)
@@ -121,6 +123,26 @@ def compare_runs(a: ScoredRun, b: ScoredRun) -> dict[str, Any]:
             for label in labels
         },
     }
+
+
+def _expect_same_references(a: ScoredRun, b: ScoredRun) -> None:
+    """Refuse cases whose lesions are others in the other run: no mask would be to blame."""
+    for key, row in a.rows.items():
+        other = b.rows.get(key)
+        if other is None or not row["status"] == other["status"] == "scored":
+            continue
+        lesions, volumes = (
+            (row[name], other[name]) for name in ("reference_lesions", "reference_volume_ml")
+        )
+        if lesions[0] != lesions[1] or not math.isclose(*volumes, rel_tol=1e-6, abs_tol=1e-9):
+            told = [f"{n} lesions, {ml:.3f} ml" for n, ml in zip(lesions, volumes, strict=True)]
+            raise DataError(
+                b.name,
+                f"another reference of case {key[0]}, label {key[1]}",
+                expected=f"{told[0]}, as in {a.name}",
+                received=told[1],
+                fix="Score both runs against the same references.",
+            )
 
 
 def _points(run: ScoredRun) -> list[dict[str, Any]]:
@@ -208,7 +230,12 @@ def _print(label: str, block: dict[str, Any], console: Console) -> None:
             f"{figure['p']:.3f}",
             figure["better"] or "",
         )
-    console.print(f"{escape(label)}: {block['pairs']} paired cases", highlight=False)
+    left_out = block["unpaired"] and (
+        f"; left out: {block['unpaired']} ({block['failed_a']} failed in A, {block['failed_b']} in "
+        "B, the others are in one alone)"
+    )
+    pairs = f"{escape(label)}: {block['pairs']} paired cases"
+    console.print(pairs + (left_out or ""), highlight=False)
     console.print(table)
     for why, names in undecided.items():
         console.print(f"no verdict on {', '.join(names)}: {why}", highlight=False)

@@ -19,7 +19,14 @@ from segpipe.evaluate.table import COLUMNS, component_table, table_digest
 _SCORES = "scores.json"
 _TRACKED = Path("artifacts") / "evaluation" / _SCORES
 COMPONENTS = "components.parquet"
-COUNTED_ALIKE = ("rule", "connectivity", "min_size_mm3", "tolerance_mm")
+COUNTED_ALIKE = (
+    "rule",
+    "connectivity",
+    "min_size_mm3",
+    "tolerance_mm",
+    "reference_instances",
+    "ignore_label",
+)
 """Settings that scores have in common which are pooled, or compared."""
 
 

@@ -74,6 +74,16 @@ def test_panoptic_quality_is_the_same_whatever_the_rule():
     assert scored("any", reference, nothing)["segmentation_quality"] is None
 
 
+def test_a_region_that_counts_is_in_the_recognition_quality_whatever_it_matches_best():
+    """It shares a voxel with a lesion that counts, and half of it is a lesion too small to."""
+    reference = line((0, 6), (7, 9), (12, 16), length=30)
+    prediction = line((5, 9), (12, 16), (18, 21), length=30)
+    row = scored("any", reference, prediction, min_size_mm3=3.0)
+    assert (row["reference_lesions"], row["predicted_regions"]) == (2, 3)
+    assert row["recognition_quality"] == pytest.approx(1 / 2.5)
+    assert row["panoptic_quality"] == pytest.approx(1 / 2.5)
+
+
 def test_panoptic_quality_leaves_out_what_the_rule_leaves_out():
     reference, prediction = np.zeros((16, 8, 8), np.uint8), np.zeros((16, 8, 8), np.uint8)
     reference[:5, :5, :5] = prediction[:5, :5, :5] = 1

@@ -9,9 +9,10 @@ from scipy import ndimage
 from segpipe.config import EvaluateConfig, OperatingPoint
 from segpipe.errors import DataError, GeometryError
 from segpipe.evaluate.compare import compare_rows
+from segpipe.evaluate.rows import DETAIL_FIGURES, ROW_FIGURES
 from segpipe.evaluate.score import score_case, score_labels
 from segpipe.evaluate.settings import ScoreSettings
-from segpipe.evaluate.summary import score_document
+from segpipe.evaluate.summary import NOT_SUMMARISED, score_document
 from segpipe.volume import Volume
 
 FIELDS = [
@@ -88,6 +89,9 @@ def test_row_has_the_promised_fields_and_nulls():
     nothing = volume(np.zeros(5, np.uint8))
     (row,) = score_case("c", nothing, nothing, {"lesion": 1}, ScoreSettings())
     assert list(row) == FIELDS
+    assert FIELDS[4:] == list(ROW_FIGURES)
+    (score,) = score_labels("c", nothing, nothing, {"lesion": 1}, ScoreSettings())
+    assert [name for name in score.detail if name not in NOT_SUMMARISED] == list(DETAIL_FIGURES)
     undefined = {name for name, value in row.items() if value is None}
     scores = {"dice", "sensitivity", "precision", "hd95_mm", "surface_dice"}
     assert undefined == scores | {"lesion_sensitivity", "lesion_precision", "lesion_f1"}

@@ -78,6 +78,8 @@ def test_pooled_sensitivity_adds_lesions_up_and_groups_are_summarised_apart():
 def test_summary_of_nothing_is_undefined():
     block = summarise([failed_row("d", "x", "unreadable")])["x"]
     assert (block["cases"], block["failed"]) == (0, 1)
+    nothing = {"mean": None, "median": None, "iqr": None, "ci95": None, "defined": 0}
+    assert block["dice"] == block["panoptic_quality"] == nothing
     assert block["lesion_free"]["false_positive_regions"]["mean"] is None
     (undefined,) = [summarise([row("c", None, 1, lesions=0)])["lesion"]["lesion_f1"]]
     assert undefined == {"mean": None, "median": None, "iqr": None, "ci95": None, "defined": 0}
@@ -112,9 +114,26 @@ def test_comparison_leaves_out_what_one_side_lacks():
     block = compare_rows(first, second)["lesion"]
     assert (block["pairs"], block["unpaired"]) == (2, 1)
     f1 = block["lesion_f1"]
-    assert (f1["cases"], f1["only_a"], f1["only_b"]) == (1, 0, 1)
-    assert f1["no_verdict"] == "defined in B alone in 1 case"
+    assert (f1["cases"], f1["only_a"], f1["only_b"]) == (1, 0, 2)  # c failed in A
+    assert f1["no_verdict"] == "defined in B alone in 2 cases"
+    assert (block["failed_a"], block["failed_b"]) == (1, 0)
     assert block["false_positive_regions"]["better"] is None
+
+
+def test_who_fails_on_hard_cases_is_not_better_for_it():
+    hard, easy = [f"h{i}" for i in range(3)], [f"e{i}" for i in range(9)]
+    failing = [failed_row(c, "lesion", "x") for c in hard] + [row(c, 0.9, 1) for c in easy]
+    whole = [row(c, 0.2, 5) for c in hard] + [row(c, 0.8, 2) for c in easy]
+    block = compare_rows(failing, whole)["lesion"]
+    assert (block["pairs"], block["unpaired"], block["failed_a"]) == (9, 3, 3)
+    assert block["lesion_f1"]["difference"] == pytest.approx(-0.1)
+    for name in ("lesion_f1", "false_positive_regions"):
+        assert block[name]["better"] is None
+        assert block[name]["no_verdict"] == "defined in B alone in 3 cases"
+    alike = compare_rows(failing, [*whole[3:], *failing[:3]])["lesion"]  # both fail on them
+    assert alike["lesion_f1"]["better"] == "a"
+    missing = compare_rows(failing[3:], whole)["lesion"]  # nobody asked A
+    assert missing["lesion_f1"]["better"] == "a"
 
 
 def test_a_figure_that_some_rows_lack_is_not_compared():

@@ -447,6 +447,42 @@ def test_maps_that_are_not_one_for_each_label_fail_their_row_only(folders, maps)
     assert "expected 2 maps (one, two)" in rows["b", "two"]["error"]
 
 
+def test_maps_of_labels_that_overlap_fail_and_masks_of_them_do_not(folders):
+    references, predictions, _ = folders
+    for case in ("a", "b"):
+        save(references / f"{case}.nii.gz", [1, 2, 0, 0])
+    declared = {"labels": {"background": 0, "whole": [1, 2], "core": 2}}
+    (references / "dataset.json").write_text(json.dumps(declared))
+    save(predictions / "a.nii.gz", [1, 2, 0, 0])
+    maps = np.zeros((4, 1, 1, 2), np.float32)
+    maps[:2, ..., 0], maps[1, ..., 1] = 0.9, 0.95
+    nib.save(nib.Nifti1Image(maps, np.eye(4)), predictions / "b.nii.gz")
+    rows = by_case(run_score(references, predictions, SETTINGS))
+    assert rows["a", "whole"]["dice"] == rows["a", "core"]["dice"] == 1.0
+    assert "labels that overlap" in rows["b", "whole"]["error"]
+    assert "whole and core, which share a value" in rows["b", "core"]["error"]
+
+
+def test_the_settings_of_an_operating_point_and_an_ignored_value_reach_the_scores(folders):
+    references, predictions, _ = folders
+    save(references / "a.nii.gz", [1, 1, 1, 0, 9, 0, 0, 0, 0])
+    save(predictions / "a.nii.gz", [0.9, 0.9, 0.9, 0, 0.9, 0, 0.9, 0.9, 0])
+    given = [str(references), str(predictions), "--label", "1"]
+    wrong = []
+    for extra in (
+        [],
+        ["--removal-size-mm3", "2.5"],
+        ["--largest-only"],
+        ["--ignore-label", "9"],
+    ):
+        target = references.parent / "scores.json"
+        asked = ["score", *given, *extra, "--json", str(target)]
+        assert CliRunner().invoke(app, asked).exit_code == 0
+        (row,) = json.loads(target.read_text())["rows"]
+        wrong.append(row["false_positive_regions"])
+    assert wrong == [2, 0, 0, 1]
+
+
 def _printed(table):
     console = Console(record=True, width=160, file=io.StringIO())
     console.print(table)

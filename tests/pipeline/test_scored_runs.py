@@ -29,16 +29,16 @@ WEAK = (0.9, 0.9, 0, 0.3, 0, 0.3, 0, 0.9)  # finds one lesion above 0.5, three a
 STRONG = (0, 0.9, 0, 0.9, 0, 0.3, 0, 0)
 
 
-def run_folder(folder, maps, threshold=0.5, folds=None, table=True):
+def run_folder(folder, maps, threshold=0.5, folds=None, table=True, reference=REFERENCE):
     """What ``segpipe evaluate`` leaves of some cases."""
     settings = ScoreSettings(threshold=threshold, bootstrap=20)
     rows, details, views = [], [], []
     for case, values in maps.items():
         own = settings.model_copy(update={"threshold": (folds or {}).get(case, threshold)})
-        (scored,) = score_labels(case, REFERENCE, line(*values), {"lesion": 1}, own)
+        (scored,) = score_labels(case, reference, line(*values), {"lesion": 1}, own)
         rows.append(scored.row)
         details.append(scored.detail)
-        views += tabulate(case, REFERENCE, line(*values), {"lesion": 1}, own, (0.25, 0.5))
+        views += tabulate(case, reference, line(*values), {"lesion": 1}, own, (0.25, 0.5))
     document = score_document(settings, rows, details)
     document["folds"] = [
         {"threshold": value, "min_size_mm3": 0.0, "core_threshold": None, "cases": [case]}
@@ -125,6 +125,41 @@ def test_other_references_and_other_rules_are_refused(tmp_path):
     unknown = {**document, "settings": {**document["settings"], "new": 1}}
     with pytest.raises(DataError, match="unknown settings of scoring"):
         compare_runs(a, scored_run("b", unknown, a.table))
+
+
+LESION_MORE = Volume(line(1, 1, 0, 1, 0, 1, 0, 1).array.astype(np.uint8), np.eye(4))
+LARGER = Volume(line(1, 1, 1, 0, 0, 1, 0, 1).array.astype(np.uint8), np.eye(4))
+
+
+@pytest.mark.parametrize("reference", [LESION_MORE, LARGER])
+@pytest.mark.parametrize("table", [True, False])
+def test_a_run_is_no_better_for_another_reference(tmp_path, table, reference):
+    a = run_folder(tmp_path / "a", {"p": WEAK, "q": WEAK}, table=table)
+    b = run_folder(tmp_path / "b", {"p": WEAK, "q": WEAK}, table=table, reference=reference)
+    for one, other in ((a, b), (b, a)):
+        with pytest.raises(DataError, match="another reference of case p, label lesion"):
+            compare_runs(read_scored_run(str(one), tmp_path), read_scored_run(str(other), tmp_path))
+
+
+@pytest.mark.parametrize("setting", ["reference_instances", "ignore_label"])
+def test_lesions_that_were_numbered_or_ignored_in_one_run_are_refused(tmp_path, setting):
+    a = read_scored_run(str(run_folder(tmp_path / "a", {"p": WEAK})), tmp_path)
+    document = json.loads((tmp_path / "a" / "scores.json").read_text())
+    document["settings"][setting] = {"reference_instances": True, "ignore_label": 9}[setting]
+    with pytest.raises(DataError, match=f"counted with another {setting}"):
+        compare_runs(a, scored_run("b", document, a.table))
+
+
+def test_cases_that_fail_in_one_run_are_told(tmp_path):
+    runs = {name: run_folder(tmp_path / name, dict.fromkeys("pqr", WEAK)) for name in "ab"}
+    document = json.loads((runs["a"] / "scores.json").read_text())
+    document["rows"][0] = {"case": "p", "label": "lesion", "status": "failed", "error": "x"}
+    (runs["a"] / "scores.json").write_text(json.dumps(document))
+    console = Console(file=io.StringIO(), width=160)
+    run_compare(str(runs["a"]), str(runs["b"]), tmp_path, console)
+    told = console.file.getvalue()
+    assert "2 paired cases; left out: 1 (1 failed in A, 0 in B," in told
+    assert "defined in B alone in 1 case" in told
 
 
 def test_a_table_is_known_by_its_content(tmp_path):
