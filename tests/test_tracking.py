@@ -19,9 +19,10 @@ import numpy as np
 import pytest
 
 from segpipe.config import parse
+from segpipe.data.layouts import Case, Dataset
 from segpipe.errors import ConfigError, DataError, GeometryError, ModelError
 from segpipe.observer import Together
-from segpipe.pipeline.tracked import settings_of
+from segpipe.pipeline.tracked import settings_of, track_evaluation
 from segpipe.tracking import (
     Identifiers,
     Run,
@@ -726,11 +727,26 @@ def test_ui_serves_runs_and_reports_and_ends_at_ctrl_c(store):
         query = f"run_uuid={run.run_id}&path=reports/cohort.html"
         with urllib.request.urlopen(f"{address}/get-artifact?{query}", timeout=10) as page:
             assert page.read() == b"<h1>Cohort</h1>"
+        with socket.socket() as probe:  # who listens on all addresses answers here too
+            assert probe.connect_ex(("127.0.0.2", port)) != 0
         server.send_signal(signal.SIGINT)
         rest, _ = server.communicate(timeout=60)
         assert (server.returncode, rest) == (0, "")
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+@pytest.mark.parametrize("test", [False, True])
+def test_no_name_of_a_case_or_patient_is_in_a_tracked_evaluation(store, test):
+    config = parse({"name": "x", "data": {"root": "d"}, "output": str(store.output)})
+    known = Case("lit01_a", "lit01", ()), Case("lit02_a", "lit02", ())
+    parts = (known[:1], known[1:]) if test else (known, ())
+    dataset = Dataset("d", Path("d"), "csv", ("flair",), {"lesion": 1}, *parts)
+    tracked = track_evaluation(config, dataset, SHA, "test" if test else "validation", None)
+    with pytest.raises(RuntimeError), tracked as (run_id, _):
+        raise RuntimeError("no lesion in lit02_a of lit02, lit01_a of lit01")
+    told = kept(store, run_id).data.tags["error"]
+    assert told == "RuntimeError: no lesion in <case> of <case>, <case> of <case>"
 
 
 def test_what_may_change_is_no_parameter_of_a_run_as_mlflow_lets_none_change():
