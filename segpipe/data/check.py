@@ -51,11 +51,12 @@ class CheckedDataset:
 
 @dataclass(frozen=True)
 class _Checked:
-    """What one case showed, and a digest of each readable channel's content."""
+    """What one case showed: a digest of each readable channel's content, the reference's values."""
 
     findings: tuple[Finding, ...]
     flags: tuple[str, ...]
     digests: tuple[tuple[str, int, str], ...]
+    values: frozenset[int] | None
 
 
 def check_dataset(
@@ -66,7 +67,7 @@ def check_dataset(
     Checked are readability, geometry, labels, finite voxels, missing channels, references
     without images and the reverse, constant images, images that occur twice, and patients in the
     training and the test part. An empty reference is no finding: it says that the patient has no
-    lesion.
+    lesion. A label that no training reference holds is one: it cannot be learnt.
 
     Parameters
     ----------
@@ -93,15 +94,26 @@ def check_dataset(
     findings += [_in_both_parts(tests[test], train) for test, train in patients_in_both(dataset)]
     notes: list[Note] = []
     owners: dict[str, tuple[str, int, str]] = {}
+    trained = {case.id for case in dataset.cases}
+    seen: list[frozenset[int]] = []
     for done, outcome in enumerate(map_cases(check, cases, workers=workers), start=1):
         observer.progress(done, len(cases), "checking")
         checked: _Checked = outcome.value
         findings += checked.findings
         notes += [Note(outcome.item.id, flag) for flag in checked.flags]
+        if checked.values is not None and outcome.item.id in trained:
+            seen.append(checked.values)
         for file, position, digest in checked.digests:
             case, first, owner_file = owners.setdefault(digest, (outcome.item.id, position, file))
             if (case, first) != (outcome.item.id, position):
                 findings.append(_duplicate(outcome.item.id, file, case, owner_file))
+    if seen:
+        held = frozenset().union(*seen)
+        findings += [
+            _never_held(dataset, name, len(seen))
+            for name, value in dataset.labels.items()
+            if value not in held
+        ]
     return CheckedDataset(findings, notes)
 
 
@@ -113,6 +125,7 @@ def _check_case(
     flags: tuple[str, ...] = ()
     digests: list[tuple[str, int, str]] = []
     grid: Volume | None = None
+    values: frozenset[int] | None = None
     reader = CaseReader(case, config)
 
     def attempt(file: str, function: Callable[[], _Value]) -> _Value | None:
@@ -155,7 +168,10 @@ def _check_case(
         if stored is not None:
             reference, found = stored
             flags += found if grid is None else found + fit(reference, grid, path)
-    return _Checked(tuple(dict.fromkeys(findings)), tuple(dict.fromkeys(flags)), tuple(digests))
+            values = frozenset(int(value) for value in np.unique(reference.array))
+    return _Checked(
+        tuple(dict.fromkeys(findings)), tuple(dict.fromkeys(flags)), tuple(digests), values
+    )
 
 
 def patients_in_both(dataset: Dataset) -> list[tuple[str, str]]:
@@ -174,6 +190,18 @@ def _in_both_parts(case: Case, training_case: str) -> Finding:
         expected="every patient in one part only",
         received=f"patient {case.patient}, as training case {training_case}",
         fix="Move all cases of the patient to one part: else scores on test cases are too good.",
+    )
+
+
+def _never_held(dataset: Dataset, label: str, references: int) -> Finding:
+    value = dataset.labels[label]
+    return Finding(
+        "",
+        str(dataset.root),
+        f"a label that no training reference holds: {label}",
+        expected=f"voxels of value {value} in some of {references} references",
+        received="none",
+        fix="Check how the masks were exported, or leave the label out (data.labels).",
     )
 
 

@@ -85,6 +85,26 @@ def _balanced(patients: dict[str, list[str]], split: SplitConfig) -> list[list[s
     return folds
 
 
+def expect_training_cases(dataset: Dataset) -> None:
+    """Refuse a dataset that nothing can be learnt from, before hours go into it.
+
+    Raises
+    ------
+    DataError
+        If no training case has a reference.
+    """
+    if not dataset.cases:
+        raise DataError(dataset.root, "no training case", fix="Check data.root and data.layout.")
+    if all(case.reference is None for case in dataset.cases):
+        raise DataError(
+            dataset.root,
+            "no training case has a reference",
+            expected="the experts' masks, an empty one of a patient without lesions",
+            received=f"{len(dataset.cases)} cases without one",
+            fix="Put the masks where the layout has them (of a table: the column 'reference').",
+        )
+
+
 def dataset_digest(dataset: Dataset, observer: Observer | None = None) -> str:
     """SHA-256 over case ids, patients and the bytes of every file, as hexadecimal digits.
 

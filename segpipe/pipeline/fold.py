@@ -97,6 +97,7 @@ def train_fold(
     training = _usable(prepared, fold.train)
     if not training:
         raise DataError(dataset.root, "no training case could be prepared", fix="See above.")
+    _tell_labels_never_held(training, plan, fold, observer)
     _expect_same_training(training, folder, resume=resume)
     write_text(folder / "split.json", json.dumps({"train": fold.train, "val": fold.validation}))
     start = None
@@ -198,6 +199,19 @@ def _tell_copies(prepared: Prepared, fold: Fold, observer: Observer) -> None:
             f"warning: fold {fold.index} holds out scans that it trains on under another id, so "
             f"that validation is too good: {', '.join(copies)}. segpipe check lists such findings"
         )
+
+
+def _tell_labels_never_held(
+    training: Sequence[PreparedCase], plan: PreparePlan, fold: Fold, observer: Observer
+) -> None:
+    """Say so where the references hold nothing of a label: an export that failed, perhaps."""
+    held = {value for case in training for value, voxels in case.foreground.items() if len(voxels)}
+    for index, label in enumerate(plan.labels, start=1):
+        if index not in held:
+            observer.message(
+                f"warning: no training case of fold {fold.index} has a voxel of {label}, which "
+                "cannot be learnt so: check how the masks were exported"
+            )
 
 
 def _expect_same_training(training: Sequence[PreparedCase], folder: Path, *, resume: bool) -> None:

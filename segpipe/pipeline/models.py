@@ -11,13 +11,15 @@ import numpy as np
 
 from segpipe.backend import Device, computing_in, possible_precision, select
 from segpipe.config import Config, override
-from segpipe.errors import ConfigError, ModelError
+from segpipe.data.layouts import Case
+from segpipe.errors import ConfigError, DataError, ModelError
 from segpipe.geometry import AXES
 from segpipe.model.bundle import Bundle, load_bundle, load_network
 from segpipe.model.ensemble import check_members, open_members
 from segpipe.model.priors import load_priors
 from segpipe.predict.case import Model
 from segpipe.predict.engines import choose_engine, make_engine
+from segpipe.prepare.keys import scan_mark
 from segpipe.volume import Volume
 
 ADJUSTABLE = (
@@ -81,6 +83,14 @@ class Loaded:
         if None in trained or _joined(trained) == self.device.precision:
             return None
         return _joined(trained)
+
+    def trained_on(self, case: Case) -> bool:
+        """Whether a scan is known to one of the networks; not of one that cannot be read."""
+        try:
+            mark = scan_mark(case)
+        except DataError:
+            return False
+        return any(model.bundle.dataset.saw(mark) for model in self.models)
 
     def described(self) -> Loaded:
         """The same without networks and priors, whose memory is then free: it predicts no more."""

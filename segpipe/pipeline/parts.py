@@ -15,7 +15,6 @@ from segpipe.observer import Observer
 from segpipe.pipeline.models import Loaded, load_models
 from segpipe.pipeline.prepare import chosen_fold
 from segpipe.pipeline.runs import RunFolder, finished_bundle, finished_run
-from segpipe.prepare.keys import scan_mark
 
 
 @dataclass(frozen=True)
@@ -126,7 +125,7 @@ class Task:
             _fits(model.bundle, part, self.dataset, self.digest, config)
         if not part.choose:
             _expect_its_prediction(loaded.bundle, config.predict)
-            seen = [case.id for case in part.cases if _trained_on(loaded, case)]
+            seen = [case.id for case in part.cases if loaded.trained_on(case)]
             if seen:
                 self.observer.message(
                     f"warning: {loaded.bundle.name}, or the weights that it began from, was "
@@ -152,15 +151,6 @@ def _expect_its_prediction(bundle: Bundle, predict: PredictConfig) -> None:
                 f"{bundle.name} was chosen; received {wanted}. Say so, or evaluate --split "
                 "validation first, which chooses anew."
             )
-
-
-def _trained_on(loaded: Loaded, case: Case) -> bool:
-    """Whether a scan is known to one of the networks; not of one that cannot be read."""
-    try:
-        mark = scan_mark(case)
-    except DataError:
-        return False
-    return any(model.bundle.dataset.saw(mark) for model in loaded.models)
 
 
 def _fits(bundle: Bundle, part: Part, dataset: Dataset, digest: str, config: Config) -> None:

@@ -16,7 +16,8 @@ from segpipe.backend import auto_precision, has_gpu
 from segpipe.backend.processor import cores, gpu_memory_mb, memory_mb
 from segpipe.config import Config, DataConfig, describe, parse, stated
 from segpipe.data.layouts import open_dataset
-from segpipe.errors import ConfigError, DataError
+from segpipe.data.splits import expect_training_cases
+from segpipe.errors import ConfigError
 from segpipe.files import write_text
 from segpipe.observer import Observer
 from segpipe.planning import Choice, Machine, make_choices
@@ -52,9 +53,9 @@ def run_plan(root: Path, overrides: Sequence[str], output: Path | None, observer
     values = stated(root, overrides)
     data = DataConfig.model_validate(values["data"])
     dataset = open_dataset(data)
-    if not dataset.cases:
-        raise DataError(data.root, "no training case", fix="Check the folder and its layout.")
-    name = re.sub(r"[^A-Za-z0-9_-]+", "-", data.root.resolve().stem).strip("-")
+    expect_training_cases(dataset)
+    named = dataset.name if data.root.is_file() else data.root.resolve().stem
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", named).strip("-")
     name = name[:64] or "experiment"
     first = parse({"name": name, "data": {**values["data"], "layout": dataset.layout}})
     asked = {key: value for key, value in _leaves(values, first) if key != "data.root"}

@@ -202,6 +202,8 @@ def _predict_one(case, loaded, point, request, document, region_files: dict[str,
         prepared = prepare_volume(scan.image, bundle.plan, max_voxels=most)
         probabilities = predict_scan(scan.image, loaded.models, spread, prepared, max_voxels=most)
     odd = unusual(prepared, loaded.bundles)
+    if loaded.trained_on(case):
+        odd = ("the model was trained on this scan: no figure of it holds here", *odd)
     del prepared  # of a large scan; what follows needs the room
     found = scan_regions(
         case.id, scan.image, bundle, request.regions, loaded.priors, loaded.settings.data

@@ -138,11 +138,8 @@ class PredictDocument:
         if overwrite and not others:
             self.forget(*self.cases)
             return
-        what = (
-            f"{self.path.parent}: expected predictions of this bundle at "
-            f"{self.head['settings']}; received others ({earlier['bundle']['name']}, "
-            f"{earlier['settings']})"
-        )
+        what = f"{self.path.parent}: expected predictions of this bundle and settings; received "
+        what += self._differences(earlier)
         if overwrite:
             raise ConfigError(
                 f"{what}, among them cases that this call does not predict anew: "
@@ -179,6 +176,18 @@ class PredictDocument:
                 "--overwrite, or another folder with -o."
             ) from error
         return earlier
+
+    def _differences(self, earlier: Mapping[str, Any]) -> str:
+        """What is another in an earlier document, and what it is here, in words."""
+        theirs, own = earlier["settings"], self.head["settings"]
+        told = [
+            f"{name} {theirs.get(name)}, now {own.get(name)}"
+            for name in dict.fromkeys((*own, *theirs))
+            if theirs.get(name) != own.get(name)
+        ]
+        if earlier["bundle"]["weights_sha256"] != self.head["bundle"]["weights_sha256"]:
+            told.insert(0, f"those of another model ({earlier['bundle']['name']})")
+        return "; ".join(told)
 
     def _same(self, earlier: Mapping[str, Any]) -> bool:
         weights = earlier["bundle"]["weights_sha256"], self.head["bundle"]["weights_sha256"]

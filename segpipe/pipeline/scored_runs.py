@@ -276,7 +276,7 @@ def _find(name: str, store: Path) -> list[Path]:
         "no scores",
         expected=f"a {_SCORES}, a folder that holds one, or a run's id under {store}",
         received="none",
-        fix="Run segpipe evaluate, or segpipe score --json.",
+        fix="Run segpipe evaluate, or segpipe score --json; or name another --store.",
     )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from segpipe.backend import Device, select
 from segpipe.config import Config, digest, dump
 from segpipe.data.layouts import Dataset, open_dataset
-from segpipe.data.splits import Fold, dataset_digest, make_folds
+from segpipe.data.splits import Fold, dataset_digest, expect_training_cases, make_folds
 from segpipe.errors import DataError
 from segpipe.files import write_text
 from segpipe.observer import Observer, Together
@@ -84,8 +84,7 @@ def run_train(
     dataset = open_dataset(config.data)
     expect_columns(dataset, config)
     tell_findings(dataset.findings, observer)
-    if not dataset.cases:
-        raise DataError(dataset.root, "no training case", fix="Check data.root and data.layout.")
+    expect_training_cases(dataset)
     folds = make_folds(dataset.cases, config.split)
     if fold == "all":
         wanted: tuple[Fold, ...] = folds

@@ -287,7 +287,8 @@ def existing_store(output: Path) -> Store:
     if not database.is_file():
         raise ModelError(
             f"{database}: expected an MLflow store; received no such file. "
-            "Train first, or set output to the folder that holds the runs."
+            "Train first, or name the output folder of the training: --store FOLDER, in a "
+            "configuration output."
         )
     return Store(output)
 

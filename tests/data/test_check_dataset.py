@@ -49,6 +49,16 @@ def test_a_clean_dataset_has_no_findings_though_a_reference_is_empty(root):
     assert findings(root) == []
 
 
+def test_a_label_that_no_training_reference_holds_is_found(root, save, mask):
+    document = {"channel_names": {"0": "FLAIR", "1": "T1"}, "labels": {"lesion": 1, "core": 2}}
+    (root / "dataset.json").write_text(json.dumps(document))
+    said = "a label that no training reference holds: "
+    assert found(root) == [("", root.name, f"{said}core")]
+    for case in "abcd":
+        save(root / f"labelsTr/{case}.nii.gz", 0 * mask)
+    assert found(root) == [("", root.name, f"{said}{label}") for label in ("lesion", "core")]
+
+
 def test_what_is_unusual_is_a_note_and_no_finding(root, save, scan, mask):
     turn(root / "imagesTr/a_0001.nii.gz")
     turn(root / "labelsTr/a.nii.gz")

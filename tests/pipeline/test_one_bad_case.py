@@ -9,6 +9,7 @@ import pytest
 
 from segpipe.backend import Device
 from segpipe.config import OperatingPoint, parse
+from segpipe.data.layouts import Case, ChannelFile
 from segpipe.data.nifti import file_sha256, write_volume
 from segpipe.errors import ConfigError, DataError, StorageError
 from segpipe.observer import Silent
@@ -17,6 +18,7 @@ from segpipe.pipeline.models import Loaded
 from segpipe.pipeline.predict import PredictRequest, run_predict
 from segpipe.pipeline.prepare import run_prepare
 from segpipe.pipeline.train import run_train
+from segpipe.prepare.keys import scan_mark
 from segpipe.volume import Volume
 
 
@@ -65,6 +67,7 @@ def test_prepare_finishes_the_others(tmp_path):
 def world(tmp_path, monkeypatch):
     """Scans of two channels, and a bundle that finds nothing; ``predict()`` returns messages."""
     config = parse({"name": "x", "data": {"root": "d"}})
+    trained_on = set()
     bundle = SimpleNamespace(
         name="x",
         config=config,
@@ -77,6 +80,7 @@ def world(tmp_path, monkeypatch):
         validation={},
         counting={"connectivity": 26},
         spacing_range_mm=((1.0, 1.0, 1.0), (1.0, 1.0, 1.0)),
+        dataset=SimpleNamespace(saw=lambda mark: mark in trained_on),
         mirrored=(),
         overlapped=0.5,
         precision="float32",
@@ -84,11 +88,12 @@ def world(tmp_path, monkeypatch):
     model = SimpleNamespace(bundle=bundle, overlap=0.5, mirror_axes=())
     device = Device("tensorflow", "cpu", "Abacus", "float32", True, False)
 
-    def write_nothing(folder, case, *_, **__):
+    def write_nothing(folder, case, *_, **told):
         assert not (folder / f"{case.id}.nii.gz").exists()
         channels = [{"sha256": file_sha256(channel.path)} for channel in case.channels]
         save_mask(folder / f"{case.id}.nii.gz")
         entry = {"case": case.id, "status": "predicted", "channels": channels}
+        entry["flags"] = told["flags"]
         return {**entry, "files": {"mask": f"{case.id}.nii.gz"}}
 
     found = SimpleNamespace(arrays={}, maps={}, registration=None, flags=())
@@ -115,7 +120,7 @@ def world(tmp_path, monkeypatch):
         written = json.loads((output / "predict.json").read_text())["cases"]
         return failed, listener, {entry["case"]: entry["status"] for entry in written}
 
-    return SimpleNamespace(scans=scans, output=output, run=run)
+    return SimpleNamespace(scans=scans, output=output, run=run, trained_on=trained_on)
 
 
 def test_predict_finishes_the_others(world):
@@ -221,6 +226,16 @@ def test_a_scan_that_changes_while_it_is_predicted_has_no_mask(world, monkeypatc
     assert statuses == {"a": "predicted", "b": "failed", "c": "predicted", "d": "predicted"}
     assert any("b: its files changed while they were read" in line for line in listener.said)
     assert not (world.output / "b.nii.gz").exists()
+
+
+def test_a_scan_that_was_trained_on_says_so(world):
+    save(world.scans / "b_0000.nii.gz", 9)
+    channels = tuple(ChannelFile(world.scans / f"b_{k:04d}.nii.gz") for k in (0, 1))
+    world.trained_on.add(scan_mark(Case("another", "name", channels)))
+    world.run()
+    written = json.loads((world.output / "predict.json").read_text())["cases"]
+    flagged = [entry["case"] for entry in written if "trained on this scan" in str(entry["flags"])]
+    assert flagged == ["b"]
 
 
 def test_masks_do_not_lie_among_the_scans(world, tmp_path):

@@ -1,6 +1,7 @@
 """Planning and preparing a dataset from its folder."""
 
 import json
+import re
 
 import nibabel as nib
 import numpy as np
@@ -159,6 +160,21 @@ def test_a_dataset_without_training_cases_is_refused(tmp_path):
     (root / "labelsTr" / "c0.nii.gz").unlink()
     with pytest.raises(DataError, match="no training case"):
         run_plan(root, (), None, Silent())
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_a_plan_needs_a_reference_and_is_named_for_the_folder_of_a_manifest(tmp_path):
+    root = make_dataset(tmp_path / "brains", cases=2)
+    (root / "dataset.json").unlink()
+    rows = "case,image,reference\n"
+    for case in ("c0", "c1"):
+        rows += f"{case},imagesTr/{case}_0000.nii.gz,labelsTr/{case}.nii.gz\n"
+    table = root / "manifest.csv"
+    table.write_text(rows)
+    assert parse(yaml.safe_load(run_plan(table, (), None, Silent()))).name == "brains"
+    table.write_text(re.sub(r"labelsTr/c\d.nii.gz", "", rows))
+    with pytest.raises(DataError, match="no training case has a reference"):
+        run_plan(table, (), None, Silent())
 
 
 def test_reasons_stay_comments_whatever_they_hold():

@@ -312,6 +312,15 @@ def test_predictions_of_another_model_or_setting_are_not_mixed(tmp_path, changes
         document(tmp_path, **changes).keep_earlier(overwrite=False)
 
 
+def test_only_what_differs_is_told(tmp_path):
+    document(tmp_path).add(entry(tmp_path, "a"))
+    other = document(tmp_path, OperatingPoint(threshold=0.9, min_size_mm3=5.0))
+    with pytest.raises(ConfigError, match=r"settings; received threshold 0\.3, now 0\.9\. Give"):
+        other.keep_earlier(overwrite=False)
+    with pytest.raises(ConfigError, match=r"received those of another model \(x\)\. Give"):
+        document(tmp_path, weights="other").keep_earlier(overwrite=False)
+
+
 def test_overwriting_removes_the_files_of_what_is_done_anew_and_of_nothing_else(tmp_path):
     made = document(tmp_path)
     for case in ("a", "b"):

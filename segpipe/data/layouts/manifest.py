@@ -22,6 +22,10 @@ from segpipe.errors import DataError
 
 _KNOWN = ("case", "patient", "reference", "split")
 _SPLITS = ("train", "test")
+_PATIENTS = re.compile(
+    r"(patient|subject|participant|person)s?([ _-]?(id|no|nr|number|name))?", re.I
+)
+_PARTS = {"train", "training", "test", "testing", "val", "validation", "valid"}
 _MASKS = re.compile(
     r"mask|seg|label|lesion|annot|refer|truth|expert|rater|reader|(^|_)gt($|_)", re.I
 )
@@ -40,9 +44,11 @@ def open_manifest(path: Path, config: DataConfig) -> Dataset:
     ------
     DataError
         If the table or one of its rows cannot be used; the line is named. Also if a column of
-        files reads like one of masks, and ``data.channels`` does not say what it is.
+        files reads like one of masks, and ``data.channels`` does not say what it is, or another
+        column like ``patient`` or ``split``, which the table lacks.
     """
     columns, rows = read_rows(path)
+    _expect_no_other_names(path, columns, rows)
     channels, sources = _channel_columns(path, columns, rows, config)
     parts: dict[str, list[Case]] = {name: [] for name in _SPLITS}
     for line, row in rows:
@@ -59,7 +65,7 @@ def open_manifest(path: Path, config: DataConfig) -> Dataset:
         check_unique((case.id for case in cases), path)
         cases.sort(key=lambda case: case.id)
     return Dataset(
-        name=path.stem,
+        name=_name(path),
         root=path.parent,
         layout="csv",
         channels=channels,
@@ -67,6 +73,31 @@ def open_manifest(path: Path, config: DataConfig) -> Dataset:
         cases=tuple(parts["train"]),
         test_cases=tuple(parts["test"]),
     )
+
+
+def _name(path: Path) -> str:
+    """Of a dataset: that of the table, or of its folder where the table has everybody's name."""
+    return path.resolve().parent.name if path.stem.casefold() == "manifest" else path.stem
+
+
+def _expect_no_other_names(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> None:
+    """Refuse columns that would be attributes and seem to be more: patients must not be divided."""
+    others = [name for name in columns if name not in (*_KNOWN, "image")]
+    for name in others:
+        cells = {row[name].casefold() for _, row in rows if row[name]}
+        if "patient" not in columns and _PATIENTS.fullmatch(name):
+            meant, unless = "patient", "every case is then a patient of its own"
+        elif "split" not in columns and cells and cells <= _PARTS:
+            meant, unless = "split", "all cases are then trained on"
+        else:
+            continue
+        raise DataError(
+            path,
+            f"a column {name}, and none with the name {meant}",
+            expected=f"a column {meant}, or none that seems to be it",
+            received=f"columns {', '.join(columns)}",
+            fix=f"Rename {name} to {meant}; or give it a name of another kind: {unless}.",
+        )
 
 
 def find_namesake(cases: Iterable[str], known: Mapping[str, str]) -> str | None:
@@ -77,6 +108,8 @@ def find_namesake(cases: Iterable[str], known: Mapping[str, str]) -> str | None:
 
 def read_rows(path: Path) -> tuple[list[str], list[Row]]:
     """Column names, and rows with their line numbers; names and cells stripped.
+
+    The columns that have a meaning may be written in capitals.
 
     Raises
     ------
@@ -89,7 +122,7 @@ def read_rows(path: Path) -> tuple[list[str], list[Row]]:
             file.seek(0)
             delimiter = max(",;\t", key=first.count)
             reader = csv.DictReader(file, delimiter=delimiter, strict=True)
-            columns = [(name or "").strip() for name in reader.fieldnames or ()]
+            columns = [_column(name or "") for name in reader.fieldnames or ()]
             reader.fieldnames = columns
             rows = []
             for row in reader:
@@ -128,6 +161,11 @@ def read_rows(path: Path) -> tuple[list[str], list[Row]]:
     return columns, rows
 
 
+def _column(name: str) -> str:
+    name = name.strip()
+    return name.casefold() if name.casefold() in (*_KNOWN, "image") else name
+
+
 def _channel_columns(
     path: Path, columns: Sequence[str], rows: Sequence[Row], config: DataConfig
 ) -> tuple[tuple[str, ...], list[tuple[str, int | None]]]:
@@ -137,6 +175,8 @@ def _channel_columns(
     if "image" in columns:
         others = [name for name in _file_columns(columns, rows) if name != "image"]
         if config.channels is None and others:
+            masks = [name for name in others if _MASKS.search(name)]
+            _expect_no_masks(path, columns, masks, ["image"])
             raise DataError(
                 path,
                 "columns of files beside 'image'",
@@ -150,14 +190,7 @@ def _channel_columns(
     if config.channels is None:
         found = _file_columns(columns, rows)
         masks = [name for name in found if _MASKS.search(name)]
-        if masks:
-            raise DataError(
-                path,
-                f"a column of files that may be masks: {', '.join(masks)}",
-                expected="data.channels, to say which columns the network reads",
-                received=f"columns of files {', '.join(found)}",
-                fix=f"Set data.channels: [{', '.join(n for n in found if n not in masks)}].",
-            )
+        _expect_no_masks(path, columns, masks, [name for name in found if name not in masks])
         if found:
             return found, [(name, None) for name in found]
     raise DataError(
@@ -166,6 +199,28 @@ def _channel_columns(
         expected=", ".join(config.channels or ()) or "'image', or a column of files per channel",
         received=", ".join(columns),
         fix="Add the column, or name the channel columns in data.channels.",
+    )
+
+
+def _expect_no_masks(
+    path: Path, columns: Sequence[str], masks: Sequence[str], images: Sequence[str]
+) -> None:
+    """Refuse columns of files that seem to be masks, where nobody says which are channels."""
+    if not masks:
+        return
+    channels = f"data.channels: [{', '.join(images)}]"
+    if "reference" in columns:
+        expected = "data.channels, to say which columns the network reads"
+        fix = f"Set {channels}."
+    else:
+        expected = "the experts' masks in a column 'reference'"
+        fix = f"Rename the column of the masks to reference; if there are none, set {channels}."
+    raise DataError(
+        path,
+        f"a column of files that may be masks: {', '.join(masks)}",
+        expected=expected,
+        received=f"columns of files {', '.join([*images, *masks])}",
+        fix=fix,
     )
 
 

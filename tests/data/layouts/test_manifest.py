@@ -71,7 +71,42 @@ def test_image_column(table, tmp_path):
     assert several.cases[0].patient == "a"
 
 
-@pytest.mark.parametrize("name", ["T1", "lesion_mask"])
+@pytest.mark.parametrize("images", ["image", "FLAIR"])
+@pytest.mark.parametrize("name", ["label", "seg", "gt"])
+def test_masks_in_a_column_of_another_name_are_to_be_the_reference(table, images, name):
+    text = f"case,{images},{name}\na,f.nii,m.nii\n"
+    said = rf"may be masks: {name};.*Rename the column of the masks to reference; if.*\[{images}\]"
+    with pytest.raises(DataError, match=said):
+        table(text)
+
+
+def test_columns_with_a_meaning_may_be_written_in_capitals(table):
+    dataset = table("Case,Patient,IMAGE,Reference,Split,Site\na,p,a.nii,m.nii,test,X\n")
+    (case,) = dataset.test_cases
+    assert (case.id, case.patient, case.attributes) == ("a", "p", {"Site": "X"})
+    assert (dataset.channels, case.reference.name) == (("image",), "m.nii")
+
+
+@pytest.mark.parametrize("name", ["subject", "Patient_ID", "participant id", "SubjectNo"])
+def test_a_column_that_seems_to_name_the_patients_is_no_attribute(table, name):
+    with pytest.raises(DataError, match=rf"a column {name}, and none with the name patient"):
+        table(f"case,{name},image\na,p,a.nii\n")
+    assert table(f"case,patient,{name},image\na,p,7,a.nii\n").cases[0].attributes == {name: "7"}
+
+
+@pytest.mark.parametrize(("name", "values"), [("set", ("train", "Test")), ("fold", ("val", ""))])
+def test_a_column_that_seems_to_be_the_split_is_no_attribute(table, name, values):
+    rows = "".join(f"{case},{case}.nii,{value}\n" for case, value in zip("ab", values, strict=True))
+    with pytest.raises(DataError, match=f"Rename {name} to split"):
+        table(f"case,image,{name}\n{rows}")
+    assert len(table(f"case,image,{name}\na,a.nii,0\nb,b.nii,test\n").cases) == 2
+
+
+def test_a_table_with_everybodys_name_is_a_dataset_by_its_folder(table, tmp_path):
+    assert table("case,image\na,a.nii\n", name="manifest.csv").name == tmp_path.name
+
+
+@pytest.mark.parametrize("name", ["T1", "t2w"])
 def test_files_beside_an_image_column_are_not_passed_over(table, name):
     text = f"case,image,{name}\na,i.nii,j.nii\n"
     with pytest.raises(DataError, match=rf"columns of files image, {name}\. Set data\.channels"):
