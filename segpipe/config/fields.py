@@ -57,7 +57,7 @@ def _holds_bool(value: Any) -> bool:
 def _admits_bool(annotation: Any) -> bool:
     """Whether a field may hold one, or has a section's own fields to decide it."""
     if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
-        return annotation is bool or issubclass(annotation, BaseModel)
+        return annotation in (bool, Any) or issubclass(annotation, BaseModel)
     return any(_admits_bool(part) for part in typing.get_args(annotation))
 
 

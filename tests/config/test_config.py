@@ -1,12 +1,13 @@
 """Configurations: read, overridden, described, refused with every problem at once."""
 
 import math
+from typing import Any
 
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from segpipe.config import (
     Config,
@@ -21,6 +22,7 @@ from segpipe.config import (
     schema,
     training,
 )
+from segpipe.config.fields import Section
 from segpipe.config.rules import parse_rule
 from segpipe.errors import ConfigError
 
@@ -281,6 +283,16 @@ def test_yes_is_an_answer_where_one_is_asked_for(write):
     )
     assert (config.augment.enabled, config.data.repair_nan) == (False, True)
     assert config.train.learning_rate == 0.001
+
+
+def test_what_may_hold_anything_may_hold_yes():
+    class Facts(Section):
+        told: dict[str, Any] | None = None
+        counts: dict[str, int] = {}
+
+    assert Facts(told={"adopted": True, "deep": [{"x": False}]}).told["adopted"] is True
+    with pytest.raises(ValidationError, match="expected no true or false"):
+        Facts(counts={"a": True})
 
 
 def test_background_cannot_be_ignored(write):
