@@ -25,7 +25,7 @@ def write(arm, seed, **figures):
     job = jobs.Job("samples", seed, arm)
     path = job.result
     path.parent.mkdir(parents=True, exist_ok=True)
-    names = ("dice", "lesion_f1", "false_positive_regions")
+    names = ("dice", "lesion_sensitivity", "lesion_f1", "false_positive_regions")
     count = len(figures["dice"])
     values = {name: figures.get(name, [0.0] * count) for name in names}
     cases = {f"c{i}": {name: values[name][i] for name in names} for i in range(count)}
@@ -87,7 +87,10 @@ def test_tables_go_between_the_marks_of_the_page(results, tmp_path):
     assert text.endswith("\nafter\n")
     assert "old" not in text
     rows = [line for line in text.splitlines() if line.startswith("| ")]
-    assert rows[0] == "| samples | seeds | Dice | lesion F1 | false-positive regions |"
+    assert (
+        rows[0]
+        == "| samples | seeds | Dice | lesion sensitivity | lesion F1 | false-positive regions |"
+    )
     assert rows[1].startswith("| control | 0, 1 | 0.680 [0.700, 0.650] | 0.000 [0.000, 0.000] | ")
     assert rows[2].startswith("| SGD | 0, 1 | +0.025 (-0.100 to +0.100) [+0.000, +0.100] | +0.000")
     assert rows[3].startswith("| no Dice | 0 | -0.600 (")

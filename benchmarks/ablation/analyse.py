@@ -13,6 +13,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "ablation.md"
 DRAWS = 2000
 _COLUMNS = {
     "dice": ("Dice", ".3f"),
+    "lesion_sensitivity": ("lesion sensitivity", ".3f"),
     "lesion_f1": ("lesion F1", ".3f"),
     "false_positive_regions": ("false-positive regions", ".2f"),
 }

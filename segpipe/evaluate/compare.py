@@ -42,6 +42,14 @@ HIGHER_IS_BETTER = frozenset(
     }
 )
 DIRECTED = HIGHER_IS_BETTER | LOWER_IS_BETTER
+_FINDING = ("lesion_sensitivity", "missed_lesions", "detected_lesions", "sensitivity")
+_BEING_RIGHT = (
+    "false_positive_regions",
+    "false_positive_volume_ml",
+    "lesion_precision",
+    "precision",
+)
+"""Two sides of one threshold: who marks more finds more and is wrong more often."""
 
 
 def compare_rows(
@@ -75,7 +83,9 @@ def compare_rows(
         difference), ``p`` (:func:`~segpipe.evaluate.permutation.sign_flip_p`), ``better`` and
         ``no_verdict``. ``better`` is "a" or "b" where the figure has a direction and is defined in
         the same cases of both runs, the interval excludes 0 and p is at most 0.05; else None, and
-        ``no_verdict`` says why where the figure has a direction.
+        ``no_verdict`` says why where the figure has a direction. Nor is a run better for fewer
+        false positives where the interval of a figure of finding lesions favours the other, or
+        the reverse: that is a trade, as another threshold makes it.
     """
     result = {}
     for label in dict.fromkeys(row["label"] for row in (*rows_a, *rows_b)):
@@ -95,8 +105,29 @@ def compare_rows(
                 pairs |= {c: (first[c].get(name), None) for c in first if c in failed_b}
                 pairs |= {c: (None, second[c].get(name)) for c in second if c in failed_a}
                 block[name] = _difference(name, pairs, patients or {}, bootstrap, seed)
+            _no_gain_by_trade(block)
         result[label] = block
     return result
+
+
+def _no_gain_by_trade(block: dict[str, Any]) -> None:
+    """Take back a verdict on one side of the threshold where the other side speaks against it."""
+    sides = (_FINDING, "finds more lesions"), (_BEING_RIGHT, "has fewer false positives")
+    for (own, _), (others, what) in (sides, sides[::-1]):
+        against = {run for name in others if (run := _favoured(name, block.get(name)))}
+        for name in own:
+            figure = block.get(name)
+            if figure is not None and figure["better"] and against - {figure["better"]}:
+                (run,) = against - {figure["better"]}
+                figure["no_verdict"] = f"a trade, as run {run.upper()} {what}"
+                figure["better"] = None
+
+
+def _favoured(name: str, figure: Mapping[str, Any] | None) -> str | None:
+    """The run that the interval of a figure favours, whatever its p and number of patients."""
+    if figure is None or not figure["ci95"] or figure["ci95"][0] <= 0 <= figure["ci95"][1]:
+        return None
+    return "b" if (figure["difference"] > 0) == (name in HIGHER_IS_BETTER) else "a"
 
 
 def _scored(rows, label) -> dict[str, Mapping[str, Any]]:

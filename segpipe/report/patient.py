@@ -27,11 +27,14 @@ USABLE, REVIEW, NOT_COMPUTED = "usable", "review", "not computed"
 
 METRICS = {  # those of the validation summary that a clinician can use, in this order
     "lesion_sensitivity": ("Lesion sensitivity", "share of a scan's lesions that were found"),
-    "false_positive_regions": ("False-positive regions per scan", "found where there is no lesion"),
-    "lesion_precision": ("Lesion precision", "share of found regions that are lesions"),
+    "false_positive_regions": (
+        "False-positive regions per scan",
+        "found where the reference has no lesion",
+    ),
+    "lesion_precision": ("Lesion precision", "share of found regions that the reference has"),
     "lesion_f1": ("Lesion F1", "balance of the two"),
     "dice": ("Dice", "overlap of the volumes, 0 to 1"),
-    "volume_error_ml": ("Error of total volume (ml)", "found minus true volume"),
+    "volume_error_ml": ("Error of total volume (ml)", "found minus reference volume"),
 }
 
 FAILURE_MODES = (
@@ -170,7 +173,7 @@ def _named(numbers: Sequence[int]) -> str:
 def headline(lesions: Sequence[Lesion]) -> str:
     """The answer in one sentence."""
     if not lesions:
-        return "No lesion was found at this operating point."
+        return "Nothing was marked as a lesion, which does not exclude one."
     total = volume(sum(lesion.volume_ml for lesion in lesions))
     flagged = sum(lesion.touches_border or lesion.implausible for lesion in lesions)
     if len(lesions) == 1:
@@ -222,19 +225,30 @@ def reliability(validation: Validation | None, missing: str) -> str:
     if validation.pooled:
         who = "In cross-validation, models trained like this one"
     which = "" if over_patients else " over lesions alone"
-    caution = "; few patients: too narrow to be trusted" if few(validation.patients) else ""
+    caution = ""
+    patients = validation.patients
+    if patients is not None and few(patients):
+        caution = f", too narrow to be trusted as it is over {count(patients, 'patient')}"
     text = (
         f"{who} found {found} of {count(lesions, 'lesion')} "
         f"({percent(found / lesions)}, 95 % interval{which} "
         f"{percent(limits[0])} to {percent(limits[1])}{caution})"
     )
-    means = [part.get("false_positive_regions", {}) for part in validation.summary.values()]
-    wrong = [mean["mean"] for mean in means if mean.get("mean") is not None]
-    if wrong:
-        text += f" and marked {number(sum(wrong), 1)} false-positive regions per scan"
+    wrong = wrong_per_scan(validation)
+    if wrong is not None:
+        text += f" and marked {number(wrong, 1)} false-positive regions per scan"
     if validation.optimistic:
-        text += "; on other scans expect somewhat worse, as these had a say in its settings"
+        text += "; on other scans expect somewhat worse, as its settings were chosen on those"
     return text + "."
+
+
+def wrong_per_scan(validation: Validation | None) -> float | None:
+    """False-positive regions of all labels per validation scan, where they were measured."""
+    if validation is None:
+        return None
+    means = [part.get("false_positive_regions", {}) for part in validation.summary.values()]
+    known = [mean["mean"] for mean in means if mean.get("mean") is not None]
+    return sum(known) if known else None
 
 
 def patient_report(inputs: PatientInputs) -> str:
@@ -263,6 +277,7 @@ def patient_report(inputs: PatientInputs) -> str:
             "total_ml": sum(lesion.volume_ml for lesion in lesions),
             "several_labels": len({lesion.label for lesion in lesions}) > 1,
             "false_positives": expected_false_positives(lesions),
+            "wrong_per_scan": wrong_per_scan(inputs.validation),
             "reliability": reliability(inputs.validation, inputs.validation_missing),
             "validation_labels": len(inputs.validation.summary) if inputs.validation else 0,
             "volume_error": volume_error(inputs.validation),

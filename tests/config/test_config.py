@@ -7,7 +7,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from segpipe.config import (
     Config,
@@ -288,7 +288,7 @@ def test_yes_is_an_answer_where_one_is_asked_for(write):
 def test_what_may_hold_anything_may_hold_yes():
     class Facts(Section):
         told: dict[str, Any] | None = None
-        counts: dict[str, int] = {}
+        counts: dict[str, int] = Field({})
 
     assert Facts(told={"adopted": True, "deep": [{"x": False}]}).told["adopted"] is True
     with pytest.raises(ValidationError, match="expected no true or false"):

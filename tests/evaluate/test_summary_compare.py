@@ -108,6 +108,33 @@ def test_comparison_is_paired_and_knows_directions():
     assert (undirected["better"], undirected["no_verdict"]) == (None, None)
 
 
+def trade(finds, wrong):
+    """Scores of a run that finds so much and is so often wrong, in 8 patients."""
+    return [
+        {**row(f"c{i}", 0.5, wrong + i % 2), "lesion_sensitivity": finds + 0.001 * (i % 3)}
+        for i in range(8)
+    ]
+
+
+def test_fewer_false_positives_for_fewer_lesions_are_no_gain():
+    strict, keen, both = trade(0.4, 1), trade(0.6, 5), trade(0.6, 1)
+    block = compare_rows(keen, strict)["lesion"]
+    assert block["false_positive_regions"]["ci95"][1] < 0
+    for name, why in (
+        ("false_positive_regions", "a trade, as run A finds more lesions"),
+        ("false_positive_volume_ml", "a trade, as run A finds more lesions"),
+        ("lesion_sensitivity", "a trade, as run B has fewer false positives"),
+    ):
+        assert (block[name]["better"], block[name]["no_verdict"]) == (None, why)
+    gain = compare_rows(keen, both)["lesion"]
+    assert gain["false_positive_regions"]["better"] == "b"
+    finding = compare_rows(strict, both)["lesion"]
+    assert finding["lesion_sensitivity"]["better"] == "b"
+    lesion_free = [{**one, "lesion_sensitivity": None} for one in keen[:1]] + keen[1:]
+    few = compare_rows(lesion_free[:6], strict[:6])["lesion"]  # 5 patients have a sensitivity
+    assert few["false_positive_regions"]["better"] is None
+
+
 def test_comparison_leaves_out_what_one_side_lacks():
     first = [row("a", None, 1, lesions=0), row("b", 0.5, 1), failed_row("c", "lesion", "x")]
     second = [row("a", 0.9, 1), row("b", 0.5, 1), row("c", 0.5, 1)]

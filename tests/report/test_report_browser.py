@@ -218,12 +218,12 @@ def test_lesions_can_be_hidden_and_shown_by_keyboard(browser, tmp_path, with_vie
 def test_a_lesion_chosen_in_the_table_is_under_the_crosshair(browser, tmp_path, with_viewer):
     open_page(browser, tmp_path, patient_report(with_viewer))
     one(browser, ".lesions a[data-lesion='2']").send_keys(Keys.ENTER)  # the viewer starts by it
-    there = "Lesion 2 at the crosshair; sagittal slice 33, coronal 25, axial 17"
+    there = "Marked region 2 at the crosshair; sagittal slice 33, coronal 25, axial 17"
     wait_for(lambda: place(browser) == there)
     assert one(browser, "#viewer-lesion").get_attribute("value") == "2"
     wait_for(lambda: coloured(drawn(browser))[0] > 10)
     one(browser, ".key a[data-lesion='1']").click()
-    wait_for(lambda: place(browser).startswith("Lesion 1 at the crosshair"))
+    wait_for(lambda: place(browser).startswith("Marked region 1 at the crosshair"))
     one(browser, "#viewer-next").click()
     wait_for(lambda: place(browser) == there)
     assert browser.get_log("browser") == []

@@ -32,7 +32,7 @@
     const slice = at.vox.map((v, axis) => data.offset[axis] + Math.floor((v + 0.5) * data.step[axis]) + 1);
     const id = ids[x + width * (y + height * z)];
     byId("viewer-place").textContent =
-      `${id ? `Lesion ${id}` : "No lesion"} at the crosshair; sagittal slice ${slice[0]}, ` +
+      `${id ? `Marked region ${id}` : "Nothing marked"} at the crosshair; sagittal slice ${slice[0]}, ` +
       `coronal ${slice[1]}, axial ${slice[2]}`;
   }
 
