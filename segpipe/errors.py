@@ -78,3 +78,22 @@ class DataError(SegpipeError):
 
 def _rebuild_data_error(where, problem, expected, received, fix):
     return DataError(where, problem, expected=expected, received=received, fix=fix)
+
+
+def without_frames(error: SegpipeError) -> SegpipeError:
+    """An error to keep while others go on: without the frames that it came through.
+
+    They hold on to whatever was in memory there, such as the arrays of a scan.
+    """
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
+
+
+def exceeds_memory(where: str | Path, error: BaseException) -> DataError:
+    """What to say of a scan that does not fit into memory."""
+    return DataError(
+        where,
+        "needs more memory than there is",
+        received=" ".join(str(error).split())[:200] or type(error).__name__,
+        fix="Check size and spacing in the scan's header, or use a machine with more memory.",
+    )

@@ -12,7 +12,7 @@ from typing import Any
 
 import joblib
 
-from segpipe.errors import ConfigError, DataError, SegpipeError
+from segpipe.errors import ConfigError, DataError, SegpipeError, without_frames
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ def _attempt(function: Callable[[Any], Any], item: Any) -> Outcome:
     try:
         return Outcome(item, value=function(item))
     except SegpipeError as error:
-        return Outcome(item, error=error)
+        return Outcome(item, error=without_frames(error))
 
 
 def _end_with(parent: int) -> None:

@@ -335,7 +335,8 @@ def test_configuration_becomes_flat_parameters_without_folders():
                 "regions": [
                     {"name": "wm", "source": "template", "file": "wm"},
                     {"name": "csf", "source": "mask", "file": "/home/jane/maps/{case}_csf.nii.gz"},
-                ]
+                ],
+                "registration": {"image": "/home/jane/maps/{case}_t1.nii.gz"},
             },
             "train": {"init": "/home/jane/bundles/first"},
         }
@@ -347,6 +348,7 @@ def test_configuration_becomes_flat_parameters_without_folders():
     assert flat["data.labels"] == '{"lesion": 1}'
     assert flat["data.root"] == "Task04"
     assert flat["train.init"] == "first"
+    assert flat["anatomy.registration.image"] == "{case}_t1.nii.gz"
     assert [region["file"] for region in json.loads(flat["anatomy.regions"])] == [
         "wm",
         "{case}_csf.nii.gz",

@@ -14,7 +14,7 @@ from typing import BinaryIO
 import numpy as np
 
 from segpipe.data.header import HEADER_BYTES, Header, parse_header
-from segpipe.errors import DataError
+from segpipe.errors import DataError, exceeds_memory
 
 DEFLATE_LIMIT = 1032  # bytes that one compressed byte can expand to, zlib's own figure
 CHUNK_BYTES = 1 << 22
@@ -151,7 +151,9 @@ def _opened(path: Path) -> Iterator[tuple[BinaryIO, int, bool]]:
         raise DataError(
             path, "no such file", expected="a NIfTI file", fix="Add it or correct its name."
         ) from error
-    except (OSError, EOFError, zlib.error, MemoryError, ValueError) as error:
+    except MemoryError as error:
+        raise exceeds_memory(path, error) from error
+    except (OSError, EOFError, zlib.error, ValueError) as error:
         raise DataError(
             path,
             "the file cannot be read",

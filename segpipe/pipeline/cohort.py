@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from segpipe.config import Config
 from segpipe.data.layouts import Case, Dataset
 from segpipe.data.nifti import read_labels
 from segpipe.data.read import CaseReader
-from segpipe.errors import SegpipeError
+from segpipe.errors import DataError, SegpipeError
 from segpipe.files import write_text
 from segpipe.model.bundle import Bundle, load_bundle
 from segpipe.observer import Observer
@@ -69,7 +70,9 @@ def publish_evaluation(
     observer.metrics({"threshold": point.threshold, "min_size_mm3": point.min_size_mm3}, step=0)
     page = evaluation.folder / "cohort.html"
     described = load_bundle(bundle)
-    inputs = _inputs(evaluation, cases, dataset, config, described, baseline)
+    inputs = _inputs(evaluation, cases, dataset, config, described)
+    if baseline is not None:
+        inputs = replace(inputs, baseline=_against(baseline, evaluation, observer))
     write_text(page, cohort_report(inputs))
     observer.artifact(page)
     observer.artifact(write_card(bundle, evaluation.folder))
@@ -103,7 +106,6 @@ def _inputs(
     dataset: Dataset,
     config: Config,
     bundle: Bundle,
-    baseline: ScoredRun | None,
 ) -> CohortInputs:
     choice = evaluation.choice
     found, excluded = _flow(dataset, cases)
@@ -124,16 +126,22 @@ def _inputs(
         gain=choice.gain,
         pictures=_pictures(evaluation, cases, dataset, config),
         card=card_sections(facts),
-        baseline=None if baseline is None else _against(baseline, evaluation),
     )
 
 
-def _against(baseline: ScoredRun, evaluation: Evaluation) -> ComparisonInputs:
-    """This evaluation (B) against the baseline (A)."""
+def _against(
+    baseline: ScoredRun, evaluation: Evaluation, observer: Observer
+) -> ComparisonInputs | None:
+    """This evaluation (B) against the baseline (A); None where they turn out not to compare."""
     mine = scored_run("this evaluation", evaluation.document, evaluation.table)
+    try:
+        document = compare_runs(baseline, mine)
+    except DataError as error:  # after hours: the evaluation itself stands
+        observer.message(f"warning: not compared with the baseline: {error}")
+        return None
     return ComparisonInputs(
         reported=f"{datetime.now():%Y-%m-%d}",
-        document=compare_runs(baseline, mine),
+        document=document,
         rows_a=baseline.all_rows(),
         rows_b=mine.all_rows(),
     )

@@ -23,6 +23,7 @@ from segpipe.observer import Observer, Together
 from segpipe.pipeline.card import CARD, write_card
 from segpipe.pipeline.cohort import publish_evaluation
 from segpipe.pipeline.evaluation import Evaluation, expect_columns, pool
+from segpipe.pipeline.evaluation_document import score_settings
 from segpipe.pipeline.models import Loaded, bundle_folder
 from segpipe.pipeline.parts import Part, Task, find_parts
 from segpipe.pipeline.points import bundled_choice, choice_in_words
@@ -30,7 +31,7 @@ from segpipe.pipeline.predictions import Predicted, predict_cases
 from segpipe.pipeline.prepare import tell_failures, tell_findings
 from segpipe.pipeline.runs import RunFolder
 from segpipe.pipeline.score_output import score_table
-from segpipe.pipeline.scored_runs import expect_in_common, read_scored_run
+from segpipe.pipeline.scored_runs import expect_counted_alike, expect_in_common, read_scored_run
 from segpipe.pipeline.scoring import choose_point, evaluate_cases, score_cases
 from segpipe.pipeline.tracked import track_evaluation
 from segpipe.pipeline.trained import store_validation
@@ -92,6 +93,8 @@ def run_evaluate(
     if against is not None:
         mine = [(case.id, name) for part in parts for case in part.cases for name in dataset.labels]
         expect_in_common(against, mine, "this evaluation")
+        own = score_settings(config, config.predict.operating_point).model_dump(mode="json")
+        expect_counted_alike(replace(against, name="this evaluation", settings=own), against)
     with track_evaluation(config, dataset, digest, split, fold) as (run_id, listeners):
         folder = config.output / config.name / "evaluations" / run_id
         everyone = Together([observer, *listeners])

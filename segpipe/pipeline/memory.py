@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from segpipe.backend import is_out_of_memory
 from segpipe.data.layouts import Case
-from segpipe.errors import DataError
+from segpipe.errors import exceeds_memory
 
 
 @contextmanager
@@ -24,9 +24,4 @@ def within_memory(case: Case) -> Iterator[None]:
     except Exception as error:
         if not isinstance(error, MemoryError) and not is_out_of_memory(error):
             raise
-        raise DataError(
-            f"case {case.id}",
-            "needs more memory than there is",
-            received=" ".join(str(error).split())[:200] or "MemoryError",
-            fix="Check the spacing in the scan's header, or use a machine with more memory.",
-        ) from error
+        raise exceeds_memory(f"case {case.id}", error) from error

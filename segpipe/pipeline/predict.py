@@ -10,7 +10,7 @@ from segpipe.config import OperatingPoint
 from segpipe.data.layouts import Case, find_scans
 from segpipe.data.nifti import file_sha256
 from segpipe.data.read import changed_while_read, read_case
-from segpipe.errors import ConfigError, SegpipeError, StorageError
+from segpipe.errors import ConfigError, SegpipeError, StorageError, without_frames
 from segpipe.observer import Observer
 from segpipe.pipeline.memory import within_memory
 from segpipe.pipeline.models import Loaded, load_models
@@ -119,8 +119,13 @@ def _predict_cases(
     observer: Observer,
 ) -> dict[str, SegpipeError]:
     """Predict every case that is not done; returns those that failed."""
+    _expect_apart(cases, request)  # before anything is removed
     document = PredictDocument(
-        request.output, loaded, point, loaded.bundle.counting["connectivity"]
+        request.output,
+        loaded,
+        point,
+        loaded.bundle.counting["connectivity"],
+        inputs=[channel.path for case in cases for channel in case.channels],
     )
     document.keep_earlier(overwrite=request.overwrite, redone={case.id for case in cases})
     _protect(cases, document, request)
@@ -132,7 +137,7 @@ def _predict_cases(
         except SegpipeError as error:
             if loaded.settings.predict.strict or isinstance(error, StorageError):
                 raise
-            failed[case.id] = error
+            failed[case.id] = without_frames(error)
             if case.id not in document.cases:
                 document.fail(case, error, time.perf_counter() - started)
         observer.progress(done, len(cases), case.id)
@@ -140,9 +145,28 @@ def _predict_cases(
     return failed
 
 
-def _protect(cases: list[Case], document: PredictDocument, request: PredictRequest) -> None:
-    """Refuse to write where a scan, or a file that is not ours, lies."""
+def _expect_apart(cases: list[Case], request: PredictRequest) -> None:
+    """Refuse to write among the scans, or over one."""
     scans = {channel.path.resolve() for case in cases for channel in case.channels}
+    for case in cases:
+        for name in case_files(case.id, probabilities=True, uncertainty=True).values():
+            target = request.output / (name or "")
+            if target.resolve() in scans:
+                raise ConfigError(
+                    f"-o {request.output}: what is predicted would replace the scan {target}. "
+                    "Choose another folder."
+                )
+    folders = {path.parent for path in scans}
+    folders |= {scans.resolve() for scans in request.scans if scans.is_dir()}
+    if request.output.resolve() in folders:
+        raise ConfigError(
+            f"-o {request.output}: expected another folder than that of the scans, as masks would "
+            "be taken for scans the next time; received the same. Give a folder of its own."
+        )
+
+
+def _protect(cases: list[Case], document: PredictDocument, request: PredictRequest) -> None:
+    """Refuse to write over a file that is not ours."""
     for case in cases:
         known = case.id in document.cases or request.overwrite
         files = case_files(
@@ -151,23 +175,11 @@ def _protect(cases: list[Case], document: PredictDocument, request: PredictReque
         earlier = (document.cases.get(case.id) or {}).get("files") or {}
         for name in {*files.values(), *earlier.values()} - {None}:
             target = request.output / name
-            if target.resolve() in scans:
-                raise ConfigError(
-                    f"-o {request.output}: what is predicted would replace the scan {target}. "
-                    "Choose another folder."
-                )
             if target.exists() and not known:
                 raise ConfigError(
                     f"{target}: exists, and predict.json does not know it. Give --overwrite, or "
                     "another folder with -o."
                 )
-    folders = {channel.path.parent.resolve() for case in cases for channel in case.channels}
-    folders |= {scans.resolve() for scans in request.scans if scans.is_dir()}
-    if request.output.resolve() in folders:
-        raise ConfigError(
-            f"-o {request.output}: expected another folder than that of the scans, as masks would "
-            "be taken for scans the next time; received the same. Give a folder of its own."
-        )
 
 
 def _predict_unless_done(case, loaded, point, request, document) -> None:

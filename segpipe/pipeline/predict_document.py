@@ -65,6 +65,8 @@ class PredictDocument:
         Of components.
     of_validation : bool
         Whether the cases are those that the bundle's figures are measured on; their reports say so.
+    inputs : collection of Path
+        Scans: they are never removed, whatever an earlier document names.
     """
 
     def __init__(
@@ -75,7 +77,9 @@ class PredictDocument:
         connectivity: int,
         *,
         of_validation: bool = False,
+        inputs: Collection[Path] = (),
     ) -> None:
+        self.inputs = frozenset(Path(path).resolve() for path in inputs)
         self.path = folder / _DOCUMENT
         read = loaded.settings.data
         self.made: dict[str, Any] = {
@@ -217,7 +221,8 @@ class PredictDocument:
         for own in files.values():
             for name in own.values():
                 path = folder / (name or "")
-                if name and path.resolve().is_relative_to(folder):
+                place = path.resolve()
+                if name and place.is_relative_to(folder) and place not in self.inputs:
                     path.unlink(missing_ok=True)
 
     def skip(

@@ -15,7 +15,7 @@ import pandas as pd
 from segpipe.config import Config, OperatingPoint
 from segpipe.data.layouts import Case, Dataset
 from segpipe.data.read import read_case
-from segpipe.errors import DataError, SegpipeError, StorageError
+from segpipe.errors import DataError, SegpipeError, StorageError, without_frames
 from segpipe.evaluate.score import tabulate
 from segpipe.evaluate.table import THRESHOLDS, component_table
 from segpipe.files import replacing
@@ -167,7 +167,7 @@ def predict_cases(
         except SegpipeError as error:
             if config.predict.strict or isinstance(error, StorageError):
                 raise
-            failed[case.id] = error
+            failed[case.id] = without_frames(error)
         observer.progress(done, len(cases), f"predicting {case.id}")
     return Predicted(store, component_table(views), tuple(cases), failed)
 

@@ -11,6 +11,7 @@ import pandas as pd
 from segpipe.config import Config
 from segpipe.data.layouts import Case, Dataset
 from segpipe.data.nifti import write_volume
+from segpipe.errors import DataError, without_frames
 from segpipe.evaluate.decision import decide
 from segpipe.evaluate.operating_point import Choice
 from segpipe.evaluate.score import LabelScore, score_labels
@@ -22,6 +23,7 @@ from segpipe.lesions.view import View
 from segpipe.observer import Observer
 from segpipe.pipeline.evaluation import Evaluation
 from segpipe.pipeline.evaluation_document import make_document, score_settings, write_scores
+from segpipe.pipeline.memory import within_memory
 from segpipe.pipeline.models import Loaded
 from segpipe.pipeline.outputs import painted_map, segment, write_case
 from segpipe.pipeline.predict_document import PredictDocument
@@ -140,7 +142,7 @@ def score_cases(
     ``selected``: whether the cases chose the weights. ``of_validation``: whether the bundle's
     figures are to be theirs.
     """
-    cases, failed = predicted.cases, predicted.failed
+    cases, failed = predicted.cases, dict(predicted.failed)
     document = PredictDocument(
         folder,
         loaded,
@@ -151,12 +153,19 @@ def score_cases(
     views = views_of_cases(predicted.table, choice.operating_point.threshold)
     scores: list[LabelScore] = []
     for done, case in enumerate(cases, start=1):
+        try:
+            if case.id not in failed:
+                own = views.get(case.id, {})
+                with within_memory(case):
+                    prediction = predicted.prediction(case)
+                    scores += _score_one(case, prediction, dataset, config, choice, own, document)
+        except DataError as error:
+            if config.predict.strict:
+                raise
+            failed[case.id] = without_frames(error)
+            document.forget(case.id)
         if case.id in failed:
             document.fail(case, failed[case.id], 0.0)
-        else:
-            own = views.get(case.id, {})
-            prediction = predicted.prediction(case)
-            scores += _score_one(case, prediction, dataset, config, choice, own, document)
         observer.progress(done, len(cases), f"scoring {case.id}")
     document.write()
     rows = [score.row for score in scores]

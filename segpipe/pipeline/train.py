@@ -99,20 +99,20 @@ def run_train(
         earlier = run
         if earlier is not None:
             held.enter_context(sole_trainer(earlier))
-        tracking = held.enter_context(_tracking(experiment, earlier))
-        run = _begin(experiment, earlier, tracking.run_id, [one.index for one in wanted])
-        if earlier is None:
-            held.enter_context(sole_trainer(run))
-        observer.message(f"run {run.id} in {run.path}")
-        for one in wanted:
-            entry = run.record()["folds"].get(str(one.index), {})
-            if entry.get("status") == "finished":
-                observer.message(f"fold {one.index}: finished before")
-                failed |= bool(entry["failed"])
-                continue
-            failed |= _train_and_track(experiment, one, run, tracking, observer)
-    if len(wanted) == len(folds) > 1:
-        failed |= conclude_folds(config, len(folds), run, observer)
+        with _tracking(experiment, earlier) as tracking:
+            run = _begin(experiment, earlier, tracking.run_id, [one.index for one in wanted])
+            if earlier is None:
+                held.enter_context(sole_trainer(run))
+            observer.message(f"run {run.id} in {run.path}")
+            for one in wanted:
+                entry = run.record()["folds"].get(str(one.index), {})
+                if entry.get("status") == "finished":
+                    observer.message(f"fold {one.index}: finished before")
+                    failed |= bool(entry["failed"])
+                    continue
+                failed |= _train_and_track(experiment, one, run, tracking, observer)
+        if len(wanted) == len(folds) > 1:
+            failed |= conclude_folds(config, len(folds), run, observer)
     return failed
 
 

@@ -30,7 +30,7 @@ Scalar = str | int | float | bool | None
 Item = TypeVar("Item")
 
 _LONGEST_PARAM = 6000
-_PATHS = frozenset({"file", "init"})
+_PATHS = frozenset({"file", "image", "init"})
 """Fields of text that may hold a path."""
 _SHOWN_DIGEST = 12  # MLflow takes at most 36
 _PARAMS_PER_BATCH = 100

@@ -1,6 +1,9 @@
 """One case that cannot be used stops no other: prepare and predict finish, and say so."""
 
+import gc
 import json
+import weakref
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -247,6 +250,41 @@ def test_masks_do_not_lie_among_the_scans(world, tmp_path):
         request = PredictRequest(("b",), (dataset,), output)
         with pytest.raises(ConfigError, match="expected another folder than that of the scans"):
             run_predict(request, Listener())
+
+
+def test_nothing_is_removed_before_it_is_known_that_all_is_apart(world, tmp_path):
+    """Neither masks of before nor scans go where the call is refused in the end."""
+    assert not world.run()[0]
+    for path in world.output.glob("*.nii.gz"):
+        path.rename(world.scans / path.name)
+    (world.output / "predict.json").rename(world.scans / "predict.json")
+    before = sorted(path.name for path in world.scans.iterdir())
+    for content in (None, "{"):  # as it was written; damaged
+        if content is not None:
+            (world.scans / "predict.json").write_text(content)
+        scans = tuple(sorted(world.scans.glob("*_000?.nii.gz")))
+        request = PredictRequest(("b",), scans, world.scans, "auto", overwrite=True)
+        with pytest.raises(ConfigError, match=r"-o .*scans"):
+            run_predict(replace(request, threshold=0.9), Listener())
+        assert sorted(path.name for path in world.scans.iterdir()) == before
+
+
+def test_a_failed_case_keeps_no_arrays_while_the_others_go_on(world, monkeypatch):
+    alive = []
+
+    class Large:
+        pass
+
+    def prepare(*_, **__):
+        large = Large()
+        alive.append(weakref.ref(large))
+        gc.collect()
+        assert [ref() for ref in alive[:-1]] == [None] * (len(alive) - 1)
+        raise MemoryError("Unable to allocate 9 GiB")
+
+    monkeypatch.setattr(predict, "prepare_volume", prepare)
+    assert set(world.run()[2].values()) == {"failed"}
+    assert len(alive) == 4
 
 
 def test_a_folder_of_regions_that_is_not_there_is_told(world):

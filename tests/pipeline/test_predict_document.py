@@ -17,7 +17,7 @@ from segpipe.journal import read_journal
 from segpipe.model.bundle import Bundle
 from segpipe.pipeline.models import Loaded, _adjusted
 from segpipe.pipeline.points import bundled_choice, operating_point, used_in_words
-from segpipe.pipeline.predict import PredictRequest, _protect
+from segpipe.pipeline.predict import PredictRequest, _expect_apart, _protect
 from segpipe.pipeline.predict_document import PredictDocument, sole_writer
 from segpipe.pipeline.regions import region_digests, scan_regions
 from segpipe.report.document import read_document
@@ -282,7 +282,7 @@ def test_a_mask_never_replaces_a_scan_or_a_strangers_mask(tmp_path):
     own.write_bytes(b"s")
     request = PredictRequest(("b",), (own,), tmp_path, overwrite=True)
     with pytest.raises(ConfigError, match="would replace the scan"):
-        _protect([Case("p1", "p1", (ChannelFile(own),))], document(tmp_path), request)
+        _expect_apart([Case("p1", "p1", (ChannelFile(own),))], request)
     case = scan(tmp_path / "..", "p1")
     with pytest.raises(ConfigError, match="does not know it"):
         _protect([case], document(tmp_path), replace(request, overwrite=False))

@@ -16,7 +16,7 @@ from segpipe.errors import DataError
 from segpipe.model.bundle import Bundle
 from segpipe.model.facts import DatasetFacts
 from segpipe.observer import Silent
-from segpipe.pipeline import predict
+from segpipe.pipeline import predict, scoring
 from segpipe.pipeline.models import Loaded
 from segpipe.pipeline.predict import PredictRequest, run_predict
 from segpipe.pipeline.predictions import Prediction
@@ -198,6 +198,27 @@ def test_the_first_damaged_scan_ends_a_strict_evaluation_and_prediction(
     made = replace(made, settings=strict)
     with pytest.raises(DataError, match="p1_b"):
         run_predict(replace(request, output=tmp_path / "strict"), Silent())
+
+
+def test_a_case_that_cannot_be_scored_for_lack_of_memory_fails_alone(config, tmp_path, monkeypatch):
+    original = scoring.segment
+
+    def segment(probabilities, *rest, **options):
+        if len(done) == 1:
+            done.append("failed")
+            raise MemoryError("Unable to allocate 9 GiB")
+        done.append("scored")
+        return original(probabilities, *rest, **options)
+
+    done = []
+    monkeypatch.setattr(scoring, "segment", segment)
+    evaluation = evaluated(config, tmp_path)
+    assert set(evaluation.failed) == {"p1_b"}
+    assert rows_of(evaluation)["p1_b"]["status"] == "failed"
+    assert not (tmp_path / "out/p1_b.nii.gz").exists()
+    entries = json.loads((tmp_path / "out/predict.json").read_text())["cases"]
+    told = {entry["case"]: entry["status"] for entry in entries}
+    assert told == dict.fromkeys(CASES, "predicted") | {"p1_b": "failed"}
 
 
 @pytest.mark.parametrize("names", [(), ("white matter", "ventricles")])

@@ -32,13 +32,14 @@ _MASKS = re.compile(
 Row = tuple[int, dict[str, str]]
 
 
-def open_manifest(path: Path, config: DataConfig) -> Dataset:
+def open_manifest(path: Path, config: DataConfig, *, scans_only: bool = False) -> Dataset:
     """Open a dataset listed in a CSV file.
 
     Columns: ``case``; ``image``, or one column per channel; optional ``patient``,
     ``reference`` and ``split`` (train or test); every other column is an attribute. Channel
     columns are those of ``data.channels``, else those with NIfTI files in them. With several
-    ``data.channels`` and an ``image`` column, images are 4-D.
+    ``data.channels`` and an ``image`` column, images are 4-D. ``scans_only`` as in
+    :func:`~segpipe.data.layouts.opening.open_dataset`.
 
     Raises
     ------
@@ -48,7 +49,9 @@ def open_manifest(path: Path, config: DataConfig) -> Dataset:
         column like ``patient`` or ``split``, which the table lacks.
     """
     columns, rows = read_rows(path)
-    _expect_no_other_names(path, columns, rows)
+    by_pattern = config.patient_pattern is not None
+    if not scans_only:
+        _expect_no_other_names(path, columns, rows, patients=not by_pattern)
     channels, sources = _channel_columns(path, columns, rows, config)
     parts: dict[str, list[Case]] = {name: [] for name in _SPLITS}
     for line, row in rows:
@@ -58,7 +61,8 @@ def open_manifest(path: Path, config: DataConfig) -> Dataset:
         parts[split].append(_case(path, line, row, sources))
     known = {row["case"]: row["patient"] for _, row in rows if row.get("patient")}
     lines = {row["case"]: line for line, row in rows}
-    if (case := find_namesake(lines, known)) is not None:
+    case = None if scans_only or by_pattern else find_namesake(lines, known)
+    if case is not None:
         problem = "a case without a patient that has the name of one"
         raise _bad_row(path, lines[case], problem, "its patient", f"case {case}, patient empty")
     for cases in parts.values():
@@ -80,21 +84,23 @@ def _name(path: Path) -> str:
     return path.resolve().parent.name if path.stem.casefold() == "manifest" else path.stem
 
 
-def _expect_no_other_names(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> None:
+def _expect_no_other_names(
+    path: Path, columns: Sequence[str], rows: Sequence[Row], *, patients: bool
+) -> None:
     """Refuse columns that would be attributes and seem to be more: patients must not be divided."""
     others = [name for name in columns if name not in (*_KNOWN, "image")]
     for name in others:
         cells = {row[name].casefold() for _, row in rows if row[name]}
-        if "patient" not in columns and _PATIENTS.fullmatch(name):
+        if patients and "patient" not in columns and _PATIENTS.fullmatch(name):
             meant, unless = "patient", "every case is then a patient of its own"
         elif "split" not in columns and cells and cells <= _PARTS:
-            meant, unless = "split", "all cases are then trained on"
+            meant, unless = "split, with train and test in it", "all cases are then trained on"
         else:
             continue
         raise DataError(
             path,
-            f"a column {name}, and none with the name {meant}",
-            expected=f"a column {meant}, or none that seems to be it",
+            f"a column {name}, and none with the name {meant.split(',')[0]}",
+            expected=f"a column {meant.split(',')[0]}, or none that seems to be it",
             received=f"columns {', '.join(columns)}",
             fix=f"Rename {name} to {meant}; or give it a name of another kind: {unless}.",
         )

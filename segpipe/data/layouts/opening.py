@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from segpipe.config import DataConfig
@@ -15,17 +16,13 @@ from segpipe.data.layouts.manifest import open_manifest
 from segpipe.data.layouts.nnunet import is_nnunet, open_nnunet
 from segpipe.errors import ConfigError, DataError
 
-_OPENERS: dict[str, Callable[[Path, DataConfig], Dataset]] = {
-    "nnunet": open_nnunet,
-    "decathlon": open_decathlon,
-    "bids": open_bids,
-    "csv": open_manifest,
-}
 MANIFEST_NAME = "manifest.csv"
 
 
-def open_dataset(config: DataConfig) -> Dataset:
+def open_dataset(config: DataConfig, *, scans_only: bool = False) -> Dataset:
     """List a dataset's cases; no image is read.
+
+    ``scans_only``: nobody is trained or judged, so it does not matter whose the scans are.
 
     Raises
     ------
@@ -41,7 +38,13 @@ def open_dataset(config: DataConfig) -> Dataset:
         root = root / MANIFEST_NAME
     if not (root.is_file() if wants_file else root.is_dir()):
         raise _no_dataset(root, "a CSV file" if wants_file else "a folder")
-    dataset = _OPENERS[layout](root, config)
+    openers: dict[str, Callable[[Path, DataConfig], Dataset]] = {
+        "nnunet": open_nnunet,
+        "decathlon": open_decathlon,
+        "bids": open_bids,
+        "csv": partial(open_manifest, scans_only=scans_only),
+    }
+    dataset = openers[layout](root, config)
     if config.patient_pattern is not None:
         pattern = _compiled(config.patient_pattern)
         dataset = replace(

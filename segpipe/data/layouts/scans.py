@@ -86,7 +86,7 @@ def _nothing(path: Path, problem: str) -> DataError:
 def _of_dataset(path: Path, channels: Sequence[str], refused: list[Finding]) -> list[Case]:
     """All cases of a dataset; its labels do not matter here. Images of none are added."""
     named = DataConfig(root=path, labels={"lesion": 1}, channels=tuple(channels))
-    dataset = open_dataset(named)
+    dataset = open_dataset(named, scans_only=True)
     nobodys = [(Path(f.file), f) for f in dataset.findings if not f.case]
     refused += [f for file, f in nobodys if image_stem(file.name) or file.is_dir()]
     return [case.without_reference() for case in (*dataset.cases, *dataset.test_cases)]

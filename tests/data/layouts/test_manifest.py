@@ -1,7 +1,7 @@
 import pytest
 
 from segpipe.config import DataConfig
-from segpipe.data.layouts import ChannelFile, open_dataset
+from segpipe.data.layouts import ChannelFile, find_scans, open_dataset
 from segpipe.errors import DataError
 
 
@@ -100,6 +100,19 @@ def test_a_column_that_seems_to_be_the_split_is_no_attribute(table, name, values
     with pytest.raises(DataError, match=f"Rename {name} to split"):
         table(f"case,image,{name}\n{rows}")
     assert len(table(f"case,image,{name}\na,a.nii,0\nb,b.nii,test\n").cases) == 2
+
+
+def test_whose_the_scans_are_matters_only_where_somebody_is_trained_or_judged(table, tmp_path):
+    text = "case,subject,image,set\na1,p,a.nii,test\nb1,q,b.nii,test\n"
+    path = tmp_path / "scans.csv"
+    path.write_text(text)
+    cases, refused = find_scans([path], ["image"])
+    assert ([case.id for case in cases], refused) == (["a1", "b1"], [])
+    text = text.replace(",set", ",group").replace(",test", ",1")
+    by_pattern = table(text, patient_pattern="^(.)")
+    assert [case.patient for case in by_pattern.cases] == ["a", "b"]
+    with pytest.raises(DataError, match="none with the name patient"):
+        table(text)
 
 
 def test_a_table_with_everybodys_name_is_a_dataset_by_its_folder(table, tmp_path):
