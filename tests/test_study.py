@@ -119,6 +119,8 @@ def test_arm_is_compared_at_the_controls_best_f1_and_over_the_range_of_both():
     widths = np.diff(np.r_[0, steps])
     ratios = (widths @ [1, 4, 4, 12]) / (widths @ [2, 2, 10, 20])
     assert mine["range_ratio"] == pytest.approx(ratios)
+    alike = np.exp(widths @ np.log([1 / 2, 4 / 2, 4 / 10, 12 / 20]) / len(analyse.GRID))
+    assert mine["range_mean_ratio"] == pytest.approx(alike)
     gained = (
         widths @ [0.4 - 0.6, 160 / 240 - 0.6, 160 / 240 - 0.64, 180 / 280 - 0.6] / len(analyse.GRID)
     )
@@ -126,6 +128,7 @@ def test_arm_is_compared_at_the_controls_best_f1_and_over_the_range_of_both():
     assert mine["at_edge"] == [False, True, False, False, False]  # at best F1, then at SHOWN
     own = found["plain"]
     assert (own["ratio"], own["range_ratio"], own["dice_difference"]) == (1, 1, 0)
+    assert own["range_mean_ratio"] == 1
 
     short = counts([3, 3, 1], [4, 4, 1], [140, 140, 50], [80, 80, 30])
     fewer = analyse.compare({**three, "voxel": curves([short])}, np.ones(1))
@@ -164,7 +167,7 @@ def test_only_whole_arms_are_read(tmp_path, monkeypatch):
     arms, cases, seeds = analyse.load_curves("samples")
     assert (list(arms), len(cases), seeds) == (["plain", "all"], folds, [0])
     table = page.table(analyse.analyse("samples"))
-    assert table[2].startswith("| plain | 2.0* | 1 |  | 1 |  |")
+    assert table[2].startswith("| plain | 2.0* | 1 |  | 1 | 1 |  |")
     assert table[2].endswith(" | 2.0* (0.60), 2.0* (0.60), 10.0 (0.64), 20.0* (0.60) |")
     assert table[3].startswith("| all | 4.0 | 2.00 (2.00 to 2.00) |")
 

@@ -52,7 +52,13 @@ GRID = np.linspace(0.05, 1.0, 96)
 SHOWN = (0.2, 0.4, 0.6, 0.8)
 """Those at which the tables show them."""
 
-COMPARED = ("ratio", "dice_difference", "range_ratio", "range_dice_difference")
+COMPARED = (
+    "ratio",
+    "dice_difference",
+    "range_ratio",
+    "range_mean_ratio",
+    "range_dice_difference",
+)
 """Figures beside the control's, with intervals."""
 
 
@@ -231,7 +237,9 @@ def compare(curves: dict[str, Curves], weights: np.ndarray) -> dict[str, dict[st
         ``sensitivity`` of the control's best F1, and there ``false_positive_regions``, their
         ``ratio`` to the control's and ``dice_difference``: inf and nan where an arm does not reach
         it. ``range_ratio`` of the means over the sensitivities that the arm and the control reach,
-        up to ``common``, and ``range_dice_difference`` between those of Dice;
+        up to ``common``, in which the highest sensitivities weigh most, as they have most regions;
+        ``range_mean_ratio``, the geometric mean of the ratios at each of them, in which all weigh
+        alike; and ``range_dice_difference`` between those of Dice;
         ``range_edge_share``: at how many of them either's best lies at the end of what was swept.
         ``reach`` of the arm. ``at_sensitivities``: regions and Dice, None where not reached, and
         ``at_edge``: whether one of these readings lies at that end.
@@ -249,6 +257,7 @@ def compare(curves: dict[str, Curves], weights: np.ndarray) -> dict[str, dict[st
             "ratio": _ratio(own.regions[at], control.regions[at]),
             "dice_difference": float(own.dice[at] - control.dice[at]),
             "range_ratio": _ratio(own.regions[both[arm]].sum(), control.regions[both[arm]].sum()),
+            "range_mean_ratio": _mean_ratio(own.regions[both[arm]], control.regions[both[arm]]),
             "range_dice_difference": _mean((own.dice - control.dice)[both[arm]]),
             "range_edge_share": _mean((own.at_edge | control.at_edge)[both[arm]].astype(float)),
             "common": float(GRID[both[arm]].max(initial=0)),
@@ -265,6 +274,12 @@ def compare(curves: dict[str, Curves], weights: np.ndarray) -> dict[str, dict[st
 
 def _mean(values: np.ndarray) -> float:
     return float(values.mean()) if len(values) else float("nan")
+
+
+def _mean_ratio(mine: np.ndarray, control: np.ndarray) -> float:
+    """Geometric mean of ratios; where either has no region at all there is none."""
+    there = (mine > 0) & (control > 0)
+    return float(np.exp(_mean(np.log(mine[there] / control[there]))))
 
 
 def _ratio(mine: float, control: float) -> float:

@@ -14,6 +14,7 @@ from benchmarks.study import jobs
 from benchmarks.study.analyse import GRID, SHOWN, SWEEPS, analyse, envelope, load_curves
 from benchmarks.study.jobs import ARMS, CONTROL, DATASETS
 from benchmarks.study.shifted import SHIFT_MM, analyse_shifted, is_within
+from segpipe.report.validation import caution
 
 MANY_AT_THE_EDGE = 1 / 3
 PAGE = Path(__file__).parents[2] / "docs" / "study-false-positives.md"
@@ -22,6 +23,7 @@ _COLUMNS = {
     "ratio": ("ratio to plain", ".2f"),
     "dice_difference": ("difference of Dice", "+.3f"),
     "range_ratio": ("ratio over the range", ".2f"),
+    "range_mean_ratio": ("mean of the ratios", ".2f"),
     "range_dice_difference": ("difference of Dice over the range", "+.3f"),
 }
 """Figures beside the control's: titles and forms."""
@@ -58,6 +60,8 @@ def section(dataset: str, found: dict[str, dict[str, Any]]) -> str:
         f"![{dataset}: lesion sensitivity by false-positive regions per scan, one curve per arm]"
         f"(img/study-{dataset}.png)",
     ]
+    if few := caution(next(iter(found.values()))["cases"]):
+        parts.append(few)
     for sweep, own in found.items():
         control = own["arms"][CONTROL]
         words = SWEEPS[sweep][0]
@@ -89,7 +93,7 @@ def table(found: dict[str, Any]) -> list[str]:
         ]
         cells = [arm, _number(figures["false_positive_regions"], ".1f") + star]
         if arm == CONTROL:
-            cells += ["1", "", "1", "", ""]
+            cells += ["1", "", "1", "1", "", ""]
         else:
             cells += [_with_interval(figures, name, form) for name, (_, form) in _COLUMNS.items()]
             often = figures["range_edge_share"] > MANY_AT_THE_EDGE
@@ -151,7 +155,7 @@ def _picture(dataset: str, folder: Path) -> None:
         regions = envelope(own, np.ones(len(cases))).regions
         axes.plot(regions, GRID, linestyle=style, color=colour, label=arm, linewidth=1.8)
     axes.set(
-        xlabel="false-positive regions per scan (log)",
+        xlabel="false-positive regions per scan (linear below 1, logarithmic above)",
         ylabel="lesion sensitivity",
         xscale="symlog",
         xlim=(0, None),
