@@ -132,7 +132,8 @@ class RegionCount(_Penalty):
         In [0, 1): share of a region that may lie on the reference or its border while it is
         false-positive all the same.
     cut : float
-        In [0, 1]: what a region at the border of the array counts, as its size is unknown.
+        In [0, 1]: what a region at the border of the array counts, whatever its size, as that is
+        unknown. 1: as if it ended there, so that ``min_voxels`` holds for it too.
     border : int
         Voxels around the reference, corners included, on which no penalty falls.
     labelling : {'graph', 'host'}

@@ -21,7 +21,7 @@ def region_count(z, labels, weight, spared, *, min_voxels: int, overlap: float, 
 
     - ``f_k`` 1 where a share of at most ``overlap`` of C_k is spared, else 0;
     - ``g_k`` 1 where C_k has ``min_voxels`` or more, else 0; ``cut`` where C_k reaches the border
-      of the patch, as its size is unknown;
+      of the patch, whatever its size, as that is unknown; with ``cut`` = 1 as if it ended there;
     - ``W_k`` the mean of ``weight`` over C_k;
     - ``e_k = Σ_v sg(p_v / Σ p) · softplus(z_v)`` over the voxels of C_k that are not spared.
 

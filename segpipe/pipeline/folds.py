@@ -35,7 +35,7 @@ def conclude_folds(config: Config, folds: int, run: RunFolder, observer: Observe
     """
     record = run.record()
     if record.get("ensemble") == "finished":
-        return False
+        return bool(record.get("ensemble_failed"))
     observer.message("all folds: cross-validation")
     failed = run_evaluate(config, [], None, "validation", Console(quiet=True), observer, run=run)
     shutil.rmtree(run.ensemble, ignore_errors=True)  # half of one, if a run was killed here
@@ -46,5 +46,5 @@ def conclude_folds(config: Config, folds: int, run: RunFolder, observer: Observe
 
         version = register_ensemble(Store(config.output), config.name, run.ensemble, run.id)
         observer.message(f"registered models:/{config.name}/{version}, @ensemble")
-    run.write_record({**run.record(), "ensemble": "finished"})
+    run.write_record({**run.record(), "ensemble": "finished", "ensemble_failed": failed})
     return failed

@@ -22,7 +22,7 @@ from segpipe.lesions.components import (
     label_components,
     renumber,
 )
-from segpipe.lesions.places import component_regions
+from segpipe.lesions.places import NOWHERE, component_regions
 from segpipe.lesions.shape import describe_components
 from segpipe.predict.uncertainty import Uncertainty, component_agreement
 from segpipe.volume import Volume
@@ -291,7 +291,7 @@ def _describe(name, labels, count, probabilities, index, regions, midline, offse
 def _burden(facts: list[dict[str, Any]], region_names: tuple[str, ...]) -> dict[str, Any]:
     if not region_names:
         return {}
-    burden = {name: {"components": 0, "volume_ml": 0.0} for name in (*region_names, "none")}
+    burden = {name: {"components": 0, "volume_ml": 0.0} for name in (*region_names, NOWHERE)}
     for fact in facts:
         burden[fact["region"]]["components"] += 1
         burden[fact["region"]]["volume_ml"] += fact["volume_ml"]

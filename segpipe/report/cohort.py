@@ -60,7 +60,7 @@ class CohortInputs:
         Cases of the dataset before exclusion.
     excluded : sequence of (case or number of cases, reason)
     document : mapping
-        Of :func:`segpipe.evaluate.score.score_document`: settings, rows, summary, details.
+        Of :func:`segpipe.evaluate.summary.score_document`: settings, rows, summary, details.
     curve : DataFrame or None
         Of :func:`segpipe.evaluate.operating_point.operating_curve`.
     point : mapping

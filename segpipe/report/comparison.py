@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
+from segpipe.lesions.places import NOWHERE
 from segpipe.report import comparison_figures as figures
 from segpipe.report.cohort_label import FIGURES
 from segpipe.report.figures import Chart
@@ -228,7 +229,7 @@ def _group_name(group: Mapping[str, Any]) -> str:
 
 def _lesion_rows(lesions: Mapping[str, Any]) -> list[GroupRow]:
     groups = [*lesions["all"], *lesions["by_size"]]
-    if [group["name"] for group in lesions["by_region"]] != ["none"]:
+    if [group["name"] for group in lesions["by_region"]] != [NOWHERE]:
         groups += lesions["by_region"]
     return [
         GroupRow(

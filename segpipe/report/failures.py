@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from segpipe.lesions.places import NOWHERE
 from segpipe.metrics.detection import add_by_size
 from segpipe.report.wording import count, interval_and_n, number, percent, region_name, size_range
 
@@ -96,7 +97,7 @@ def _places(details: Rows) -> list[str]:
         for name, one in (detail.get("regions") or {}).items():
             totals[name] = totals.get(name, 0) + one["false_positive_regions"]
     total = sum(totals.values())
-    if not total or set(totals) == {"none"}:
+    if not total or set(totals) == {NOWHERE}:
         return []
     ordered = sorted(totals.items(), key=lambda item: -item[1])
     shares = [f"{region_name(name)} {percent(n / total)}" for name, n in ordered if n]

@@ -264,13 +264,15 @@ def test_what_is_undefined_ends_no_training(tmp_path):
     [
         ({"keep": "best", "patience": 1}, False, "and train.patience changes nothing, as the fold"),
         ({"keep": "best", "validate_every": 0}, True, "nothing, as train.validate_every is 0"),
-        ({"keep": "best", "validate_every": 1}, True, None),
+        ({"keep": "best", "validate_every": 1, "steps": 10}, True, None),
+        ({"keep": "best", "validate_every": 2, "steps": 10}, True, "=2 leaves the last validation"),
         ({}, False, None),
     ],
 )
 def test_it_is_said_where_nothing_can_be_chosen(tmp_path, options, validates, said):
     clock = Clock()
-    train(tmp_path, clock, steps=5, validate=Validate(clock) if validates else None, **options)
+    options = {"steps": 5, **options}
+    train(tmp_path, clock, validate=Validate(clock) if validates else None, **options)
     found = [line for line in clock.lines if "changes nothing" in line]
     assert len(found) == (said is not None)
     assert all(said in line for line in found)
