@@ -151,7 +151,7 @@ def test_no_lesion_is_a_result(inputs, scan):
     words = text(patient_report(empty)).replace(SPACE, " ")
     assert assess(empty).word == "usable"
     assert "Nothing was marked as a lesion, which does not exclude one." in words
-    assert "Lesions 0 which does not exclude one" in words
+    assert "Lesions 0 none was marked" in words
     assert "Largest lesion none" in words
     assert "Nothing was marked. This is the middle slice of the scan that was read." in words
     html = patient_report(empty)
