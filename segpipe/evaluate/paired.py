@@ -115,11 +115,11 @@ def pair_lesions(a: pd.DataFrame, b: pd.DataFrame, name: str) -> pd.DataFrame:
     """
     keys = ["case", "label", "component"]
     both = a.merge(b, on=keys, suffixes=("", "_b"))
-    for one, own in ((a, "the other run"), (b, name)):
-        theirs = b if one is a else a
-        shared = one[one["case"].isin(theirs["case"])]
-        alone = shared.merge(both[keys], on=keys, how="left", indicator=True)
-        alone = alone[alone["_merge"] == "left_only"]
+    for one, other, own in ((a, b, "the other run"), (b, a, name)):
+        theirs = pd.MultiIndex.from_frame(other[keys])
+        alone = one[
+            one["case"].isin(other["case"]) & ~pd.MultiIndex.from_frame(one[keys]).isin(theirs)
+        ]
         if len(alone):
             first = alone.iloc[0]
             raise DataError(

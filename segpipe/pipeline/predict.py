@@ -23,12 +23,10 @@ from segpipe.pipeline.outputs import (
 )
 from segpipe.pipeline.points import operating_point, used_in_words
 from segpipe.pipeline.predict_document import PredictDocument, sole_writer
+from segpipe.pipeline.predictions import predict_image
 from segpipe.pipeline.prepare import tell_failures
 from segpipe.pipeline.regions import region_digests, scan_regions
-from segpipe.pipeline.unusual import unusual
-from segpipe.predict.case import predict_scan
 from segpipe.predict.uncertainty import Spread
-from segpipe.prepare import naming_case, prepare_volume
 
 ENGINES = ("auto", "keras", "openvino")
 
@@ -210,13 +208,9 @@ def _predict_one(case, loaded, point, request, document, region_files: dict[str,
     scan = read_case(case, bundle.plan.labels, loaded.settings.data)
     spread = Spread(point.threshold) if request.uncertainty else None
     most = loaded.settings.data.max_voxels
-    with naming_case(case):
-        prepared = prepare_volume(scan.image, bundle.plan, max_voxels=most)
-        probabilities = predict_scan(scan.image, loaded.models, spread, prepared, max_voxels=most)
-    odd = unusual(prepared, loaded.bundles)
+    probabilities, odd = predict_image(case, scan.image, loaded, most, spread)
     if loaded.trained_on(case):
         odd = ("the model was trained on this scan: no figure of it holds here", *odd)
-    del prepared  # of a large scan; what follows needs the room
     found = scan_regions(
         case.id, scan.image, bundle, request.regions, loaded.priors, loaded.settings.data
     )

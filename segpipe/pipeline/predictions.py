@@ -28,6 +28,7 @@ from segpipe.pipeline.outputs import midline_x_mm
 from segpipe.pipeline.regions import dataset_regions
 from segpipe.pipeline.unusual import unusual
 from segpipe.predict.case import predict_scan
+from segpipe.predict.uncertainty import Spread
 from segpipe.prepare import naming_case, prepare_volume
 from segpipe.volume import Volume
 
@@ -172,6 +173,28 @@ def predict_cases(
     return Predicted(store, component_table(views), tuple(cases), failed)
 
 
+def predict_image(
+    case: Case, image: Volume, loaded: Loaded, max_voxels: int, spread: Spread | None = None
+) -> tuple[Volume, tuple[str, ...]]:
+    """Probabilities of a case's scan, as :func:`~segpipe.predict.case.predict_scan` has them.
+
+    Returns
+    -------
+    probabilities : (X, Y, Z, K) Volume
+    flags : tuple of str
+        What is unusual about the scan; see :func:`~segpipe.pipeline.unusual.unusual`.
+
+    Raises
+    ------
+    DataError
+        If the scan cannot be prepared; the case is named.
+    """
+    with naming_case(case):
+        prepared = prepare_volume(image, loaded.bundle.plan, max_voxels=max_voxels)
+        probabilities = predict_scan(image, loaded.models, spread, prepared, max_voxels=max_voxels)
+    return probabilities, unusual(prepared, loaded.bundles)
+
+
 def _stored(store: Path, case: Case) -> Path:
     return store / f"{case.id}.npz"
 
@@ -181,16 +204,13 @@ def _predict(case: Case, dataset: Dataset, config: Config, loaded: Loaded) -> Pr
     scan = read_case(case, dataset.labels, config.data)
     if scan.reference is None:
         raise DataError(case.id, "no reference", fix="Add the expert's mask, or leave it out.")
-    most = config.data.max_voxels
-    with naming_case(case):
-        prepared = prepare_volume(scan.image, loaded.bundle.plan, max_voxels=most)
-        probabilities = predict_scan(scan.image, loaded.models, prepared=prepared, max_voxels=most)
+    probabilities, odd = predict_image(case, scan.image, loaded, config.data.max_voxels)
     found = dataset_regions(case, scan.image, dataset, config, loaded.priors)
     return Prediction(
         probabilities,
         scan.reference,
         found.arrays,
-        (*scan.flags, *unusual(prepared, loaded.bundles), *found.flags),
+        (*scan.flags, *odd, *found.flags),
         midline_x_mm(scan.image),
         found.registration,
         time.perf_counter() - started,

@@ -16,7 +16,7 @@ from segpipe.data.layouts import Case, ChannelFile
 from segpipe.data.nifti import file_sha256, write_volume
 from segpipe.errors import ConfigError, DataError, StorageError
 from segpipe.observer import Silent
-from segpipe.pipeline import fold, predict
+from segpipe.pipeline import fold, predict, predictions
 from segpipe.pipeline.models import Loaded
 from segpipe.pipeline.predict import PredictRequest, run_predict
 from segpipe.pipeline.prepare import run_prepare
@@ -102,9 +102,14 @@ def world(tmp_path, monkeypatch):
     found = SimpleNamespace(arrays={}, maps={}, registration=None, flags=())
     monkeypatch.setattr(predict, "write_case", write_nothing)
     monkeypatch.setattr(predict, "scan_regions", lambda *_: found)
-    monkeypatch.setattr(predict, "unusual", lambda *_: ())
-    for part in ("prepare_volume", "predict_scan", "segment", "midline_x_mm"):
-        monkeypatch.setattr(predict, part, lambda *_, **__: None)
+    monkeypatch.setattr(predictions, "unusual", lambda *_: ())
+    for room, part in (
+        (predictions, "prepare_volume"),
+        (predictions, "predict_scan"),
+        (predict, "segment"),
+        (predict, "midline_x_mm"),
+    ):
+        monkeypatch.setattr(room, part, lambda *_, **__: None)
     scans, output = tmp_path / "scans", tmp_path / "out"
     for case in ("a", "b", "c", "d"):
         for channel in (0, 1):
@@ -190,7 +195,7 @@ def test_overwriting_takes_an_old_mask_away_only_for_a_new_one_or_a_failure(worl
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(predict, "predict_scan", stop)
+        patched.setattr(predictions, "predict_scan", stop)
         with pytest.raises(KeyboardInterrupt):
             world.run(overwrite=True)
     assert (world.output / "a.nii.gz").read_bytes() == mask
@@ -220,7 +225,7 @@ def test_a_full_disk_is_no_fault_of_a_case_and_takes_no_other_mask_away(world, m
 def test_a_scan_that_changes_while_it_is_predicted_has_no_mask(world, monkeypatch):
     seeds = iter(range(10, 20))
     monkeypatch.setattr(
-        predict,
+        predictions,
         "predict_scan",
         lambda *_, **__: save(world.scans / "b_0001.nii.gz", next(seeds)),
     )
@@ -282,7 +287,7 @@ def test_a_failed_case_keeps_no_arrays_while_the_others_go_on(world, monkeypatch
         assert [ref() for ref in alive[:-1]] == [None] * (len(alive) - 1)
         raise MemoryError("Unable to allocate 9 GiB")
 
-    monkeypatch.setattr(predict, "prepare_volume", prepare)
+    monkeypatch.setattr(predictions, "prepare_volume", prepare)
     assert set(world.run()[2].values()) == {"failed"}
     assert len(alive) == 4
 
@@ -301,7 +306,7 @@ def test_a_scan_that_needs_too_much_memory_stops_no_other(world, monkeypatch):
         if (error := next(sizes)) is not None:
             raise error
 
-    monkeypatch.setattr(predict, "prepare_volume", prepare)
+    monkeypatch.setattr(predictions, "prepare_volume", prepare)
     failed, listener, statuses = world.run()
     assert failed
     assert statuses == {"a": "failed", "b": "predicted", "c": "failed", "d": "predicted"}
@@ -313,7 +318,7 @@ def test_what_is_wrong_with_a_prepared_scan_names_its_case(world, monkeypatch):
     def prepare(*_, **__):
         raise DataError("image", "too large at the planned spacing")
 
-    monkeypatch.setattr(predict, "prepare_volume", prepare)
+    monkeypatch.setattr(predictions, "prepare_volume", prepare)
     with pytest.raises(DataError, match="case a, image: too large"):
         world.run(strict=True)
 
