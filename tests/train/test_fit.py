@@ -91,7 +91,7 @@ def train(folder, clock, *, validate=None, resume=False, objective=None, cases=(
             "train": {**values, **settings},
         }
     )
-    device = select(device="cpu", precision="float32")  # before the network, which is built in its precision
+    device = select(device="cpu", precision="float32")  # the network is built in it
     keras.utils.set_random_seed(0)
     clock.network = network = build_unet(config.model, (8, 8, 8), (1, 1, 1), 1, 1)
     sampler = SimpleNamespace(
