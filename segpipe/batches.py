@@ -20,7 +20,7 @@ from segpipe.config import Config
 from segpipe.prepare import PreparedCase
 
 _AHEAD = 8  # batches that are loaded before they are asked for
-_BACK = 2  # batches that are kept: Keras looks at the first ones before it begins
+_BACK = 2  # batches that are kept: the first ones are looked at before the epoch begins
 _ORDER, _SAMPLE = 11, 12  # purposes of random streams
 
 

@@ -15,6 +15,7 @@ from segpipe.backend import (
     select,
 )
 from segpipe.backend.callbacks import call_on_host, choose_labelling
+from segpipe.backend.feeding import feed
 from segpipe.errors import ConfigError, DataError, ModelError
 
 HERE = keras.backend.backend()
@@ -228,3 +229,26 @@ def test_a_precision_holds_for_what_is_built_meanwhile():
     with computing_in("mixed_bfloat16"):
         assert keras.layers.Dense(1).compute_dtype == "bfloat16"
     assert keras.config.dtype_policy().name == before
+
+
+class Numbered(keras.utils.PyDataset):
+    """Three batches of images and targets; the last has one sample."""
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        samples = 1 if index == 2 else 2
+        image = np.full((samples, 4, 2), index, np.float32)
+        return image, np.full((samples, 4, 1), 10 * index, np.uint8)
+
+
+def test_batches_are_fed_in_order_and_without_a_tuner():
+    fed = feed(Numbered())
+    assert int(fed.cardinality()) == 3
+    assert fed.options().autotune.enabled is False
+    for index, (image, target) in enumerate(fed):
+        np.testing.assert_array_equal(image, Numbered()[index][0])
+        np.testing.assert_array_equal(target, Numbered()[index][1])
+        assert target.dtype == "uint8"
+    assert index == 2

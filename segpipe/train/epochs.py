@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from segpipe.backend import Device, is_out_of_memory
+from segpipe.backend.feeding import feed
 from segpipe.batches import PatchBatches, PatchSampler
 from segpipe.config import Config
 from segpipe.errors import ModelError
@@ -145,7 +146,7 @@ def run_steps(fitting, done, steps, every, report, stop) -> dict[str, float]:
     )
     watch = _Watch(batches, fitting.sampler, every, report, stop)
     try:
-        history = fitting.trainer.fit(batches, shuffle=False, verbose=0, callbacks=[watch])
+        history = fitting.trainer.fit(feed(batches), shuffle=False, verbose=0, callbacks=[watch])
     except Exception as error:
         if is_out_of_memory(error):
             raise _out_of_memory(settings) from error
