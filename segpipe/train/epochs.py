@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import keras
 import numpy as np
@@ -19,6 +20,16 @@ from segpipe.errors import ModelError
 from segpipe.observer import Observer
 from segpipe.train.budget import Budget
 from segpipe.train.trainer import Trainer
+
+
+class Validate(Protocol):
+    """Whole volumes, predicted and scored."""
+
+    def __call__(self, network: Any, epoch: int) -> Mapping[str, float]:
+        """Figures after an epoch; that which ``train.monitor`` names is among them."""
+
+    def sample(self, network: Any) -> float:
+        """Do a part of the work; returns its share of the whole, in (0, 1]."""
 
 
 @dataclass

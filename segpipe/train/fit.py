@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
 
 import keras
 import numpy as np
@@ -15,33 +14,20 @@ from segpipe.backend import Device
 from segpipe.backend.callbacks import choose_labelling
 from segpipe.batches import PatchSampler
 from segpipe.config import Config, TrainConfig
-from segpipe.files import temporary_folder
 from segpipe.losses.compound import CompoundLoss
 from segpipe.model.arrays import assign_arrays, network_arrays
 from segpipe.observer import Observer
-from segpipe.train.budget import FIRST_STEPS, MEASURED, MEASURING, Budget, Costs
-from segpipe.train.epochs import Fitting, run_epoch, run_steps
+from segpipe.train.budget import Budget
+from segpipe.train.epochs import Fitting, Validate, run_epoch
 from segpipe.train.state import (
     Progress,
-    assign_training,
     restore_state,
     save_state,
-    training_arrays,
 )
+from segpipe.train.timekeeping import keep_to_budget, plan_steps
 from segpipe.train.trainer import Objective, Trainer
 
 _OF_VALIDATION = "val_"
-_DRAWN = 16  # patches whose loading is timed
-
-
-class Validate(Protocol):
-    """Whole volumes, predicted and scored."""
-
-    def __call__(self, network: Any, epoch: int) -> Mapping[str, float]:
-        """Figures after an epoch; that which ``train.monitor`` names is among them."""
-
-    def sample(self, network: Any) -> float:
-        """Do a part of the work; returns its share of the whole, in (0, 1]."""
 
 
 def fit(
@@ -114,16 +100,16 @@ def fit(
     _tell_what_cannot_be_chosen(settings, validate is not None, fitting)
     if budget is not None:
         if budget.total == 0:
-            _plan(fitting, budget, validate)
+            plan_steps(fitting, budget, validate)
         trainer.set_pace(budget.pace)
-        progress.shortened |= _keep_to_budget(fitting, epoch)
+        progress.shortened |= keep_to_budget(fitting, epoch)
     while fitting.done < fitting.total:
         if settings.patience and progress.validations_since_best >= settings.patience:
             observer.message(f"stopped after epoch {epoch}: no improvement in validation")
             break
         logs = run_epoch(fitting, epoch)
         epoch += 1
-        progress.shortened |= _keep_to_budget(fitting, None)
+        progress.shortened |= keep_to_budget(fitting, None)
         last = fitting.done >= fitting.total
         due = bool(settings.validate_every) and epoch % settings.validate_every == 0
         if validate is not None and (due or last):
@@ -135,7 +121,7 @@ def fit(
         left = math.ceil((fitting.total - fitting.done) / settings.steps_per_epoch)
         observer.message(_summary(epoch, epoch + left, logs))
         _save(fitting, epoch, progress, best)
-        progress.shortened |= _keep_to_budget(fitting, epoch)
+        progress.shortened |= keep_to_budget(fitting, epoch)
     if validate is not None and progress.history and not _validated(progress.history[-1]):
         figures = _validate(fitting, validate, epoch)  # a delay ended it where none was due
         progress.history[-1] |= figures
@@ -169,87 +155,6 @@ def _tell_what_cannot_be_chosen(settings: TrainConfig, validates: bool, fitting:
 def _compound_loss(sampler, config, classes, device) -> CompoundLoss:
     labelling = choose_labelling(config.loss.labelling, device)
     return CompoundLoss(config.loss, classes, float(np.prod(sampler.spacing_mm)), labelling)
-
-
-def _plan(fitting: Fitting, budget: Budget, validate: Validate | None) -> None:
-    """Measure what a step costs, put everything back, and fix the number of steps.
-
-    The steps that are measured are the first ones of the training, and are undone: the weights
-    that follow depend on the number of steps alone.
-    """
-    trainer, clock = fitting.trainer, budget.clock
-    before = training_arrays(trainer)
-    ends: list[float] = []
-
-    def stop(step: int) -> bool:
-        ends.append(clock())
-        measured = step - FIRST_STEPS
-        enough = budget.elapsed > MEASURING * budget.seconds
-        return measured >= MEASURED[1] or (measured >= MEASURED[0] and enough)
-
-    def report(step: int, loss: float) -> None:
-        fitting.observer.progress(step, most, "measuring the time of a step")
-
-    most = FIRST_STEPS + MEASURED[1]
-    run_steps(fitting, 0, most, 1, report, stop)
-    times = ends[FIRST_STEPS - 1 :]
-    step = max((times[-1] - times[0]) / (len(times) - 1), _loading(fitting, clock))
-    validation = 0.0
-    if validate is not None and budget.validate_every:
-        validate.sample(trainer.network)  # compiles
-        started = clock()
-        share = validate.sample(trainer.network)
-        validation = (clock() - started) / share
-    started = clock()
-    with temporary_folder(fitting.folder) as thrown_away:
-        save_state(trainer, thrown_away, 0, Progress(), None, budget)
-    checkpoint = clock() - started
-    assign_training(trainer, before, "measured training")
-    budget.plan(Costs(step, checkpoint, validation))
-    save_state(trainer, fitting.folder, 0, Progress(), None, budget)
-    fitting.observer.message(budget.describe())
-    fitting.observer.params({"budget.steps": budget.total})
-
-
-def _loading(fitting: Fitting, clock: Callable[[], float]) -> float:
-    """Seconds in which the loading threads make a batch; 0 where the steps do so themselves.
-
-    A step may take less while it is measured: batches were loaded in advance as the first compiled.
-    """
-    settings = fitting.config.train
-    if settings.workers == 0:
-        return 0.0
-    started = clock()
-    for number in range(_DRAWN):
-        fitting.sampler.draw(number)
-    return (clock() - started) / _DRAWN * settings.batch / settings.workers
-
-
-def _keep_to_budget(fitting: Fitting, epoch: int | None) -> bool:
-    """Shorten what is left if it would end too late; whether it was.
-
-    ``epoch`` is the number of those done, between two of them; None while one is to be saved.
-    """
-    budget, done = fitting.budget, fitting.done
-    if budget is None or done >= budget.total:
-        return False
-    if epoch is not None:
-        budget.begin(epoch, done)
-    if not budget.late(done):
-        return False
-    before = budget.total
-    budget.shorten(done)
-    if budget.total == before:
-        return False
-    fitting.trainer.set_pace(budget.pace)
-    end = ""
-    if budget.total == done:
-        rate = float(fitting.trainer.optimizer.learning_rate)
-        end = f"; the time is up at a learning rate of {rate:.3g}, which should have fallen to 0"
-    fitting.observer.message(
-        f"slower than measured: {before} steps become {budget.total}, to keep to the budget{end}"
-    )
-    return True
 
 
 def _validated(logs: Mapping[str, float]) -> bool:
