@@ -140,42 +140,35 @@ def size_bins(size_mm3: np.ndarray, edges_mm3: Sequence[float]) -> np.ndarray:
     return np.searchsorted(limits, size_mm3, side="right") - 1
 
 
-def filter_by_size(labels: np.ndarray, voxel_volume_mm3: float, min_size_mm3: float) -> np.ndarray:
-    """Remove the components below a size and number the others anew, in the same order.
+def component_probabilities(
+    labels: np.ndarray, count: int, probability: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and highest probability of every component.
 
     Parameters
     ----------
     labels : (X, Y, Z) int ndarray
-        Components 1..N.
-    voxel_volume_mm3, min_size_mm3 : float
+    count : int
+        Highest label.
+    probability : (X, Y, Z) float ndarray
+        In [0, 1].
 
     Returns
     -------
-    (X, Y, Z) int32 ndarray
+    mean, highest : (count,) float64 ndarray
+        In label order; 0 for a label that does not occur.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> labels = np.array([[[1, 1, 0, 2]]])
+    >>> mean, highest = component_probabilities(labels, 2, np.array([[[0.5, 1.0, 0.0, 0.75]]]))
+    >>> mean.tolist(), highest.tolist()
+    ([0.75, 0.75], [1.0, 0.75])
     """
-    voxels = component_voxels(labels, int(labels.max(initial=0)))
-    kept = large_enough(voxels, voxel_volume_mm3, min_size_mm3) & (voxels > 0)
-    numbers = np.zeros(len(voxels) + 1, np.int32)
-    numbers[1:][kept] = np.arange(1, kept.sum() + 1)
-    return renumber(labels, numbers)
-
-
-def keep_by_core(labels: np.ndarray, core: np.ndarray) -> np.ndarray:
-    """Hysteresis: keep only the components that contain a voxel of a stricter mask.
-
-    Parameters
-    ----------
-    labels : (X, Y, Z) int ndarray
-        Components at the low threshold.
-    core : (X, Y, Z) bool ndarray
-        Voxels above the high threshold.
-
-    Returns
-    -------
-    (X, Y, Z) int32 ndarray
-        Numbered anew, in the same order.
-    """
-    kept = np.setdiff1d(labels[core], [0])
-    numbers = np.zeros(int(labels.max(initial=0)) + 1, np.int32)
-    numbers[kept] = np.arange(1, len(kept) + 1)
-    return renumber(labels, numbers)
+    inside = labels > 0
+    numbers, values = labels[inside], probability[inside].astype(np.float64)
+    highest = np.zeros(count + 1)
+    np.maximum.at(highest, numbers, values)
+    total = np.bincount(numbers, values, count + 1)[1:]
+    return total / np.maximum(np.bincount(numbers, minlength=count + 1)[1:], 1), highest[1:]

@@ -59,23 +59,67 @@ class Limits:
         Parameters
         ----------
         component_mm3, max_probability : (M,) float ndarray
-            nan: a mask without probabilities, to which hysteresis does not apply. Compared in
-            single precision, which probabilities are stored in, so that a stored 0.8 is not
-            above 0.8.
+            As :func:`remaining` takes them.
         """
-        present = large_enough(component_mm3, 1.0, self.removal_size_mm3)
-        if self.core_threshold is not None:
-            present &= ~(np.asarray(max_probability, np.float32) <= np.float32(self.core_threshold))
-        if self.largest_only and present.any():
-            largest = np.argmax(np.where(present, component_mm3, -1.0))
-            present = np.arange(len(present)) == largest
-        return present
+        return remaining(
+            component_mm3,
+            max_probability,
+            min_size_mm3=self.removal_size_mm3,
+            core_threshold=self.core_threshold,
+            largest_only=self.largest_only,
+        )
 
     def kept(self, component_mm3: np.ndarray, max_probability: np.ndarray) -> np.ndarray:
         """(M,) bool: predicted components that are not removed and count."""
         counts = large_enough(component_mm3, 1.0, self.min_size_mm3)
         counts &= _above(component_mm3, self.rule.region_above_mm3)
         return counts & self.present(component_mm3, max_probability)
+
+
+def remaining(
+    component_mm3: np.ndarray,
+    max_probability: np.ndarray,
+    *,
+    min_size_mm3: float,
+    core_threshold: float | None,
+    largest_only: bool,
+) -> np.ndarray:
+    """Which components of a label an operating point leaves: in masks and in scores alike.
+
+    Parameters
+    ----------
+    component_mm3, max_probability : (M,) float ndarray
+        Size, and highest probability. nan: a mask without probabilities, to which hysteresis does
+        not apply.
+    min_size_mm3 : float
+        What is smaller goes first.
+    core_threshold : float or None
+        Then, by hysteresis, what has no voxel above it. Compared in single precision, which
+        probabilities are stored in, so that a stored 0.8 is not above 0.8.
+    largest_only : bool
+        Of what is left all but the largest go, the first of equals.
+
+    Returns
+    -------
+    (M,) bool ndarray
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> sizes, highest = np.array([2.0, 8.0, 9.0, 9.0]), np.array([0.9, 0.6, 0.9, 0.8])
+    >>> point = {"min_size_mm3": 5.0, "core_threshold": 0.7}
+    >>> remaining(sizes, highest, **point, largest_only=False).tolist()
+    [False, False, True, True]
+    >>> remaining(sizes, highest, **point, largest_only=True).tolist()
+    [False, False, True, False]
+    """
+    left = large_enough(component_mm3, 1.0, min_size_mm3)
+    if core_threshold is not None:
+        left &= ~(np.asarray(max_probability, np.float32) <= np.float32(core_threshold))
+    if largest_only and left.any():
+        largest = np.argmax(np.where(left, component_mm3, -1.0))
+        left = np.arange(len(left)) == largest
+    return left
 
 
 def _above(size_mm3: np.ndarray, limit_mm3: float) -> np.ndarray:

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from segpipe.lesions.components import component_voxels
+from segpipe.lesions.components import component_probabilities, component_voxels
 from segpipe.lesions.limits import Limits
 from segpipe.lesions.matching import (
     Matching,
@@ -217,9 +217,4 @@ def _side(labels: np.ndarray, probability: np.ndarray | None, regions: Mapping) 
     if probability is None:
         unknown = np.full(count, np.nan)
         return Side(voxels, region, unknown, unknown)
-    inside = labels > 0
-    numbers, values = labels[inside], probability[inside].astype(np.float64)
-    highest = np.zeros(count + 1)
-    np.maximum.at(highest, numbers, values)
-    mean = np.bincount(numbers, values, count + 1)[1:] / np.maximum(voxels, 1)
-    return Side(voxels, region, mean, highest[1:])
+    return Side(voxels, region, *component_probabilities(labels, count, probability))

@@ -16,12 +16,12 @@ from segpipe.data.layouts import Case
 from segpipe.data.nifti import file_sha256, write_volume
 from segpipe.lesions.classes import class_map
 from segpipe.lesions.components import (
+    component_probabilities,
     component_voxels,
-    filter_by_size,
-    keep_by_core,
     label_components,
     renumber,
 )
+from segpipe.lesions.limits import remaining
 from segpipe.lesions.places import NOWHERE, component_regions
 from segpipe.lesions.shape import describe_components
 from segpipe.predict.uncertainty import Uncertainty, component_agreement
@@ -114,14 +114,20 @@ def _components(
     connectivity: Literal[6, 18, 26],
 ) -> tuple[np.ndarray, int, int]:
     """Components of a label that are kept, the largest first; how many are, and are not."""
-    kept, total = label_components(found, connectivity)
-    kept = filter_by_size(kept, probabilities.voxel_volume_mm3, point.min_size_mm3)
-    if point.core_threshold is not None:
-        kept = keep_by_core(kept, probabilities.array[..., index] > point.core_threshold)
-    kept, count = _largest_first(kept)
-    if point.largest_only:
-        kept, count = np.where(kept == 1, kept, 0), min(count, 1)
-    return kept, count, total - count
+    labels, total = label_components(found, connectivity)
+    voxels = component_voxels(labels, total)
+    left = remaining(
+        voxels * probabilities.voxel_volume_mm3,
+        component_probabilities(labels, total, probabilities.array[..., index])[1],
+        min_size_mm3=point.min_size_mm3,
+        core_threshold=point.core_threshold,
+        largest_only=point.largest_only,
+    )
+    order = np.flatnonzero(left)
+    order = order[np.argsort(-voxels[order], kind="stable")]
+    numbers = np.zeros(total + 1, np.int32)
+    numbers[order + 1] = np.arange(1, len(order) + 1)
+    return renumber(labels, numbers), len(order), total - len(order)
 
 
 def with_agreement(
@@ -250,24 +256,11 @@ def midline_x_mm(image: Volume) -> float | None:
     return float(small.affine[0, :3] @ head.mean(axis=0) + small.affine[0, 3])
 
 
-def _largest_first(labels: np.ndarray) -> tuple[np.ndarray, int]:
-    voxels = component_voxels(labels, int(labels.max(initial=0)))
-    order = np.argsort(-voxels, kind="stable")
-    numbers = np.zeros(len(voxels) + 1, np.int32)
-    numbers[order + 1] = np.arange(1, len(voxels) + 1)
-    return renumber(labels, numbers), len(voxels)
-
-
 def _describe(name, labels, count, probabilities, index, regions, midline, offset):
     if count == 0:
         return []
     places = component_regions(labels, count, regions)
-    inside = labels > 0
-    values = probabilities.array[..., index][inside].astype(np.float64)
-    numbers = labels[inside]
-    total = np.bincount(numbers, weights=values, minlength=count + 1)[1:]
-    highest = np.zeros(count + 1)
-    np.maximum.at(highest, numbers, values)
+    mean, highest = component_probabilities(labels, count, probabilities.array[..., index])
     shapes = describe_components(labels, probabilities.affine, midline_x_mm=midline)
     return [
         {
@@ -277,8 +270,8 @@ def _describe(name, labels, count, probabilities, index, regions, midline, offse
             "side": shape.side,
             "volume_ml": shape.volume_ml,
             "longest_diameter_mm": shape.longest_diameter_mm,
-            "mean_probability": float(total[shape.id - 1] / shape.voxels),
-            "max_probability": float(highest[shape.id]),
+            "mean_probability": float(mean[shape.id - 1]),
+            "max_probability": float(highest[shape.id - 1]),
             "probability_std": None,
             "member_share": None,
             "centroid_voxel": [round(c, 2) for c in shape.centroid_voxel],

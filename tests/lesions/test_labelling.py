@@ -6,8 +6,6 @@ from scipy import ndimage
 
 from segpipe.lesions.components import (
     component_voxels,
-    filter_by_size,
-    keep_by_core,
     label_components,
     large_enough,
 )
@@ -61,19 +59,3 @@ def test_component_voxels_in_label_order():
 def test_size_at_the_limit_stays_whatever_the_affine_rounds_to(rounding):
     kept = large_enough(np.array([9, 10]), rounding, 10.0)
     assert kept.tolist() == [False, True]
-
-
-def test_filter_keeps_what_reaches_the_limit_in_order():
-    labels = np.array([[[1, 0, 2, 2, 2, 0, 3, 3]]])
-    assert filter_by_size(labels, 4.0, 8.0).tolist() == [[[0, 0, 1, 1, 1, 0, 2, 2]]]
-
-
-def test_filter_at_zero_keeps_everything():
-    labels = np.array([[[1, 0, 2]]])
-    assert filter_by_size(labels, 1.0, 0.0).tolist() == labels.tolist()
-
-
-def test_hysteresis_keeps_components_with_a_core():
-    labels = np.array([[[1, 1, 0, 2, 2, 0, 3]]])
-    core = np.array([[[0, 0, 0, 0, 1, 0, 1]]], bool)
-    assert keep_by_core(labels, core).tolist() == [[[0, 0, 0, 1, 1, 0, 2]]]

@@ -152,16 +152,33 @@ def test_regions_are_named_by_the_largest_share():
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(0, 999), st.sampled_from([0.0, 4.0, 9.0]), st.sampled_from([6, 26]))
-def test_facts_counts_and_maps_agree_with_an_independent_labelling(seed, size, connectivity):
+@given(
+    seed=st.integers(0, 999),
+    size=st.sampled_from([0.0, 4.0, 9.0]),
+    core=st.sampled_from([None, 0.95]),
+    largest=st.booleans(),
+    connectivity=st.sampled_from([6, 26]),
+)
+def test_facts_counts_and_maps_agree_with_an_independent_labelling(
+    seed, size, core, largest, connectivity
+):
     rng = np.random.default_rng([4, seed])
     volume = Volume(rng.random((*SHAPE, 1)).astype(np.float32), AFFINE)
-    point = OperatingPoint(threshold=0.85, min_size_mm3=size)
+    point = OperatingPoint(
+        threshold=0.85, min_size_mm3=size, core_threshold=core, largest_only=largest
+    )
     made = run(volume, point=point, connectivity=connectivity)
     structure = ndimage.generate_binary_structure(3, 1 if connectivity == 6 else 3)
     found, count = ndimage.label(volume.array[..., 0] > 0.85, structure)
-    voxels = ndimage.sum_labels(np.ones(SHAPE), found, range(1, count + 1))
-    kept = sorted((v for v in voxels if 2 * v >= size), reverse=True)
+    numbers = range(1, count + 1)
+    voxels = ndimage.sum_labels(np.ones(SHAPE), found, numbers)
+    highest = ndimage.maximum(volume.array[..., 0], found, numbers)
+    kept = [
+        v
+        for v, high in zip(voxels, highest, strict=True)
+        if 2 * v >= size and (core is None or high > np.float32(core))
+    ]
+    kept = sorted(kept, reverse=True)[: 1 if largest else None]
     assert [fact["volume_ml"] for fact in made.facts] == pytest.approx([0.002 * v for v in kept])
     assert [fact["id"] for fact in made.facts] == list(range(1, len(kept) + 1))
     assert np.bincount(made.components.ravel())[1:].tolist() == [int(v) for v in kept]
