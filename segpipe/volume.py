@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 import nibabel as nib
 import numpy as np
 
+from segpipe.config.schema import GRID_TOLERANCE_MM
 from segpipe.errors import GeometryError
-
-GRID_TOLERANCE_MM = 0.05
 
 
 @dataclass(frozen=True, eq=False)

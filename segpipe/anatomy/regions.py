@@ -11,10 +11,11 @@ from segpipe.anatomy.placement import Placement, as_it_lies, map_on_scan
 from segpipe.anatomy.shaping import shape_map
 from segpipe.anatomy.template import mni152_map
 from segpipe.config import AnatomyConfig, RegionConfig
+from segpipe.config.schema import GRID_TOLERANCE_MM
 from segpipe.data.nifti import MAX_VOXELS, read_flagged_labels, read_region
 from segpipe.data.read import on_grid
 from segpipe.errors import DataError
-from segpipe.volume import GRID_TOLERANCE_MM, Volume
+from segpipe.volume import Volume
 
 SHIPPED = ("gm", "wm", "csf", "brain")
 TEMPLATE_SPACE = ("template", "frequency")

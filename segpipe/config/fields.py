@@ -19,11 +19,14 @@ from pydantic_core import PydanticCustomError
 from segpipe.config.durations import known_duration
 from segpipe.config.rules import known_rule
 
+NAME_PATTERN = r"[A-Za-z0-9_-]{1,64}"
+"""Of experiments, labels, regions and cases: what a file can be called anywhere."""
+
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+Name = Annotated[str, Field(pattern=rf"^{NAME_PATTERN}$")]
 Rule = Annotated[str, AfterValidator(known_rule)]
 Duration = Annotated[str, AfterValidator(known_duration)]
 Axis = Literal["R", "A", "S"]

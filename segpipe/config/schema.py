@@ -22,6 +22,9 @@ from segpipe.config.scoring import EvaluateConfig, PredictConfig
 from segpipe.config.tracking import CardConfig, TrackingConfig
 from segpipe.config.training import LossConfig, ModelConfig, TrainConfig
 
+GRID_TOLERANCE_MM = 0.05
+MAX_VOXELS = 2_000_000_000
+
 
 class DataConfig(Section):
     """Where the scans are and how a dataset is read."""
@@ -48,10 +51,11 @@ class DataConfig(Section):
         False, description="replace NaN and infinite voxels by 0 and flag the case, not fail it"
     )
     grid_tolerance_mm: Positive = Field(
-        0.05, description="how far corners of channels, reference and anatomy may lie apart"
+        GRID_TOLERANCE_MM,
+        description="how far corners of channels, reference and anatomy may lie apart",
     )
     max_voxels: Annotated[int, Field(gt=0)] = Field(
-        2_000_000_000, description="volumes that claim more voxels are refused before allocation"
+        MAX_VOXELS, description="volumes that claim more voxels are refused before allocation"
     )
 
 
@@ -141,6 +145,11 @@ class Config(Section):
     evaluate: EvaluateConfig = Field(EvaluateConfig(), description="counting")
     tracking: TrackingConfig = Field(TrackingConfig(), description="MLflow")
     card: CardConfig = Field(CardConfig(), description="sentences of the model card")
+
+    @property
+    def cache(self) -> Path:
+        """Where prepared cases are kept; shared by all experiments of one output folder."""
+        return self.output / "cache"
 
     @field_validator("train")
     @classmethod

@@ -5,8 +5,9 @@ from __future__ import annotations
 import nibabel as nib
 import numpy as np
 
+from segpipe.config.schema import GRID_TOLERANCE_MM
 from segpipe.errors import GeometryError
-from segpipe.volume import GRID_TOLERANCE_MM, Volume, describe_grid, grid_difference_mm
+from segpipe.volume import Volume, describe_grid, grid_difference_mm
 
 
 def align(volume: Volume, like: Volume, tolerance_mm: float = GRID_TOLERANCE_MM) -> Volume:

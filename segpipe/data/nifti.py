@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from segpipe import files
+from segpipe.config.schema import MAX_VOXELS
 from segpipe.data.alignment import align
 from segpipe.data.header import Header
 from segpipe.data.stream import read_header, read_voxels
@@ -28,7 +29,6 @@ __all__ = [
     "write_volume",
 ]
 
-MAX_VOXELS = 2_000_000_000
 ROUNDING = 1e-4  # of labels and probabilities stored as scaled integers
 _CHUNK_VOXELS = 1 << 24
 _AS_SHARES = "Apply the sigmoid or softmax, or divide percentages by 100."

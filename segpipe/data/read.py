@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from segpipe.config import DataConfig
+from segpipe.config.schema import GRID_TOLERANCE_MM
 from segpipe.data.layouts import Case, ChannelFile
 from segpipe.data.nifti import align, read_flagged_labels, read_image
 from segpipe.errors import DataError, GeometryError
-from segpipe.volume import GRID_TOLERANCE_MM, Volume
+from segpipe.volume import Volume
 
 
 @dataclass(frozen=True)

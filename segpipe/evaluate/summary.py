@@ -13,6 +13,7 @@ from segpipe.evaluate.rows import DETAIL_FIGURES, ROW_FIGURES
 from segpipe.metrics.detection import add_by_size
 
 SCHEMA = 1
+SCORES_DOCUMENT = "scores.json"
 NOT_SUMMARISED = frozenset({"case", "label", "status", "flags", "error", "by_size", "regions"})
 REGION_FIGURES = (
     "false_positive_regions",

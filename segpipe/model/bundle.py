@@ -23,11 +23,9 @@ from segpipe.config.fields import Axis, Name, Section
 from segpipe.errors import ModelError
 from segpipe.files import write_bytes, write_text
 from segpipe.model.arrays import assign_arrays, network_arrays, pack_arrays, unpack_arrays
-from segpipe.model.facts import DatasetFacts, FittingFacts, Member
+from segpipe.model.facts import BUNDLE_FILE, WEIGHTS_FILE, DatasetFacts, FittingFacts, Member
 from segpipe.prepare import PreparePlan
 from segpipe.prepare.profile import ProfileRange
-
-_JSON, _WEIGHTS = "bundle.json", "weights.npz"
 
 
 class Bundle(Section):
@@ -161,7 +159,7 @@ def build_network(config: Config, plan: PreparePlan):
 def save_weights(folder: Path, network) -> str:
     """Write ``weights.npz``; returns its SHA-256."""
     content = pack_arrays(network_arrays(network))
-    write_bytes(folder / _WEIGHTS, content)
+    write_bytes(folder / WEIGHTS_FILE, content)
     return hashlib.sha256(content).hexdigest()
 
 
@@ -173,12 +171,12 @@ def save_bundle(folder: Path, bundle: Bundle) -> None:
     """
     content = bundle.model_dump(mode="json", by_alias=True)
     try:
-        before = json.loads((folder / _JSON).read_text(encoding="utf-8"))
+        before = json.loads((folder / BUNDLE_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         before = None
     if _unchanged(before) and before["config_digest"] == bundle.config_digest:
         content["config"] = before["config"]
-    write_text(folder / _JSON, json.dumps(content, indent=1, ensure_ascii=False))
+    write_text(folder / BUNDLE_FILE, json.dumps(content, indent=1, ensure_ascii=False))
 
 
 def load_bundle(folder: Path) -> Bundle:
@@ -193,13 +191,13 @@ def load_bundle(folder: Path) -> Bundle:
         If the folder is no bundle, its JSON does not validate, or its configuration is not that
         which it was written with.
     """
-    path = Path(folder) / _JSON
+    path = Path(folder) / BUNDLE_FILE
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ModelError(
-            f"{folder}: expected a bundle with {_JSON} and {_WEIGHTS}; received {error}. Give the "
-            "bundle folder of a finished training, or models:/NAME@champion."
+            f"{folder}: expected a bundle with {BUNDLE_FILE} and {WEIGHTS_FILE}; received "
+            f"{error}. Give the bundle folder of a finished training, or models:/NAME@champion."
         ) from error
     except ValueError as error:
         raise ModelError(
@@ -265,7 +263,7 @@ def load_network(folder: Path, bundle: Bundle):
             f"{folder}: expected a bundle of one network; received an ensemble of "
             f"{len(bundle.members)}. Give one of its members, such as {folder}/member-0."
         )
-    path = Path(folder) / _WEIGHTS
+    path = Path(folder) / WEIGHTS_FILE
     try:
         content = path.read_bytes()
     except OSError as error:

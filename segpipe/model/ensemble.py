@@ -18,10 +18,8 @@ from segpipe.config import OperatingPoint
 from segpipe.errors import ModelError
 from segpipe.files import UMASK, file_sha256, temporary_folder, write_bytes
 from segpipe.model.bundle import Bundle, load_bundle, save_bundle
-from segpipe.model.facts import DatasetFacts, Member
+from segpipe.model.facts import BUNDLE_FILE, WEIGHTS_FILE, DatasetFacts, Member
 from segpipe.prepare.profile import ProfileRange
-
-_JSON, _WEIGHTS = "bundle.json", "weights.npz"
 
 NOT_ITS_OWN = (
     "the figures are those of the members, each on cases that it held out; those of the ensemble "
@@ -72,15 +70,16 @@ def open_members(folder: Path, bundle: Bundle) -> list[tuple[Path, Bundle]]:
     for index, expected in enumerate(bundle.members):
         place = _member_folder(folder, index)
         try:
-            received = file_sha256(place / _JSON)
+            received = file_sha256(place / BUNDLE_FILE)
         except OSError as error:
             raise ModelError(f"{place}: expected a member's bundle; received {error}.") from error
         member = load_bundle(place)
         same_weights = member.weights_sha256 == expected.weights_sha256
         if received != expected.bundle_sha256 or not same_weights:
             raise ModelError(
-                f"{place / _JSON}: expected SHA-256 {expected.bundle_sha256}; received {received}. "
-                "The file is damaged or was exchanged; take an intact copy of the ensemble."
+                f"{place / BUNDLE_FILE}: expected SHA-256 {expected.bundle_sha256}; received "
+                f"{received}. The file is damaged or was exchanged; take an intact copy of the "
+                "ensemble."
             )
         members.append((place, member))
     return members
@@ -122,12 +121,12 @@ def save_ensemble(folder: Path, sources: Sequence[Path], created: str) -> Bundle
     check_members(bundles)
     for source, member in members:
         _check_weights(source, member)
-    digests = [file_sha256(source / _JSON) for source, _ in members]
+    digests = [file_sha256(source / BUNDLE_FILE) for source, _ in members]
     ensemble = _describe(bundles, digests, created)
     with temporary_folder(folder.parent) as made:
         for index, (source, member) in enumerate(members):
             priors = [f"prior_{region}.nii.gz" for region in member.priors_sha256]
-            for file in (_WEIGHTS, *priors, _JSON):
+            for file in (WEIGHTS_FILE, *priors, BUNDLE_FILE):
                 write_bytes(_member_folder(made, index) / file, (source / file).read_bytes())
         save_bundle(made, ensemble)
         made.chmod(0o777 & ~UMASK)
@@ -152,7 +151,7 @@ def renew_ensemble(folder: Path, bundles: Sequence[Bundle]) -> bool:
         False, and nothing changes, where there is no ensemble of these or they have none in common.
     """
     point, validation = _common_point(bundles)
-    if validation is None or not (folder / _JSON).is_file():
+    if validation is None or not (folder / BUNDLE_FILE).is_file():
         return False
     ensemble = load_bundle(folder)
     if [member.weights_sha256 for member in ensemble.members] != [
@@ -256,7 +255,7 @@ def _facts(bundles: Sequence[Bundle]) -> DatasetFacts:
 
 
 def _check_weights(folder: Path, bundle: Bundle) -> None:
-    path = folder / _WEIGHTS
+    path = folder / WEIGHTS_FILE
     try:
         received = file_sha256(path)
     except OSError as error:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from segpipe.config import digest_values
 from segpipe.config.fields import Section
 
+BUNDLE_FILE = "bundle.json"
+WEIGHTS_FILE = "weights.npz"
+
 
 class Marks(Section):
     """Marks of the scans of one training, and the digest of its dataset."""

@@ -13,6 +13,7 @@ from segpipe.data.layouts import Case, Dataset
 from segpipe.data.nifti import read_labels
 from segpipe.data.read import CaseReader
 from segpipe.errors import DataError, SegpipeError
+from segpipe.evaluate.summary import SCORES_DOCUMENT
 from segpipe.files import write_text
 from segpipe.model.bundle import Bundle, load_bundle
 from segpipe.observer import Observer
@@ -25,6 +26,7 @@ from segpipe.pipeline.scored_runs import ScoredRun, scored_run
 from segpipe.report.card import card_sections
 from segpipe.report.cohort import CasePicture, CohortInputs, cohort_report, pick_cases
 from segpipe.report.comparison import ComparisonInputs
+from segpipe.report.document import PREDICT_DOCUMENT
 from segpipe.report.gallery import paint_case
 
 PATIENT_REPORTS = 6
@@ -76,9 +78,9 @@ def publish_evaluation(
     write_text(page, cohort_report(inputs))
     observer.artifact(page)
     observer.artifact(write_card(bundle, evaluation.folder))
-    for name in ("scores.json", "scores.csv", "components.parquet", "components.csv"):
+    for name in (SCORES_DOCUMENT, "scores.csv", "components.parquet", "components.csv"):
         observer.artifact(evaluation.folder / name, "evaluation")
-    if (evaluation.folder / "predict.json").is_file():
+    if (evaluation.folder / PREDICT_DOCUMENT).is_file():
         chosen = _extremes(evaluation)[:PATIENT_REPORTS]
         if chosen:
             make_reports(

@@ -14,7 +14,7 @@ from segpipe.data.layouts import Case
 from segpipe.evaluate.froc import froc_by_label
 from segpipe.evaluate.operating_point import Choice
 from segpipe.evaluate.settings import ScoreSettings
-from segpipe.evaluate.summary import score_document
+from segpipe.evaluate.summary import SCORES_DOCUMENT, score_document
 from segpipe.evaluate.table import table_digest
 from segpipe.files import write_text
 from segpipe.pipeline.score_output import score_csv, write_table
@@ -66,7 +66,7 @@ def describe_choice(choice: Choice) -> dict[str, Any]:
 
 def write_scores(folder: Path, document: dict[str, Any], table: pd.DataFrame) -> None:
     """Write scores.json, scores.csv, components.csv and components.parquet."""
-    write_text(folder / "scores.json", json.dumps(document, indent=1, ensure_ascii=False))
+    write_text(folder / SCORES_DOCUMENT, json.dumps(document, indent=1, ensure_ascii=False))
     write_text(folder / "scores.csv", score_csv(document))
     for name in ("components.csv", "components.parquet"):
         write_table(folder / name, table)

@@ -19,8 +19,8 @@ from segpipe.pipeline.models import Loaded
 from segpipe.pipeline.outputs import case_files
 from segpipe.pipeline.points import certificate_void
 from segpipe.pipeline.provenance import now
+from segpipe.report.document import PREDICT_DOCUMENT
 
-_DOCUMENT = "predict.json"
 _LOCK = ".predict.lock"
 
 
@@ -80,7 +80,7 @@ class PredictDocument:
         inputs: Collection[Path] = (),
     ) -> None:
         self.inputs = frozenset(Path(path).resolve() for path in inputs)
-        self.path = folder / _DOCUMENT
+        self.path = folder / PREDICT_DOCUMENT
         read = loaded.settings.data
         self.made: dict[str, Any] = {
             "segpipe": segpipe.__version__,

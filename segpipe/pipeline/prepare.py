@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from segpipe.config import Config
 from segpipe.data.layouts import Case, Dataset, Finding, open_dataset
@@ -59,13 +58,13 @@ def run_prepare(config: Config, observer: Observer) -> bool:
         first = first if done else prepared.cases
         done.append(plan)
     tell_failures(failed, observer)
-    observer.message(f"prepared {len(dataset.cases) - len(failed)} cases in {cache_dir(config)}")
+    observer.message(f"prepared {len(dataset.cases) - len(failed)} cases in {config.cache}")
     page = write_review(
         [case.id for case in dataset.cases],
         first,
         failed,
         config,
-        cache_dir(config),
+        config.cache,
         channel=done[0].channels[0],
         shown=_shown(done, by_fold),
         observer=observer,
@@ -86,11 +85,6 @@ def _shown(plans: Sequence[PreparePlan], by_fold: bool) -> str:
 
 def _spacing(plan: PreparePlan) -> str:
     return " × ".join(f"{s:.3g}" for s in plan.spacing_mm) + " mm"
-
-
-def cache_dir(config: Config) -> Path:
-    """Where prepared cases are kept; shared by all experiments of one output folder."""
-    return config.output / "cache"
 
 
 def plan_for(dataset: Dataset, fold: Fold, config: Config) -> PreparePlan:
@@ -175,7 +169,7 @@ def _prepare_one(case: Case, *, dataset: Dataset, plan: PreparePlan, config: Con
         loaded,
         found.maps,
         plan,
-        cache_dir(config),
+        config.cache,
         found.noted,
         read_as=key,
         max_voxels=config.data.max_voxels,

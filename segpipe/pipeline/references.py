@@ -108,7 +108,7 @@ def _place(case: Case, *, dataset: Dataset, config: Config) -> Path:
     """
     if case.reference is None:
         raise DataError(case.id, "no reference")
-    cache = config.output / "cache"
+    cache = config.cache
     key = _key(case, case.reference, dataset, config)
     folder = store.find(cache, key)
     if folder is not None:

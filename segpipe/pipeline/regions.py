@@ -76,7 +76,7 @@ def dataset_regions(
         channels=dataset.channels,
         priors=priors,
         data=config.data,
-        cache=config.output / "cache",
+        cache=config.cache,
     )
 
 

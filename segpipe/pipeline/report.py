@@ -15,7 +15,7 @@ from segpipe.observer import Observer, Silent
 from segpipe.parallel import map_cases
 from segpipe.pipeline.report_facts import Folder, case_facts, open_folder
 from segpipe.pipeline.report_inputs import case_inputs
-from segpipe.report.document import CaseRecord
+from segpipe.report.document import PREDICT_DOCUMENT, CaseRecord
 from segpipe.report.patient import PatientInputs, assess, patient_report
 from segpipe.report.pdf import available, to_pdf
 from segpipe.report.wording import sentence
@@ -152,7 +152,7 @@ def _records(folder: Folder, cases: Sequence[str]) -> list[CaseRecord]:
     unknown = [name for name in cases if name not in known]
     if unknown:
         raise DataError(
-            folder.path / "predict.json",
+            folder.path / PREDICT_DOCUMENT,
             "lacks cases that were asked for",
             expected=f"among {', '.join(sorted(known)) or 'none'}",
             received=", ".join(unknown),

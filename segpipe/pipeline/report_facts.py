@@ -9,7 +9,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from segpipe.report.document import CaseRecord, PredictDocument, read_document
+from segpipe.model.facts import BUNDLE_FILE
+from segpipe.report.document import PREDICT_DOCUMENT, CaseRecord, PredictDocument, read_document
 from segpipe.report.validation import read_validation, same_point
 from segpipe.report.wording import point_in_words
 
@@ -35,11 +36,11 @@ def open_folder(path: Path) -> Folder:
     DataError
         If predict.json is unusable.
     """
-    document = read_document(path / "predict.json")
+    document = read_document(path / PREDICT_DOCUMENT)
     bundle = None
     if document.bundle.path and not document.bundle.path.startswith("models:/"):
         try:
-            found = json.loads((Path(document.bundle.path) / "bundle.json").read_text("utf-8"))
+            found = json.loads((Path(document.bundle.path) / BUNDLE_FILE).read_text("utf-8"))
             bundle = found if isinstance(found, dict) else None
         except (OSError, ValueError):
             bundle = None  # the report says that the validation figures were not found

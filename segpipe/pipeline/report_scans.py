@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from segpipe.config.schema import GRID_TOLERANCE_MM
 from segpipe.data.nifti import align, read_image
 from segpipe.errors import DataError, GeometryError
 from segpipe.files import file_sha256
 from segpipe.folders import error_without_folders
 from segpipe.report.document import CaseRecord
-from segpipe.volume import GRID_TOLERANCE_MM, Volume
+from segpipe.volume import Volume
 
 
 def read_channels(

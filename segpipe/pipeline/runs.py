@@ -14,6 +14,7 @@ import yaml
 from segpipe.config import Config, flat_values, parse
 from segpipe.errors import ConfigError, ModelError
 from segpipe.files import locked, write_text
+from segpipe.model.facts import BUNDLE_FILE
 
 _RECORD = "run.json"
 _LOCK = ".train.lock"
@@ -144,7 +145,7 @@ def finished_bundle(config: Config, fold: int) -> Path:
         If there is none.
     """
     for run in all_runs(config):
-        if (run.bundle(fold) / "bundle.json").is_file():
+        if (run.bundle(fold) / BUNDLE_FILE).is_file():
             return run.bundle(fold)
     raise ModelError(
         f"experiment {config.name}, fold {fold}: expected a trained bundle under "
@@ -170,7 +171,7 @@ def finished_run(config: Config, folds: Iterable[int]) -> RunFolder | None:
     wanted = list(folds)
     runs = all_runs(config)
     for run in runs:
-        if all((run.bundle(fold) / "bundle.json").is_file() for fold in wanted):
+        if all((run.bundle(fold) / BUNDLE_FILE).is_file() for fold in wanted):
             return run
     newest = {fold: finished_bundle(config, fold).parents[1] for fold in wanted}
     first, *others = dict.fromkeys(newest.values())

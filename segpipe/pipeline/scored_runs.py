@@ -13,11 +13,10 @@ import pandas as pd
 
 from segpipe.errors import DataError
 from segpipe.evaluate.paired import Point
-from segpipe.evaluate.summary import NOT_SUMMARISED, SCHEMA
+from segpipe.evaluate.summary import NOT_SUMMARISED, SCHEMA, SCORES_DOCUMENT
 from segpipe.evaluate.table import COLUMNS, component_table, table_digest
 
-_SCORES = "scores.json"
-_TRACKED = Path("artifacts") / "evaluation" / _SCORES
+_TRACKED = Path("artifacts") / "evaluation" / SCORES_DOCUMENT
 COMPONENTS = "components.parquet"
 COUNTED_ALIKE = (
     "rule",
@@ -128,7 +127,7 @@ def read_scored_run(name: str, store: Path) -> ScoredRun:
                     name,
                     f"case {key[0]} is scored twice",
                     expected="one row per case and label",
-                    fix=f"Name the {_SCORES} that you mean.",
+                    fix=f"Name the {SCORES_DOCUMENT} that you mean.",
                 )
             rows[key] = row
     return ScoredRun(
@@ -274,7 +273,7 @@ def _find(name: str, store: Path) -> list[Path]:
     raise DataError(
         name,
         "no scores",
-        expected=f"a {_SCORES}, a folder that holds one, or a run's id under {store}",
+        expected=f"a {SCORES_DOCUMENT}, a folder that holds one, or a run's id under {store}",
         received="none",
         fix="Run segpipe evaluate, or segpipe score --json; or name another --store.",
     )
@@ -282,9 +281,9 @@ def _find(name: str, store: Path) -> list[Path]:
 
 def _scores_in(folder: Path) -> list[Path]:
     """Scores of the run in this folder: its own, pooled ones, or one for each fold."""
-    for own in (folder / _SCORES, folder / "pooled" / _SCORES):
+    for own in (folder / SCORES_DOCUMENT, folder / "pooled" / SCORES_DOCUMENT):
         if own.is_file():
             return [own]
-    return sorted(folder.glob(f"fold-*/validation/{_SCORES}")) or sorted(
-        folder.glob(f"*/{_SCORES}")
+    return sorted(folder.glob(f"fold-*/validation/{SCORES_DOCUMENT}")) or sorted(
+        folder.glob(f"*/{SCORES_DOCUMENT}")
     )

@@ -7,10 +7,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from segpipe.config.fields import Name
 from segpipe.errors import DataError
 from segpipe.journal import read_journal
 
-CASE_ID = r"^[A-Za-z0-9_-]{1,64}$"
+PREDICT_DOCUMENT = "predict.json"
+"""The file's name, in the folder of the predictions."""
 
 
 class Record(BaseModel):
@@ -69,7 +71,7 @@ class RegionRecord(Record):
 class CaseRecord(Record):
     """One case, predicted or not; when and by what, where later calls added others."""
 
-    case: str = Field(pattern=CASE_ID)
+    case: Name
     status: Literal["predicted", "skipped", "failed"]
     channels: tuple[ChannelRecord, ...] = ()
     files: FilesRecord | None = None

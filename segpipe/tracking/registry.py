@@ -20,6 +20,7 @@ import numpy as np
 import segpipe
 from segpipe.errors import ModelError
 from segpipe.files import write_text
+from segpipe.model.facts import BUNDLE_FILE
 from segpipe.tracking.quiet import quiet
 from segpipe.tracking.run import local_path
 from segpipe.tracking.store import Store, existing_store
@@ -132,13 +133,13 @@ def update_bundles(store: Store, name: str, bundle: Path) -> list[int]:
     list of int
         The versions that were updated.
     """
-    text = (Path(bundle) / "bundle.json").read_text(encoding="utf-8")
+    text = (Path(bundle) / BUNDLE_FILE).read_text(encoding="utf-8")
     weights = json.loads(text)["weights_sha256"]
     card = Path(bundle) / "model-card.html"
     updated = []
     with store.lock(), quiet():
         for version in store.client.search_model_versions(f"name = '{name}'"):
-            path = _folder(store, version) / "bundle.json"
+            path = _folder(store, version) / BUNDLE_FILE
             if not path.is_file():
                 continue
             if json.loads(path.read_text(encoding="utf-8"))["weights_sha256"] == weights:
@@ -166,7 +167,7 @@ def resolve(uri: str, output: Path) -> Path:
     store = existing_store(output)
     version = _find_version(store, uri, parts["name"], parts["alias"], parts["version"])
     folder = _folder(store, version)
-    if not (folder / "bundle.json").is_file():
+    if not (folder / BUNDLE_FILE).is_file():
         raise ModelError(
             f"bundle {uri}: expected its files in {folder}; received none. They were moved or "
             "deleted: restore them, or train and register again."
@@ -235,7 +236,7 @@ def _contest(store: Store, name: str, bundle: Path, metric: str, value: float) -
 def _held_out(bundle: Path) -> tuple[str, int | None, dict] | None:
     """What settles which cases a bundle held out: dataset, fold, division; None: not known."""
     try:
-        stored = json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))
+        stored = json.loads((bundle / BUNDLE_FILE).read_text(encoding="utf-8"))
         return stored["dataset"]["digest"], stored["dataset"]["fold"], stored["config"]["split"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -283,7 +284,7 @@ def _log_model(
 
 def _signature(bundle: Path) -> ModelSignature:
     """From a scan on the plan's grid (X, Y, Z, C) to foreground probabilities (X, Y, Z, K)."""
-    path = bundle / "bundle.json"
+    path = bundle / BUNDLE_FILE
     try:
         plan = json.loads(path.read_text(encoding="utf-8"))["plan"]
         channels, labels = len(plan["channels"]), len(plan["labels"])

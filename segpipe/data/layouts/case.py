@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from segpipe.config.fields import NAME_PATTERN
 from segpipe.errors import DataError
 
-CASE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 IMAGE_ENDINGS = (".nii.gz", ".nii")
 
 
@@ -145,7 +145,7 @@ def check_case_id(name: str, where: str | Path) -> str:
     DataError
         If it has other characters than letters, digits, ``_`` and ``-``, or more than 64.
     """
-    if not CASE_ID.fullmatch(name):
+    if not re.fullmatch(NAME_PATTERN, name):
         raise DataError(
             where,
             "a case id that cannot be used",
