@@ -90,7 +90,7 @@ COMPARISONS = {
     "hippocampus": Comparison(
         config=Path("configs/hippocampus.yaml"),
         number=4,
-        folds=(0,),
+        folds=(0, 1),
         minutes=30,
         arms=(NNUNET, SEGPIPE, SEGPIPE_ITERATIONS),
     ),
