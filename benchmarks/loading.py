@@ -97,6 +97,7 @@ def _drawing(config, cases, spacing_mm, repeat: int, count: int) -> list[dict[st
 def _waiting(config, cases, spacing_mm, repeat: int, jit: bool) -> list[dict[str, Any]]:
     """Steps that load, against the same steps on a batch that is already there."""
     from benchmarks.training import PLAIN, Work, make_trainer, seconds_per_step
+    from segpipe.backend.feeding import feed
     from segpipe.batches import PatchBatches
 
     settings = config.train
@@ -112,7 +113,9 @@ def _waiting(config, cases, spacing_mm, repeat: int, jit: bool) -> list[dict[str
         )
 
     def load(workers: int) -> float:
-        return seconds(lambda: trainer.fit(batches(workers), shuffle=False, verbose=0)) / steps
+        return (
+            seconds(lambda: trainer.fit(feed(batches(workers)), shuffle=False, verbose=0)) / steps
+        )
 
     ready = batches(1)[0]
     seconds_per_step(trainer, ready, 1)

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from segpipe.backend.callbacks import Labelling
+from segpipe.backend.feeding import feed
 from segpipe.config import (
     LossConfig,
     ModelConfig,
@@ -107,7 +108,7 @@ def seconds_per_step(trainer: Any, batch: tuple[np.ndarray, np.ndarray], steps: 
         If the loss is not a number: the time would mean nothing.
     """
     started = time.perf_counter()
-    history = trainer.fit(_Repeated(batch, steps), shuffle=False, verbose=0)
+    history = trainer.fit(feed(_Repeated(batch, steps)), shuffle=False, verbose=0)
     taken = (time.perf_counter() - started) / steps
     loss = history.history["loss"][-1]
     if not np.isfinite(loss):
