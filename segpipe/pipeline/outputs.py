@@ -86,18 +86,17 @@ def segment(
     counts: dict[str, dict[str, Any]] = {}
     for index, (name, value) in enumerate(labels.items()):
         found = classes == index + 1
-        kept, count, removed = _components(found, probabilities, index, point, connectivity)
+        kept, mean, highest, removed = _components(found, probabilities, index, point, connectivity)
         inside = kept > 0
         mask[inside] = value
         numbered[inside] = kept[inside] + len(facts)
-        described = _describe(
-            name, kept, count, probabilities, index, regions, midline_x_mm, len(facts)
+        facts += _describe(
+            name, kept, mean, highest, probabilities.affine, regions, midline_x_mm, len(facts)
         )
-        facts += described
         volume_ml = np.array([inside.sum(), (found & ~inside).sum()], float)
         volume_ml *= probabilities.voxel_volume_mm3 / 1000
         counts[name] = {
-            "components": count,
+            "components": len(mean),
             "volume_ml": float(volume_ml[0]),
             "removed": removed,
             "removed_volume_ml": float(volume_ml[1]),
@@ -112,13 +111,14 @@ def _components(
     index: int,
     point: OperatingPoint,
     connectivity: Literal[6, 18, 26],
-) -> tuple[np.ndarray, int, int]:
-    """Components of a label that are kept, the largest first; how many are, and are not."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """What is kept, the largest first; its mean and highest probabilities; how many are removed."""
     labels, total = label_components(found, connectivity)
     voxels = component_voxels(labels, total)
+    mean, highest = component_probabilities(labels, total, probabilities.array[..., index])
     left = remaining(
         voxels * probabilities.voxel_volume_mm3,
-        component_probabilities(labels, total, probabilities.array[..., index])[1],
+        highest,
         min_size_mm3=point.min_size_mm3,
         core_threshold=point.core_threshold,
         largest_only=point.largest_only,
@@ -127,7 +127,7 @@ def _components(
     order = order[np.argsort(-voxels[order], kind="stable")]
     numbers = np.zeros(total + 1, np.int32)
     numbers[order + 1] = np.arange(1, len(order) + 1)
-    return renumber(labels, numbers), len(order), total - len(order)
+    return renumber(labels, numbers), mean[order], highest[order], total - len(order)
 
 
 def with_agreement(
@@ -256,12 +256,11 @@ def midline_x_mm(image: Volume) -> float | None:
     return float(small.affine[0, :3] @ head.mean(axis=0) + small.affine[0, 3])
 
 
-def _describe(name, labels, count, probabilities, index, regions, midline, offset):
-    if count == 0:
+def _describe(name, labels, mean, highest, affine, regions, midline, offset):
+    if not len(mean):
         return []
-    places = component_regions(labels, count, regions)
-    mean, highest = component_probabilities(labels, count, probabilities.array[..., index])
-    shapes = describe_components(labels, probabilities.affine, midline_x_mm=midline)
+    places = component_regions(labels, len(mean), regions)
+    shapes = describe_components(labels, affine, midline_x_mm=midline)
     return [
         {
             "id": shape.id + offset,

@@ -19,11 +19,7 @@ from segpipe.model.arrays import assign_arrays, network_arrays
 from segpipe.observer import Observer
 from segpipe.train.budget import Budget
 from segpipe.train.epochs import Fitting, Validate, run_epoch
-from segpipe.train.state import (
-    Progress,
-    restore_state,
-    save_state,
-)
+from segpipe.train.state import Progress, restore_state, save_state
 from segpipe.train.timekeeping import keep_to_budget, plan_steps
 from segpipe.train.trainer import Objective, Trainer
 

@@ -4,11 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from segpipe.lesions.components import (
-    component_voxels,
-    label_components,
-    large_enough,
-)
+from segpipe.lesions.components import component_voxels, label_components, large_enough
 
 STRUCTURES = {6: 1, 18: 2, 26: 3}
 
