@@ -32,7 +32,7 @@ PEERS_INSTALLED := $(PEERS)/.installed
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo 'CONFIG=FILE (now $(CONFIG)) and ARGS="..." reach the command behind a target.'
+	@echo 'CONFIG=FILE (now $(CONFIG)) is that of train, evaluate and report; ARGS="..." reaches the (last) command of a target.'
 
 setup: $(INSTALLED) ## create .venv with the locked versions
 
