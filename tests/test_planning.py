@@ -380,3 +380,47 @@ def test_every_plan_makes_a_network(shape, spacing, gpu):
     assert math.prod(patch) <= 1.7 * (128 if gpu else 56) ** 3
     assert (patch <= 1.5 * extents + 1).all()
     assert 2 <= config.train.batch <= 32
+
+
+def test_workers_have_room_for_the_scans_as_they_are_stored():
+    machine = Machine(False, 8, 16_000.0, None, "float32")
+    asked = {"prepare.spacing_mm": [3, 3, 3]}
+    fine = choices((512, 512, 1000), (0.7, 0.7, 1.0), machine=machine, asked=asked)
+    assert fine["prepare.workers"].value == 1
+    assert "a case of 1,573 MB takes eight times" in fine["prepare.workers"].reason
+    assert fine["train.memory_mb"].value == 200  # as prepared, 28 MB each
+
+
+def test_single_slices_are_no_volume_whatever_their_thickness():
+    grids = [CaseGrid("a", (256, 256, 1), (0.5, 0.5, s)) for s in (5.0, 1.0, 5.0, 1.0, 5.0)]
+    made = make_choices(dataset(), grids, machine=CPU, patients=5, asked={})
+    values = {choice.key: choice.value for choice in made}
+    assert values["prepare.spacing_mm"] == (0.5, 0.5, 1.0)  # of the finer ones
+    assert (values["model.dimensions"], values["model.slice_axis"]) == (2, "S")
+
+
+def test_many_labels_leave_room_for_a_smaller_patch():
+    machine = Machine(True, 8, 64_000.0, 16_376.0, "mixed_float16")
+    many = dataset(labels={f"label{k}": k for k in range(1, 105)})
+    voxels = [
+        math.prod(choices((192,) * 3, (1.0,) * 3, machine=machine, data=data)["train.patch"].value)
+        for data in (dataset(), many)
+    ]
+    assert voxels[0] == 128**3
+    room = 0.6 * 16_376e6 / 2 / (75 * 32 + 24 * 105)
+    assert 0.5 * room < voxels[1] < 1.15 * room
+
+
+def test_what_needs_validations_gets_them():
+    for asked, name in (({"train.keep": "best"}, "keep"), ({"train.patience": 3}, "patience")):
+        chosen = choices((64,) * 3, (1.0,) * 3, asked=asked)["train.validate_every"]
+        assert (chosen.value, chosen.reason.endswith(f"by which train.{name} choose")) == (5, True)
+    none = choices((64,) * 3, (1.0,) * 3, asked={"train.keep": "last", "train.patience": 0})
+    assert none["train.validate_every"].value == 0
+    steps = choices((64,) * 3, (1.0,) * 3, asked={"train.steps": 5000})["train.epochs"]
+    assert steps.reason == "train.steps decides"
+
+
+def test_a_microscope_keeps_its_spacing():
+    assert spacing_of(*[(0.00325,) * 3] * 3).value == (0.00325,) * 3
+    assert spacing_of(*[(0.937504,) * 3] * 3).value == (0.9375,) * 3

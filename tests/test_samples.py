@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from segpipe.anatomy import mni152_dice
+from segpipe.config import DataConfig
+from segpipe.data.layouts import open_dataset
 from segpipe.data.nifti import file_sha256, read_image, read_labels
 from segpipe.errors import ConfigError
 from segpipe.samples import make_sample, make_samples, plan_cases
@@ -151,6 +153,12 @@ def test_samples_are_made_again_where_some_lie(tmp_path):
     (tmp_path / "dataset.json").unlink()  # as a kill leaves it
     assert len(make_samples(tmp_path, cases=2, spacing_mm=6)) == 2
     assert len(make_samples(tmp_path, cases=2, spacing_mm=6)) == 2
+    assert len(make_samples(tmp_path, cases=4, spacing_mm=6)) == 4  # the second was a test case
+    dataset = open_dataset(DataConfig(root=tmp_path))
+    found = [case.id for case in (*dataset.cases, *dataset.test_cases)]
+    assert found == make_samples(tmp_path, cases=4, spacing_mm=6)
+    make_samples(tmp_path, cases=1, spacing_mm=6)
+    assert len(list(tmp_path.rglob("*.nii.gz"))) == 2 + 1 + 4
 
 
 # the committed samples

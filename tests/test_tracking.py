@@ -27,7 +27,6 @@ from segpipe.tracking import (
     Identifiers,
     Run,
     Store,
-    find_run,
     flatten,
     register,
     register_ensemble,
@@ -312,8 +311,9 @@ def test_resuming_with_other_settings_is_refused(store):
 def test_resuming_what_is_not_there_is_refused(store):
     with begin(store) as run:
         pass
+    newest = rf"{run.run_id[:12]} \(samples: fold 0, FINISHED\)"
     with (
-        pytest.raises(ModelError, match=r"received none.*Newest runs: "),
+        pytest.raises(ModelError, match=rf"received none.*Newest runs: {newest}"),
         begin(store, run_id="0" * 32),
     ):
         pass
@@ -548,29 +548,8 @@ def test_what_is_no_bundle_is_not_registered(store, tmp_path):
         resolve("models:/nothing/1", store.output)
 
 
-def test_find_run_by_the_beginning_of_its_id(store):
-    with begin(store, "finding", "needle", tags={"run_folder": "runs/finding/1"}) as run:
-        pass
-    found = find_run(store.output, run.run_id[:20].upper())
-    assert (found.run_id, found.name, found.experiment) == (run.run_id, "needle", "finding")
-    assert found.tags["run_folder"] == "runs/finding/1"
-    with pytest.raises(ModelError, match=r"no such run.*finding: needle, FINISHED"):
-        find_run(store.output, "f" * 32)
-    with pytest.raises(ModelError, match="expected a run id or its beginning"):
-        find_run(store.output, "x' OR '1'='1")
-    ids = [found.run_id for found in store.runs(limit=17)]  # 17 ids share a first digit, at least 2
-    for _ in range(17 - len(ids)):
-        with begin(store, "finding") as more:
-            ids.append(more.run_id)
-    first = [run_id[0] for run_id in ids]
-    shared = next(digit for digit in first if first.count(digit) > 1)
-    with pytest.raises(ModelError, match="several begin so"):
-        find_run(store.output, shared)
-
-
 def test_looking_makes_no_store(tmp_path):
     for look in (
-        lambda: find_run(tmp_path, "ab"),
         lambda: resolve("models:/a/1", tmp_path),
         lambda: serve_ui(tmp_path),
     ):
@@ -675,11 +654,11 @@ def test_two_processes_make_and_fill_a_store_quietly_and_offline(tmp_path, bundl
     assert ends == [("", 0), ("", 0)]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "runs"]
     store = Store(output)
-    runs = store.runs()
-    assert sorted(run.name for run in runs) == ["0.01", "0.02"]
+    runs = store.client.search_runs([store.experiment("both").experiment_id])
+    assert sorted(run.info.run_name for run in runs) == ["0.01", "0.02"]
     for run in runs:
-        assert len(kept(store, run.run_id).data.params) == 150
-        assert len(curve(store, run.run_id, "m9")) == 40
+        assert len(run.data.params) == 150
+        assert len(curve(store, run.info.run_id, "m9")) == 40
     champion = store.client.get_model_version_by_alias("both", "champion")
     assert float(champion.tags["metric.f1"]) == pytest.approx(0.42)
     moved = tmp_path / "moved"

@@ -28,14 +28,9 @@ def convert_for_openvino(network: Any, input_shape: tuple[int, ...]) -> Any:
     ConfigError
         If OpenVINO is missing, or the backend is not TensorFlow, from which it converts.
     """
-    openvino = import_openvino()
     import keras
 
-    if keras.backend.backend() != "tensorflow":
-        raise ConfigError(
-            "predict.engine: openvino converts from backend tensorflow; received "
-            f"{keras.backend.backend()}. Choose engine keras."
-        )
+    openvino = expect_openvino(keras.backend.backend())
     import tensorflow as tf
 
     signature = [tf.TensorSpec(input_shape, tf.float32)]
@@ -43,6 +38,23 @@ def convert_for_openvino(network: Any, input_shape: tuple[int, ...]) -> Any:
     with _computing_float32(network):
         graph = function.get_concrete_function()
     return openvino.convert_model(graph)
+
+
+def expect_openvino(backend: str) -> Any:
+    """OpenVINO, where it can convert networks of a Keras backend.
+
+    Raises
+    ------
+    ConfigError
+        If OpenVINO is missing, or the backend is not TensorFlow.
+    """
+    openvino = import_openvino()
+    if backend != "tensorflow":
+        raise ConfigError(
+            f"predict.engine: openvino converts from backend tensorflow; received {backend}. "
+            "Choose engine keras."
+        )
+    return openvino
 
 
 def import_openvino() -> Any:

@@ -10,6 +10,9 @@ from segpipe.cli.app import app
 from segpipe.cli.shared import close_bars
 from segpipe.errors import SegpipeError
 
+INTERRUPTED = 130
+"""The exit code that typer gives to what Ctrl-C ended."""
+
 
 def main() -> None:
     """Entry point: a user's mistake is one line on stderr and exit code 2."""
@@ -39,6 +42,7 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("segpipe: interrupted", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:
+            print("segpipe: interrupted", file=sys.stderr)
+        raise

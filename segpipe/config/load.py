@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 from segpipe.config.schema import Config, DataConfig
 from segpipe.errors import ConfigError
 
+_MERGE = "tag:yaml.org,2002:merge"
 _NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)  # 2020-13-45 looks like a date
 
 
@@ -118,6 +119,12 @@ def stated(root: str | Path, overrides: Sequence[str]) -> dict[str, Any]:
     """
     values: dict[str, Any] = {"data": {"root": str(root)}}
     problems = _apply(values, overrides)
+    data = values["data"]
+    if isinstance(data, dict) and data.get("root", str(root)) != str(root):
+        problems.append(
+            f"override data.root: expected none, as the dataset is given, {root}; received "
+            f"{data['root']}. Leave one of them out."
+        )
     try:
         Config.model_validate({"name": "dataset", **values})
     except ValidationError as error:
@@ -200,12 +207,14 @@ def _describe(model: BaseModel, depth: int) -> Iterator[tuple[int, str, str, str
 class _UniqueKeys(yaml.SafeLoader):
     """A loader to which a key that occurs twice is an error, not an overwrite."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)  # as written: merges (<<) come later
+        named = [key for key, _ in node.value if key.tag != _MERGE]
+        keys = [self.construct_object(key, deep=True) for key in named]
         for key in keys:
             if keys.count(key) > 1:
                 raise yaml.YAMLError(f"{key} twice, at line {node.start_mark.line + 1} and on")
-        return super().construct_mapping(node, deep)
+        return node
 
 
 def _one_line(error: object) -> str:
@@ -231,7 +240,7 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
             "Write for instance train.epochs=5."
         )
     try:
-        value = yaml.safe_load(text)
+        value = yaml.load(text, _UniqueKeys)
     except _NOT_YAML as error:
         raise ConfigError(f"override {key}: expected a YAML value; received {text!r}") from error
     *parents, last = key.split(".")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -158,6 +159,11 @@ class Config(Section):
         if model is not None and len(train.patch) != model.dimensions:
             expected = f"expected {model.dimensions} numbers as model.dimensions says"
             raise disagreement("patch", expected, train.patch)
+        if model is not None and model.strides is not None:
+            halved = [math.prod(along) for along in zip(*model.strides, strict=True)]
+            if any(voxels % whole for voxels, whole in zip(train.patch, halved, strict=True)):
+                expected = f"expected multiples of {halved}, by which model.strides divide it"
+                raise disagreement("patch", expected, train.patch)
         return train
 
     @field_validator("predict")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -180,7 +181,8 @@ class TrainConfig(Section):
         "the measured time of one, instead of epochs and steps; null: off",
     )
     foreground: Probability = Field(
-        0.5, description="share of patches that are centred on a foreground voxel"
+        0.5,
+        description="share of the patches drawn around a foreground voxel, of cases that have one",
     )
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="sgd: Nesterov, momentum 0.99")
     learning_rate: Positive = Field(2e-3, description="after warm-up")
@@ -227,6 +229,13 @@ class TrainConfig(Section):
     def total_steps(self) -> int:
         """Steps in all, where no budget decides."""
         return self.steps or self.epochs * self.steps_per_epoch
+
+    @property
+    def chooses_weights(self) -> bool:
+        """Whether validations decide which weights are kept, or when to stop: one alone cannot."""
+        epochs = math.ceil(self.total_steps / self.steps_per_epoch)
+        several = self.budget is not None or epochs > self.validate_every
+        return (self.keep == "best" or self.patience > 0) and self.validate_every > 0 and several
 
     @property
     def budget_seconds(self) -> float | None:

@@ -11,6 +11,7 @@ import pandas as pd
 from segpipe.evaluate.bootstrap import draw_patients
 from segpipe.evaluate.rows import defined
 from segpipe.evaluate.settings import ScoreSettings
+from segpipe.evaluate.table import THRESHOLDS
 from segpipe.evaluate.tallies import Tallies, count_table
 
 CPM_RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
@@ -82,8 +83,10 @@ def froc(
     dict
         ``points``: ``threshold``, ``min_size_mm3``, ``sensitivity`` (detected over all lesions of
         all cases), ``false_positive_regions`` (per scan); ``cpm``: per minimum size
-        ``min_size_mm3``, ``value``, ``ci95`` and ``sensitivity_at`` (rate to sensitivity). None
-        without a lesion; ``ci95`` also with fewer than two patients.
+        ``min_size_mm3``, ``value``, ``ci95`` and ``sensitivity_at`` (rate to sensitivity), read at
+        :data:`segpipe.evaluate.table.THRESHOLDS` alone where the table has them all, so that no
+        further threshold makes a better curve. None without a lesion; ``ci95`` also with fewer
+        than two patients.
     """
     detected, lesions, wrong = (
         array[:, 0].astype(float)
@@ -92,6 +95,9 @@ def froc(
     sensitivity, rate = _curve(detected.sum(0), lesions.sum(0), wrong.sum(0), len(tallies.cases))
     owners = [(patients or {}).get(case, case) for case in tallies.cases]
     weights = draw_patients(owners, draws, seed)
+    read = np.isin(tallies.thresholds, THRESHOLDS)
+    if read.sum() < len(THRESHOLDS):  # a table that was made at others
+        read[:] = True
     points, values = [], []
     for s, size in enumerate(tallies.min_sizes_mm3.tolist()):
         points += [
@@ -103,7 +109,7 @@ def froc(
             }
             for t, threshold in enumerate(tallies.thresholds.tolist())
         ]
-        column = rate[:, s], sensitivity[:, s]
+        column = rate[read, s], sensitivity[read, s]
         interval = None
         if weights is not None:
             drawn = _curve(
@@ -112,7 +118,7 @@ def froc(
                 weights @ wrong[..., s],
                 weights.sum(axis=1, keepdims=True),
             )
-            interval = _interval(cpm(drawn[1], drawn[0]))
+            interval = _interval(cpm(drawn[1][:, read], drawn[0][:, read]))
         values.append(
             {
                 "min_size_mm3": size,

@@ -111,15 +111,13 @@ def pair_lesions(a: pd.DataFrame, b: pd.DataFrame, name: str) -> pd.DataFrame:
     Raises
     ------
     DataError
-        If a lesion has another size in the other run, or is in one alone: the references differ.
+        If a lesion has another size in the other run, or is in one alone though the other has
+        lesions of its case and label: the references differ.
     """
-    keys = ["case", "label", "component"]
+    keys, scored = ["case", "label", "component"], ["case", "label"]
     both = a.merge(b, on=keys, suffixes=("", "_b"))
     for one, other, own in ((a, b, "the other run"), (b, a, name)):
-        theirs = pd.MultiIndex.from_frame(other[keys])
-        alone = one[
-            one["case"].isin(other["case"]) & ~pd.MultiIndex.from_frame(one[keys]).isin(theirs)
-        ]
+        alone = one[_among(one, other, scored) & ~_among(one, other, keys)]
         if len(alone):
             first = alone.iloc[0]
             raise DataError(
@@ -143,6 +141,11 @@ def pair_lesions(a: pd.DataFrame, b: pd.DataFrame, name: str) -> pd.DataFrame:
     )
     columns = ["case", "label", "component", "region", "size_mm3"]
     return both[columns].assign(outcome=outcome)
+
+
+def _among(one: pd.DataFrame, other: pd.DataFrame, keys: list[str]) -> np.ndarray:
+    """(N,) bool: rows of ``one`` whose keys ``other`` has too."""
+    return pd.MultiIndex.from_frame(one[keys]).isin(pd.MultiIndex.from_frame(other[keys]))
 
 
 def lesion_groups(

@@ -24,8 +24,8 @@ class ComponentShape:
     voxels : int
     volume_ml : float
     longest_diameter_mm : float
-    centroid_voxel, centroid_mm : (float, float, float)
-        Mean voxel index, and the same place in world coordinates (RAS+).
+    centroid_voxel : (float, float, float)
+        Mean voxel index.
     side : {'L', 'R', 'midline'} or None
         Of the patient; see :func:`side_of`.
     touches_border : bool
@@ -37,7 +37,6 @@ class ComponentShape:
     volume_ml: float
     longest_diameter_mm: float
     centroid_voxel: tuple[float, float, float]
-    centroid_mm: tuple[float, float, float]
     side: Literal["L", "R", "midline"] | None
     touches_border: bool
 
@@ -81,7 +80,6 @@ def describe_components(
                 volume_ml=float(voxels * voxel_ml),
                 longest_diameter_mm=longest_diameter_mm(labels[box] == number, affine),
                 centroid_voxel=(float(centre[0]), float(centre[1]), float(centre[2])),
-                centroid_mm=(float(world[0]), float(world[1]), float(world[2])),
                 side=None if midline_x_mm is None else side_of(float(world[0]), midline_x_mm),
                 touches_border=_touches(box, labels.shape),
             )

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from segpipe.losses import selection
@@ -193,10 +194,10 @@ def check_depends_on_prediction(base: Callable[[Any, Any], Any]) -> None:
     Raises
     ------
     ValueError
-        If ``base`` gives one value for three predictions, whatever the reference is.
+        If ``base`` gives one value for all of several predictions, whatever the reference is.
     """
-    probes = [0.2, 0.6, 0.9]  # no loss that depends on p is the same at all of them
-    y_pred = ops.reshape(ops.convert_to_tensor(probes, "float32"), (1, 3))
+    probes = [0.01, 0.2, 0.6, 0.9, 0.99]  # no loss that depends on p is the same at all of them
+    y_pred = ops.reshape(ops.convert_to_tensor(probes, "float32"), (1, len(probes)))
     for reference in (0.0, 1.0):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Keras only warns of what is refused here
@@ -210,7 +211,7 @@ def check_depends_on_prediction(base: Callable[[Any, Any], Any]) -> None:
                     f"a loss such as binary_crossentropy; received {_name(base)}."
                 ) from error
         found = ops.convert_to_numpy(values)[0]
-        if found.max() - found.min() > 1e-4:
+        if found.max() - found.min() > max(1e-6, 1e-4 * np.abs(found).max()):  # not by rounding
             return
     raise ValueError(
         "FilteredLoss: base does not depend on a single prediction: it works across classes, as "

@@ -186,7 +186,7 @@ def _target(y_true, y_pred, weight, where):
     """(B, *spatial, K) reference of the foreground classes, (B, *spatial, 1) weight."""
     carried = "weight" if weight is None else None
     reference, further = selection.split_target(y_true, y_pred, (), where, carried)
-    weight = further.get("weight", weight)
+    reference, weight = widen(reference), further.get("weight", weight)
     if weight is None:
         weight = ops.ones_like(reference[..., :1])
     selection.check_shape(weight, y_pred[..., :1], "weight", where)

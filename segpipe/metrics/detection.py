@@ -202,12 +202,13 @@ def by_size(
     -------
     list of dict
         ``low_mm3``, ``high_mm3`` (None: no limit), ``lesions``, ``detected``, ``sensitivity``
-        (None in a bin without lesions), ``false_positive_regions``.
+        (None in a bin without lesions), ``false_positive_regions``, ``false_positive_volume_ml``.
     """
     bins = []
     detected = np.asarray(detected, bool)
     of_lesions = size_bins(lesion_sizes_mm3, edges_mm3)
-    of_wrong = size_bins(false_positive_sizes_mm3, edges_mm3)
+    sizes = np.asarray(false_positive_sizes_mm3, float)
+    of_wrong = size_bins(sizes, edges_mm3)
     for index, (low, high) in enumerate(pairwise(edges_mm3)):
         inside, wrong = of_lesions == index, of_wrong == index
         lesions, found = int(inside.sum()), int((inside & detected).sum())
@@ -219,6 +220,7 @@ def by_size(
                 "detected": found,
                 "sensitivity": found / lesions if lesions else None,
                 "false_positive_regions": int(wrong.sum()),
+                "false_positive_volume_ml": float(sizes[wrong].sum()) / 1000,
             }
         )
     return bins
@@ -238,6 +240,7 @@ def add_by_size(cases: Sequence[list[dict]]) -> list[dict]:
                 "detected": found,
                 "sensitivity": found / lesions if lesions else None,
                 "false_positive_regions": sum(b["false_positive_regions"] for b in bins),
+                "false_positive_volume_ml": sum(b["false_positive_volume_ml"] for b in bins),
             }
         )
     return total

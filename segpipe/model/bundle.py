@@ -101,10 +101,8 @@ class Bundle(Section):
     @property
     def selected(self) -> bool:
         """Whether the cases that it held out chose its weights."""
-        settings = self.config.train
-        chosen = settings.keep == "best" or settings.patience > 0
         began = self.fitting is not None and self.fitting.began_selected is True
-        return (chosen and settings.validate_every > 0) or began
+        return self.config.train.chooses_weights or began
 
     @property
     def counting(self) -> dict[str, Any]:

@@ -231,15 +231,15 @@ def _common_point(bundles: Sequence[Bundle]) -> tuple[OperatingPoint, dict | Non
 def _facts(bundles: Sequence[Bundle]) -> DatasetFacts:
     """What was trained on, by one member or another."""
     marks = tuple(sorted({mark for bundle in bundles for mark in bundle.dataset.marks}))
+    chose = tuple(sorted({mark for bundle in bundles for mark in bundle.dataset.chose}))
     earlier = tuple(dict.fromkeys(one for b in bundles for one in b.dataset.earlier))
-    known = {"marks": marks, "earlier": earlier}
+    known = {"marks": marks, "chose": chose, "earlier": earlier}
     every = [bundle.dataset.model_copy(update=known) for bundle in bundles]
     facts = list(dict.fromkeys(every))
     first = facts[0]
-    if len(facts) == 1:
-        return first
     one_dataset = len({fact.digest for fact in facts}) == 1
-    if one_dataset and len({fact.fold for fact in facts}) == 1:
+    held_out = {(b.dataset.fold, b.config.split, b.config.data.patient_pattern) for b in bundles}
+    if one_dataset and len(held_out) == 1:
         return first.model_copy(update={"training_cases": max(f.training_cases for f in facts)})
     if one_dataset:  # what a fold held out, the others trained on
         cases = max(fact.training_cases + fact.validation_cases for fact in facts)

@@ -108,7 +108,7 @@ def compare_runs(a: ScoredRun, b: ScoredRun) -> dict[str, Any]:
     """
     expect_counted_alike(a, b)
     _expect_same_references(a, b)
-    patients = {**a.patients, **b.patients}
+    patients = _patients(a, b)
     labels = compare_rows(a.all_rows(), b.all_rows(), patients=patients)
     lesions = _lesions(a, b)
     return {
@@ -123,6 +123,12 @@ def compare_runs(a: ScoredRun, b: ScoredRun) -> dict[str, Any]:
             for label in labels
         },
     }
+
+
+def _patients(a: ScoredRun, b: ScoredRun) -> dict[str, str]:
+    """Case to patient; a run that knows no better has the case for its patient."""
+    known = {case: who for run in (b, a) for case, who in run.patients.items() if who != case}
+    return {**a.patients, **b.patients, **known}
 
 
 def _expect_same_references(a: ScoredRun, b: ScoredRun) -> None:

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segpipe.augment import build
-from segpipe.backend import Device
 from segpipe.config import Config
-from segpipe.data.layouts import Dataset
 from segpipe.data.splits import Fold
-from segpipe.errors import DataError, SegpipeError
+from segpipe.errors import SegpipeError
 from segpipe.files import write_text
 from segpipe.model.bundle import (
+    Bundle,
     assign_arrays,
     build_network,
     load_network,
@@ -27,17 +26,11 @@ from segpipe.model.levels import plan_levels
 from segpipe.observer import Observer
 from segpipe.pipeline.cohort import publish_evaluation
 from segpipe.pipeline.evaluation import Evaluation
+from segpipe.pipeline.experiment import Experiment
+from segpipe.pipeline.fold_cases import FoldCases, expect_same_training, fold_cases
 from segpipe.pipeline.models import Loaded, inference_network
-from segpipe.pipeline.prepare import (
-    Prepared,
-    plan_for,
-    prepare_cases,
-    tell_failures,
-    tell_regions,
-)
-from segpipe.pipeline.priors import fold_priors
 from segpipe.pipeline.scoring import evaluate_cases
-from segpipe.pipeline.start import find_start
+from segpipe.pipeline.start import Start, find_start
 from segpipe.pipeline.trained import save_trained, store_validation
 from segpipe.predict.case import Model
 from segpipe.predict.engines import choose_engine, make_engine
@@ -51,20 +44,9 @@ if TYPE_CHECKING:
 
 
 def train_fold(
-    config: Config,
-    dataset: Dataset,
-    digest_of_data: str,
-    fold: Fold,
-    device: Device,
-    folder: Path,
-    observer: Observer,
-    *,
-    resume: bool,
-    begin_from: Path | None = None,
+    experiment: Experiment, fold: Fold, folder: Path, observer: Observer, *, resume: bool
 ) -> tuple[Evaluation | None, dict[str, SegpipeError], FittingFacts]:
     """Train a fold and write its bundle, scores and report.
-
-    ``begin_from`` is the bundle of ``train.init``.
 
     Returns
     -------
@@ -80,54 +62,21 @@ def train_fold(
         If there is nothing to train on, the training diverges, or one that is resumed would go on
         with other scans, masks or region masks than those of its checkpoints.
     """
-    plan = plan_for(dataset, fold, config)
-    wanted = {*fold.train, *fold.validation}
-    cases = [case for case in dataset.cases if case.id in wanted]
-    priors = fold_priors(dataset, fold, config, observer)
-    prepared = prepare_cases(cases, dataset, plan, config, observer, priors)
-    for case_id in fold.train:
-        if case_id in prepared.cases and prepared.cases[case_id].reference is None:
-            del prepared.cases[case_id]
-            prepared.failed[case_id] = DataError(
-                case_id, "no reference", fix="Add the expert's mask, or leave the case out."
-            )
-    tell_failures(prepared.failed, observer)
-    tell_regions(prepared, observer)
-    _tell_copies(prepared, fold, observer)
-    training = _usable(prepared, fold.train)
-    if not training:
-        raise DataError(dataset.root, "no training case could be prepared", fix="See above.")
-    _tell_labels_never_held(training, plan, fold, observer)
-    _expect_same_training(training, folder, resume=resume)
+    config = experiment.config
+    cases = fold_cases(experiment.dataset, fold, config, observer)
+    expect_same_training(cases.training, folder, resume=resume)
     write_text(folder / "split.json", json.dumps({"train": fold.train, "val": fold.validation}))
     start = None
-    if begin_from is not None:
-        held_out = _usable(prepared, fold.validation)
-        start = find_start(begin_from, config, plan, fold, digest_of_data, held_out)
-    network, fitting = _train(
-        config, plan, training, prepared, fold, device, folder, observer, resume, start
-    )
-    bundle = save_trained(
-        *(config, plan, digest_of_data, dataset, training, fold),
-        *(network, fitting, folder, priors, start, device.precision),
-    )
+    if experiment.start is not None:
+        digest = experiment.dataset_digest
+        start = find_start(experiment.start, config, cases.plan, fold, digest, cases.held_out)
+    network, fitting = _fit(experiment, cases, start, folder, observer, resume=resume)
+    bundle = save_trained(experiment, cases, network, fitting, folder, start)
     observer.message(f"bundle in {folder / 'bundle'}")
-    failed = dict(prepared.failed)
-    evaluation = None
-    validation = [case for case in cases if case.id in set(fold.validation)]
-    if validation:
-        chosen = choose_engine(config.predict.engine, device.kind, device.backend)
-        run = make_engine(chosen, inference_network(network), config.predict.batch)
-        settings = config.predict
-        model = Model(bundle, run, settings.overlap, settings.batch, settings.mirror_axes)
-        loaded = Loaded((folder / "bundle",), (bundle,), (model,), device, chosen, config, priors)
-        evaluation = evaluate_cases(
-            validation, dataset, config, loaded, folder / "validation", observer, given=None
-        )
-        failed |= evaluation.failed
-        if evaluation.scored:
-            store_validation(folder / "bundle", evaluation, config)
-        publish_evaluation(evaluation, validation, dataset, config, folder / "bundle", observer)
+    evaluation, failed = None, cases.failed
+    if cases.validation:
+        evaluation = _evaluate(experiment, cases, network, bundle, folder, observer)
+        failed = failed | evaluation.failed
     observer.artifact(folder / "bundle")
     observer.artifact(folder / "split.json")
     return evaluation, failed, fitting
@@ -147,19 +96,6 @@ def patch_sampler(
         plan.spacing_mm,
         across,
     )
-
-
-def _tell_idle_levels(config: Config, plan: PreparePlan, observer: Observer) -> None:
-    """Say so where a level of the network halves nothing, so that it costs and sees no further."""
-    levels = plan_levels(config.model, config.train.patch, network_spacing(config, plan))
-    idle = [str(i) for i, level in enumerate(levels) if i and max(level.stride) == 1]
-    if idle and config.model.strides is None:
-        patch = " × ".join(map(str, config.train.patch))
-        observer.message(
-            f"warning: level {', '.join(idle)} of the network halves nothing: train.patch {patch} "
-            f"cannot be halved {len(levels) - 1} times with 4 voxels left: choose multiples of "
-            f"{2 ** (len(levels) - 1)}, or fewer model.features"
-        )
 
 
 def seeded_network(config: Config, plan: PreparePlan) -> keras.Model:
@@ -186,73 +122,32 @@ def validation_of(
     )
 
 
-def _tell_copies(prepared: Prepared, fold: Fold, observer: Observer) -> None:
-    """Say which held-out scans are trained on as well, under another case id."""
-    trained = {case.mark: case.id for case in _usable(prepared, fold.train)}
-    copies = [
-        f"{case.id} ({trained[case.mark]})"
-        for case in _usable(prepared, fold.validation)
-        if case.mark in trained
-    ]
-    if copies:
-        observer.message(
-            f"warning: fold {fold.index} holds out scans that it trains on under another id, so "
-            f"that validation is too good: {', '.join(copies)}. segpipe check lists such findings"
-        )
-
-
-def _tell_labels_never_held(
-    training: Sequence[PreparedCase], plan: PreparePlan, fold: Fold, observer: Observer
-) -> None:
-    """Say so where the references hold nothing of a label: an export that failed, perhaps."""
-    held = {value for case in training for value, voxels in case.foreground.items() if len(voxels)}
-    for index, label in enumerate(plan.labels, start=1):
-        if index not in held:
-            observer.message(
-                f"warning: no training case of fold {fold.index} has a voxel of {label}, which "
-                "cannot be learnt so: check how the masks were exported"
-            )
-
-
-def _expect_same_training(training: Sequence[PreparedCase], folder: Path, *, resume: bool) -> None:
-    """Keep what is trained on; refuse to go on from checkpoints with anything else."""
-    path = folder / "prepared.json"
-    entries = {case.id: [case.folder.name, case.regions_folder.name] for case in training}
-    if resume and path.exists() and any((folder / "checkpoints").glob("*")):
-        before = json.loads(path.read_text(encoding="utf-8"))
-        changed = sorted(k for k in {**before, **entries} if before.get(k) != entries.get(k))
-        if changed:
-            raise DataError(
-                folder,
-                "goes on only with the cases and region masks that it began with",
-                expected=f"{len(before)} prepared cases",
-                received=f"others for {', '.join(changed[:5])}{' …' if len(changed) > 5 else ''}",
-                fix="Restore the files, or begin a new run.",
-            )
-    write_text(path, json.dumps(entries, indent=1))
-
-
-def _usable(prepared: Prepared, ids: tuple[str, ...]) -> list[PreparedCase]:
-    return [prepared.cases[i] for i in ids if i in prepared.cases]
-
-
-def _train(config, plan, training, prepared, fold, device, folder, observer, resume, start):
+def _fit(
+    experiment: Experiment,
+    cases: FoldCases,
+    start: Start | None,
+    folder: Path,
+    observer: Observer,
+    *,
+    resume: bool,
+) -> tuple[keras.Model, FittingFacts]:
     from segpipe.train.fit import fit
 
+    config, plan = experiment.config, cases.plan
     _tell_idle_levels(config, plan, observer)
-    sampler = patch_sampler(training, config, plan)
+    sampler = patch_sampler(cases.training, config, plan)
     network = seeded_network(config, plan)
     if start is not None:
         arrays = network_arrays(load_network(start.folder, start.bundle))
         assign_arrays(network, arrays, f"train.init={start.folder}")
     observer.params({"network.parameters": network.count_params()})
-    validation = [c for c in _usable(prepared, fold.validation) if c.reference is not None]
+    validation = [case for case in cases.held_out if case.reference is not None]
     progress = fit(
         network,
         sampler,
         config=config,
         classes=len(plan.labels),
-        device=device,
+        device=experiment.device,
         folder=folder,
         validate=validation_of(validation, config, plan, observer) if validation else None,
         observer=observer,
@@ -266,3 +161,42 @@ def _train(config, plan, training, prepared, fold, device, folder, observer, res
         return network, facts
     clocked = {"seconds": round(progress.seconds, 1), "shortened": progress.shortened}
     return network, facts.model_copy(update=clocked)
+
+
+def _tell_idle_levels(config: Config, plan: PreparePlan, observer: Observer) -> None:
+    """Say so where a level of the network halves nothing, so that it costs and sees no further."""
+    levels = plan_levels(config.model, config.train.patch, network_spacing(config, plan))
+    idle = [str(i) for i, level in enumerate(levels) if i and max(level.stride) == 1]
+    if idle and config.model.strides is None:
+        patch = " × ".join(map(str, config.train.patch))
+        observer.message(
+            f"warning: level {', '.join(idle)} of the network halves nothing: train.patch {patch} "
+            f"cannot be halved {len(levels) - 1} times with 4 voxels left: choose multiples of "
+            f"{2 ** (len(levels) - 1)}, or fewer model.features"
+        )
+
+
+def _evaluate(
+    experiment: Experiment,
+    cases: FoldCases,
+    network: keras.Model,
+    bundle: Bundle,
+    folder: Path,
+    observer: Observer,
+) -> Evaluation:
+    """Score the bundle on what the fold holds out, and write figures and report into it."""
+    config, device = experiment.config, experiment.device
+    predict = config.predict
+    chosen = choose_engine(predict.engine, device.kind, device.backend)
+    run = make_engine(chosen, inference_network(network), predict.batch)
+    model = Model(bundle, run, predict.overlap, predict.batch, predict.mirror_axes)
+    saved = folder / "bundle"
+    loaded = Loaded((saved,), (bundle,), (model,), device, chosen, config, cases.priors)
+    validation, dataset = cases.validation, experiment.dataset
+    evaluation = evaluate_cases(
+        validation, dataset, config, loaded, folder / "validation", observer, given=None
+    )
+    if evaluation.scored:
+        store_validation(saved, evaluation, config)
+    publish_evaluation(evaluation, validation, dataset, config, saved, observer)
+    return evaluation

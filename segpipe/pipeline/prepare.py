@@ -13,6 +13,7 @@ from segpipe.data.splits import Fold, make_folds
 from segpipe.errors import ConfigError, SegpipeError, StorageError
 from segpipe.observer import Observer
 from segpipe.parallel import map_cases
+from segpipe.pipeline.memory import within_memory
 from segpipe.pipeline.placements import check_registration
 from segpipe.pipeline.priors import fold_priors
 from segpipe.pipeline.regions import dataset_regions
@@ -163,14 +164,15 @@ def tell_regions(prepared: Prepared, observer: Observer) -> None:
 
 def _prepare_one(case: Case, *, dataset: Dataset, plan: PreparePlan, config: Config, priors):
     key = image_key(case, plan)
-    loaded = read_case(case, dataset.labels, config.data)
-    found = dataset_regions(case, loaded.image, dataset, config, priors)
-    return prepare_case(
-        loaded,
-        found.maps,
-        plan,
-        config.cache,
-        found.noted,
-        read_as=key,
-        max_voxels=config.data.max_voxels,
-    )
+    with within_memory(case):
+        loaded = read_case(case, dataset.labels, config.data)
+        found = dataset_regions(case, loaded.image, dataset, config, priors)
+        return prepare_case(
+            loaded,
+            found.maps,
+            plan,
+            config.cache,
+            found.noted,
+            read_as=key,
+            max_voxels=config.data.max_voxels,
+        )

@@ -78,7 +78,6 @@ def make_reports(
     now: datetime,
     prior: Path | None = None,
     output: Path | None = None,
-    workers: int = 1,
     with_pdf: bool = True,
     with_viewer: bool = True,
     observer: Observer | None = None,
@@ -98,8 +97,6 @@ def make_reports(
         same id, or with the folder's only case when one case is asked for.
     output : Path, optional
         ``predictions/reports`` by default.
-    workers : int
-        Local processes.
     with_pdf : bool
         False: HTML only.
     with_viewer : bool
@@ -136,7 +133,7 @@ def make_reports(
         viewer=with_viewer,
     )
     written = []
-    for done, outcome in enumerate(map_cases(work, records, workers=workers), start=1):
+    for done, outcome in enumerate(map_cases(work, records), start=1):
         if outcome.error is not None:
             raise outcome.error
         written.append(outcome.value)

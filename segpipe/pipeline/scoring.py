@@ -168,6 +168,7 @@ def score_cases(
             document.fail(case, failed[case.id], 0.0)
         observer.progress(done, len(cases), f"scoring {case.id}")
     document.write()
+    table = predicted.table[~predicted.table["case"].isin(list(failed))]
     rows = [score.row for score in scores]
     rows += [
         failed_row(case.id, label, error_without_folders(failed[case.id], case.files))
@@ -176,9 +177,9 @@ def score_cases(
         for label in dataset.labels
     ]
     details = [score.detail for score in scores]
-    scored = make_document(rows, details, cases, config, choice, predicted.table)
-    write_scores(folder, scored, predicted.table)
-    return Evaluation(folder, scored, predicted.table, choice, failed, selected)
+    scored = make_document(rows, details, cases, config, choice, table)
+    write_scores(folder, scored, table)
+    return Evaluation(folder, scored, table, choice, failed, selected)
 
 
 def _score_one(

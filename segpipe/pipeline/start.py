@@ -125,5 +125,12 @@ def find_start(
             f"{what}: validation would be too good. Start from another bundle, or hold out what it "
             "held out."
         )
-    selected_here = bundle.selected and same_split and facts.digest == dataset
-    return Start(folder, bundle, selected_here)
+    return Start(folder, bundle, _selected_here(bundle, dataset, held_out))
+
+
+def _selected_here(bundle: Bundle, dataset: str, held_out: Sequence[PreparedCase]) -> bool:
+    """Whether a case that is held out now chose the weights; unknown counts as yes."""
+    facts = bundle.dataset
+    if any(one.chose for one in facts.trainings):
+        return any(facts.chosen_by(case.mark) for case in held_out)
+    return bundle.selected and facts.digest == dataset

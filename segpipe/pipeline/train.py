@@ -6,47 +6,28 @@ import contextlib
 import math
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from segpipe.backend import Device, select
+from segpipe.backend import select
+from segpipe.backend.callbacks import choose_labelling
 from segpipe.config import Config, digest, dump
-from segpipe.data.layouts import Dataset, open_dataset
+from segpipe.data.layouts import open_dataset
 from segpipe.data.splits import Fold, dataset_digest, expect_training_cases, make_folds
 from segpipe.errors import DataError
 from segpipe.files import write_text
 from segpipe.observer import Observer, Together
 from segpipe.pipeline.evaluation import Evaluation, expect_columns
+from segpipe.pipeline.experiment import Experiment
 from segpipe.pipeline.fold import train_fold
 from segpipe.pipeline.folds import conclude_folds
 from segpipe.pipeline.prepare import chosen_fold, tell_findings
 from segpipe.pipeline.provenance import now, source
 from segpipe.pipeline.runs import RunFolder, expect_same_configuration, find_run, sole_trainer
 from segpipe.pipeline.start import start_folder, start_record
-from segpipe.pipeline.tracked import FOLD_LINKS, Origin, settings_of
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """What all folds of a training have in common."""
-
-    config: Config
-    dataset: Dataset
-    dataset_digest: str
-    device: Device
-    start: Path | None
-
-    @property
-    def origin(self) -> Origin:
-        """What its numbers come from."""
-        return Origin.here(self.config, self.dataset, self.dataset_digest, self.device.describe())
-
-    def params(self) -> dict[str, Any]:
-        """Parameters of every run of it."""
-        return {**settings_of(self.config), **self.device.to_params()}
+from segpipe.pipeline.tracked import FOLD_LINKS
+from segpipe.predict.engines import choose_engine
 
 
 def run_train(
@@ -81,6 +62,8 @@ def run_train(
         config.backend, settings.device, settings.precision, settings.deterministic, settings.seed
     )
     observer.message(f"device: {device.describe()}")
+    choose_engine(config.predict.engine, device.kind, device.backend)  # refused now, not at the end
+    choose_labelling(config.loss.labelling, device)
     dataset = open_dataset(config.data)
     expect_columns(dataset, config)
     tell_findings(dataset.findings, observer)
@@ -124,15 +107,7 @@ def _train_and_track(
         _note(run, fold, {"status": "started", "run_id": fold_run})
         everyone = Together([observer, *listener])
         evaluation, failed, fitting = train_fold(
-            experiment.config,
-            experiment.dataset,
-            experiment.dataset_digest,
-            fold,
-            experiment.device,
-            run.fold(fold.index),
-            everyone,
-            resume=started,
-            begin_from=experiment.start,
+            experiment, fold, run.fold(fold.index), everyone, resume=started
         )
         figures = {} if evaluation is None else evaluation.figures()
         defined = {name: v if math.isfinite(v) else None for name, v in figures.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,42 +10,38 @@ import numpy as np
 
 import segpipe
 from segpipe.config import Config, OperatingPoint, digest
-from segpipe.data.layouts import Dataset
-from segpipe.data.splits import Fold
 from segpipe.model.bundle import Bundle, load_bundle, save_bundle, save_weights
 from segpipe.model.facts import DatasetFacts, FittingFacts
 from segpipe.model.priors import save_priors
 from segpipe.pipeline.card import write_card
 from segpipe.pipeline.evaluation import Evaluation
+from segpipe.pipeline.experiment import Experiment
+from segpipe.pipeline.fold_cases import FoldCases
 from segpipe.pipeline.provenance import now, source
 from segpipe.pipeline.start import Start
-from segpipe.prepare import PreparedCase, PreparePlan
+from segpipe.prepare import PreparedCase
 from segpipe.prepare.profile import ProfileRange
-from segpipe.volume import Volume
 
 if TYPE_CHECKING:
     import keras
 
 
 def save_trained(
-    config: Config,
-    plan: PreparePlan,
-    digest_of_data: str,
-    dataset: Dataset,
-    training: Sequence[PreparedCase],
-    fold: Fold,
+    experiment: Experiment,
+    cases: FoldCases,
     network: keras.Model,
     fitting: FittingFacts,
     folder: Path,
-    priors: Mapping[str, Volume],
     start: Start | None,
-    precision: str,
 ) -> Bundle:
     """Write weights and description of a network that a fold has trained, and its card."""
+    config, data = experiment.config, experiment.dataset_digest
+    plan, training = cases.plan, cases.training
+    validated = [case for case in cases.held_out if case.reference is not None]
     code = source()
     spacing = np.array([_own_spacing(case) for case in training])
     bundle = Bundle(
-        name=f"{config.name}-fold{fold.index}",
+        name=f"{config.name}-fold{cases.fold.index}",
         segpipe=segpipe.__version__,
         created=now(),
         source_revision=code.revision,
@@ -55,12 +51,13 @@ def save_trained(
         plan=plan,
         operating_point=OperatingPoint(**config.predict.operating_point.model_dump()),
         dataset=DatasetFacts(
-            name=dataset.name,
-            digest=digest_of_data,
+            name=experiment.dataset.name,
+            digest=data,
             training_cases=len(training),
-            validation_cases=len(fold.validation),
-            fold=fold.index,
-            marks=tuple(sorted(DatasetFacts.mark(digest_of_data, c.mark) for c in training)),
+            validation_cases=len(cases.fold.validation),
+            fold=cases.fold.index,
+            marks=_marks(data, training),
+            chose=_marks(data, validated if config.train.chooses_weights else ()),
             earlier=() if start is None else start.bundle.dataset.trainings,
         ),
         spacing_range_mm=(tuple(spacing.min(axis=0)), tuple(spacing.max(axis=0))),
@@ -69,13 +66,17 @@ def save_trained(
             for c in range(len(plan.channels))
         ),
         fitting=fitting,
-        precision=precision,
+        precision=experiment.device.precision,
         weights_sha256=save_weights(folder / "bundle", network),
-        priors_sha256=save_priors(folder / "bundle", priors),
+        priors_sha256=save_priors(folder / "bundle", cases.priors),
     )
     save_bundle(folder / "bundle", bundle)
     write_card(folder / "bundle")
     return bundle
+
+
+def _marks(digest_of_data: str, cases: Iterable[PreparedCase]) -> tuple[str, ...]:
+    return tuple(sorted(DatasetFacts.mark(digest_of_data, case.mark) for case in cases))
 
 
 def _own_spacing(case: PreparedCase) -> tuple[float, ...]:

@@ -12,9 +12,10 @@ import numpy as np
 from segpipe.data.layouts import Dataset
 from segpipe.geometry import THICK_SLICES
 from segpipe.planning.machine import Choice, Machine
-from segpipe.planning.network import network_choices
+from segpipe.planning.network import FLAT, network_choices
 from segpipe.prepare import CaseGrid
 
+_VALIDATE_EVERY = 5  # epochs, where there are validations at all
 _MINORITY = 0.2  # share of the cases from which another kind of grid is not passed over
 _DIRECTIONS = {
     "R": ("left", "right", "l", "r", "lh", "rh", "lt", "rt"),
@@ -57,15 +58,17 @@ def make_choices(
         spacing = np.array(asked["prepare.spacing_mm"], float)
     sizes_mm = np.array([grid.shape for grid in grids]) * spacings
     extent = np.maximum(1, np.round(np.median(sizes_mm / spacing, axis=0))).astype(int)
+    stored = np.median([grid.shape for grid in grids], axis=0).astype(int)
+    extent = np.where(stored < FLAT, np.minimum(extent, stored), extent)  # a slice is no volume
     normalise, why_normalise = _normalisation(dataset.channels)
     mirror, why_mirror = _mirroring(dataset.labels)
     choices = [
         Choice("prepare.spacing_mm", tuple(spacing.tolist()), why_spacing),
         Choice("prepare.normalise", normalise, why_normalise),
         _folds(patients),
-        *network_choices(spacing, extent, machine, asked),
+        *network_choices(spacing, extent, len(dataset.labels), machine, asked),
         Choice("augment.mirror_axes", mirror, why_mirror),
-        *_device(extent, len(grids), len(dataset.channels), machine, asked),
+        *_device(extent, stored, len(grids), len(dataset.channels), machine, asked),
     ]
     notes = {
         "train.budget": "; takes the place of epochs",
@@ -82,30 +85,38 @@ def _folds(patients: int) -> Choice:
 
 
 def _device(
-    extent: np.ndarray, cases: int, channels: int, machine: Machine, asked: Mapping[str, Any]
+    extent: np.ndarray,
+    stored: np.ndarray,
+    cases: int,
+    channels: int,
+    machine: Machine,
+    asked: Mapping[str, Any],
 ) -> list[Choice]:
     """Length, loading, memory, precision: what the machine decides."""
     where = "a GPU" if machine.gpu else "this CPU"
-    case_mb = math.prod(extent.tolist()) * (4 * channels + 2) / 1e6
+    case_mb, read_mb = (
+        math.prod(shape.tolist()) * (4 * channels + 2) / 1e6 for shape in (extent, stored)
+    )
     needed = case_mb * cases
     held = min(math.ceil(1.2 * needed / 100) * 100, int(machine.memory_mb / 2))
-    fitting = max(1, int(machine.memory_mb / 2 / max(8 * case_mb, 1)))
-    epochs, steps, validate = (100, 250, 5) if machine.gpu else (20, 50, 0)
+    largest_mb = max(case_mb, read_mb)
+    fitting = max(1, int(machine.memory_mb / 2 / max(8 * largest_mb, 1)))
+    epochs, steps, validate = (100, 250, _VALIDATE_EVERY) if machine.gpu else (20, 50, 0)
+    chosen_by = [name for name in ("keep", "patience") if _selects(asked.get(f"train.{name}"))]
+    validate = validate or (_VALIDATE_EVERY if chosen_by else 0)
     total = asked.get("train.epochs", epochs) * asked.get("train.steps_per_epoch", steps)
+    length = f"{total:,} steps, for {where}; train.budget gives a time instead"
+    for name in ("train.budget", "train.steps"):
+        length = f"{name} decides" if asked.get(name) else length
     return [
-        _processes(machine, fitting, case_mb),
-        Choice(
-            "train.epochs",
-            epochs,
-            "train.budget decides"
-            if asked.get("train.budget")
-            else f"{total:,} steps, for {where}; train.budget gives a time instead",
-        ),
+        _processes(machine, fitting, largest_mb),
+        Choice("train.epochs", epochs, length),
         Choice("train.steps_per_epoch", steps, "a checkpoint after each epoch"),
         Choice(
             "train.validate_every",
             validate,
             "epochs between validations"
+            + (f", by which train.{' and train.'.join(chosen_by)} choose" if chosen_by else "")
             if validate
             else "only after the last epoch: on a CPU the time goes into training",
         ),
@@ -125,6 +136,11 @@ def _device(
     ]
 
 
+def _selects(value: Any) -> bool:
+    """Whether ``train.keep`` or ``train.patience`` needs validations to choose by."""
+    return value not in (None, "last", 0)
+
+
 def _processes(machine: Machine, fitting: int, case_mb: float) -> Choice:
     if fitting < min(machine.cores, 8):
         return Choice(
@@ -138,7 +154,7 @@ def _target_spacing(spacings: np.ndarray) -> tuple[np.ndarray, str]:
     thick = spacings.max(axis=1) > THICK_SLICES * spacings.min(axis=1)
     both = 0 < thick.sum() < len(thick)
     coarsest = spacings[thick].max(axis=1)
-    fine = np.median(spacings[~thick], axis=0).round(4) if both else spacings[0]
+    fine = _rounded(np.median(spacings[~thick], axis=0)) if both else spacings[0]
     two_kinds = both and np.median(coarsest) >= 2 * fine.max()
     if two_kinds and _MINORITY <= thick.mean() <= 1 - _MINORITY:
         return fine, (
@@ -150,7 +166,7 @@ def _target_spacing(spacings: np.ndarray) -> tuple[np.ndarray, str]:
     if len(kinds) > 1:
         own = [np.median(spacings[~thick | (across != axis), axis]) for axis in range(3)]
         named = " and ".join("RAS"[axis] for axis in kinds)
-        return np.round(own, 4), (
+        return _rounded(own), (
             f"slices are thick along {named} in different cases: along each axis that of the others"
         )
     spacing = np.median(spacings, axis=0)
@@ -160,7 +176,12 @@ def _target_spacing(spacings: np.ndarray) -> tuple[np.ndarray, str]:
         finest = np.percentile(spacings[thick if two_kinds else slice(None), axis], 10)
         spacing[axis] = max(finest, np.delete(spacing, axis).max())
         reason += "; finest tenth along the coarse axis"
-    return spacing.round(4), reason  # rounded before anything is decided by it
+    return _rounded(spacing), reason  # rounded before anything is decided by it
+
+
+def _rounded(spacing: Any) -> np.ndarray:
+    """To 0.0001 mm; below 0.1 mm, where that is coarse, to five digits."""
+    return np.array([float(f"{edge:.5g}") if edge < 0.1 else round(edge, 4) for edge in spacing])
 
 
 def _range(values: np.ndarray) -> str:

@@ -9,6 +9,7 @@ PATCHES = 2
 
 _CPU_PATCH, _GPU_PATCH = 56**3, 128**3  # voxels
 _BYTES = 75  # of a training step, per voxel and feature of the finest level, at 16 bits
+_BYTES_OUT = 24  # estimated: logits, reference, probabilities and two more, per voxel and output
 _USABLE = 0.6  # share of the memory that a training step may take
 
 
@@ -39,13 +40,18 @@ class Machine:
         """GPU, or CPU and its cores."""
         return "GPU" if self.gpu else f"CPU of {self.cores} cores"
 
-    def largest_patch(self, features: int) -> tuple[int, str, bool]:
-        """Voxels that a patch may have at this many features, why, and whether memory says so."""
+    def largest_patch(self, features: int, labels: int) -> tuple[int, str, bool]:
+        """Voxels that a patch may have at so many features and labels, why, and whether by memory.
+
+        Several labels and the background have an output each.
+        """
         most = _GPU_PATCH if self.gpu else _CPU_PATCH
         memory = self.gpu_memory_mb if self.gpu else self.memory_mb
         if memory is not None:
             wide = 2 if self.precision == "float32" else 1
-            fitting = int(_USABLE * memory * 1e6 / (_BYTES * wide * features * PATCHES))
+            outputs = labels + 1 if labels > 1 else 0
+            voxel = _BYTES * wide * features + _BYTES_OUT * outputs
+            fitting = int(_USABLE * memory * 1e6 / (voxel * PATCHES))
             if fitting < most:
                 reason = f"of which two fit into {memory / 1000:.1f} GB of memory"
                 return fitting, reason, True

@@ -12,7 +12,9 @@ from segpipe.geometry import AXES, THICK_SLICES, slice_axis
 from segpipe.model.levels import halving
 from segpipe.planning.machine import PATCHES, Choice, Machine
 
-_FLAT = 4  # voxels; an axis with fewer holds no third dimension, however fine
+FLAT = 4
+"""Voxels: an axis with fewer holds no third dimension, however fine."""
+
 _FEW_SLICES = 12  # thick slices; fewer than these hold no third dimension
 _SMALL_CASE = 100_000  # voxels up to which a CPU has time for twice the features
 _WIDEST = 320
@@ -20,7 +22,11 @@ _MOST_LEVELS = 6
 
 
 def network_choices(
-    spacing: np.ndarray, extent: np.ndarray, machine: Machine, asked: Mapping[str, Any]
+    spacing: np.ndarray,
+    extent: np.ndarray,
+    labels: int,
+    machine: Machine,
+    asked: Mapping[str, Any],
 ) -> list[Choice]:
     """Dimensions, features, patch and batch.
 
@@ -30,6 +36,7 @@ def network_choices(
         Of the prepared grid, in mm.
     extent : (3,) int ndarray
         Voxels of the median case on it.
+    labels : int
     machine : Machine
     asked : mapping of str to value
         Settings by their dotted names, which the others are chosen around.
@@ -46,7 +53,7 @@ def network_choices(
     whole = int(math.prod(extent[keep]))
     first = 32 if machine.gpu or whole <= _SMALL_CASE else 16
     first = asked.get("model.features", [first])[0]
-    most, why_most, by_memory = machine.largest_patch(first)
+    most, why_most, by_memory = machine.largest_patch(first, labels)
     if given:
         patch = tuple(given)
         levels = max(2, _levels(np.array(given), spacing[keep], whole=True)[0])
@@ -94,14 +101,14 @@ def _across(spacing: np.ndarray, extent: np.ndarray, asked: str | None) -> int:
     """The axis across the slices, if they are to be slices: one of few voxels, or the coarsest."""
     if asked is not None:
         return AXES.index(asked)
-    flat = extent < _FLAT
+    flat = extent < FLAT
     if flat.any():
         spacing = np.where(flat, spacing, 0.0)
     return slice_axis(spacing.tolist())
 
 
 def _dimensions(spacing: np.ndarray, extent: np.ndarray, across: int) -> int:
-    flat = extent[across] < _FLAT
+    flat = extent[across] < FLAT
     coarse = spacing[across] > THICK_SLICES * spacing.min() and extent[across] < _FEW_SLICES
     return 2 if flat or coarse else 3
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from segpipe.backend import is_out_of_memory
-from segpipe.backend.openvino import convert_for_openvino, import_openvino
+from segpipe.backend.openvino import convert_for_openvino, expect_openvino, import_openvino
 from segpipe.errors import ModelError
 
 Engine = Callable[[np.ndarray], np.ndarray]
@@ -20,7 +20,14 @@ def choose_engine(wanted: str, device_kind: str, backend: str) -> str:
 
     OpenVINO on a CPU where it is installed and the backend is the one it converts from; Keras
     elsewhere.
+
+    Raises
+    ------
+    ConfigError
+        If OpenVINO is asked for and missing, or cannot convert from the backend.
     """
+    if wanted == "openvino":
+        expect_openvino(backend)
     if wanted != "auto":
         return wanted
     possible = device_kind == "cpu" and backend == "tensorflow"

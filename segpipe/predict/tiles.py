@@ -25,8 +25,10 @@ def tile_starts(length: int, tile: int, overlap: float) -> list[int]:
     [0, 2, 4, 6]
     >>> tile_starts(4, 4, 0.5)
     [0]
+    >>> tile_starts(20, 10, 0.8)
+    [0, 2, 4, 6, 8, 10]
     """
-    stride = max(1, int(tile * (1 - overlap)))
+    stride = max(1, int(tile * (1 - overlap) + 1e-6))  # 1 - 0.8 is a little below 0.2
     count = -(-(length - tile) // stride) + 1
     return [round(s) for s in np.linspace(0, length - tile, count)]
 

@@ -1,7 +1,7 @@
 """From scans to the grid and the intensities that the network sees, kept in a cache."""
 
-from segpipe.prepare.case import PreparedCase, naming_case, open_case, prepare_case
-from segpipe.prepare.fingerprint import CaseGrid, Fingerprint, fingerprint, measure_grids
+from segpipe.prepare.case import PreparedCase, naming_case, prepare_case
+from segpipe.prepare.fingerprint import CaseGrid, measure_grids
 from segpipe.prepare.image import PreparedImage, prepare_volume
 from segpipe.prepare.intensity import ChannelIntensities
 from segpipe.prepare.keys import image_key, regions_key, volume_digest
@@ -11,17 +11,14 @@ from segpipe.prepare.voxels import StoredArray
 __all__ = [
     "CaseGrid",
     "ChannelIntensities",
-    "Fingerprint",
     "PreparePlan",
     "PreparedCase",
     "PreparedImage",
     "StoredArray",
-    "fingerprint",
     "image_key",
     "make_plan",
     "measure_grids",
     "naming_case",
-    "open_case",
     "prepare_case",
     "prepare_volume",
     "regions_key",

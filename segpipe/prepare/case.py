@@ -96,26 +96,6 @@ class PreparedCase:
         return _read_entries, (self.folder, self.regions_folder)
 
 
-def open_case(
-    case: Case,
-    region_maps: Mapping[str, Volume],
-    plan: PreparePlan,
-    cache_dir: Path,
-    region_flags: Sequence[str] = (),
-) -> PreparedCase | None:
-    """Open a case that was prepared before, without reading the scan's voxels.
-
-    Returns
-    -------
-    PreparedCase or None
-        None if it is not in the cache, or an entry is damaged.
-    """
-    key = image_key(case, plan)
-    folder = store.find(cache_dir, key)
-    regions = store.find(cache_dir, regions_key(key, region_maps, plan, region_flags))
-    return None if folder is None or regions is None else _read_entries(folder, regions)
-
-
 def prepare_case(
     loaded: LoadedCase,
     region_maps: Mapping[str, Volume],
@@ -217,10 +197,12 @@ def _image_files(loaded: LoadedCase, plan: PreparePlan, max_voxels: int) -> dict
         reference = forward_labels(classes, prepared.transform)
         found = foreground_index(reference, len(plan.labels))
         files["reference.b2nd"] = pack(reference)
-        lost, lesions = lost_lesions(classes, reference, prepared.transform)
-        if lost:
+        thin, outside, lesions = lost_lesions(classes, reference, prepared.transform)
+        if thin:
             spacing = " × ".join(f"{edge:.3g}" for edge in prepared.transform.spacing_mm)
-            flags.append(f"reference: {lost} of {lesions} lesions vanish at {spacing} mm")
+            flags.append(f"reference: {thin} of {lesions} lesions vanish at {spacing} mm")
+        if outside:
+            flags.append(f"reference: {outside} of {lesions} lesions lie where every channel is 0")
     arrays: dict[str, Any] = {str(value): voxels for value, voxels in found.items()}
     stream = io.BytesIO()
     np.savez_compressed(stream, **arrays)

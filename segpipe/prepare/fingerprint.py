@@ -18,7 +18,7 @@ from segpipe.parallel import map_cases
 from segpipe.prepare.intensity import ChannelIntensities
 
 if TYPE_CHECKING:
-    from segpipe.data.layouts import Case, Dataset
+    from segpipe.data.layouts import Case
 
 _SAMPLES_PER_CASE = 10_000
 
@@ -38,38 +38,6 @@ class CaseGrid:
     case: str
     shape: tuple[int, int, int]
     spacing_mm: tuple[float, float, float]
-
-
-@dataclass(frozen=True)
-class Fingerprint:
-    """Grids and intensities of a set of cases.
-
-    Parameters
-    ----------
-    grids : tuple of CaseGrid
-    intensities : tuple of ChannelIntensities
-        One per channel, over the labelled voxels.
-    """
-
-    grids: tuple[CaseGrid, ...]
-    intensities: tuple[ChannelIntensities, ...]
-
-    @property
-    def spacing_mm(self) -> tuple[float, float, float]:
-        """Median spacing along R, A, S."""
-        return median_spacing_mm(self.grids)
-
-    @property
-    def spacing_range_mm(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Smallest and largest spacing along R, A, S."""
-        spacings = np.array([grid.spacing_mm for grid in self.grids])
-        return tuple(spacings.min(axis=0).tolist()), tuple(spacings.max(axis=0).tolist())
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Median voxels along R, A, S, before cropping and resampling."""
-        r, a, s = np.median([grid.shape for grid in self.grids], axis=0).round().astype(int)
-        return int(r), int(a), int(s)
 
 
 def median_spacing_mm(grids: Sequence[CaseGrid]) -> tuple[float, float, float]:
@@ -117,12 +85,6 @@ def measure_intensities(
         )
         for c in range(pooled.shape[1])
     )
-
-
-def fingerprint(dataset: Dataset, cases: Sequence[Case], config: Config) -> Fingerprint:
-    """Grids and intensities of the given cases; every voxel of them is read."""
-    labels = dict(dataset.labels)
-    return Fingerprint(measure_grids(cases, config), measure_intensities(cases, labels, config))
 
 
 def evenly_spaced(count: int, limit: int) -> np.ndarray:

@@ -107,10 +107,11 @@ def prepare_volume(
 
 def lost_lesions(
     classes: np.ndarray, prepared: np.ndarray, transform: GridTransform
-) -> tuple[int, int]:
+) -> tuple[int, int, int]:
     """How many lesions of a reference have no voxel left on the prepared grid.
 
-    The largest share of a voxel decides its label, so what is thinner than a voxel can vanish.
+    The largest share of a voxel decides its label, so what is thinner than a voxel can vanish; and
+    what lies outside the box of the scan's voxels that are not 0 is cut off.
 
     Parameters
     ----------
@@ -122,20 +123,23 @@ def lost_lesions(
 
     Returns
     -------
-    lost, lesions : int
-        26-connected components of each label.
+    thin, outside, lesions : int
+        26-connected components of each label: lost by the one and by the other; all of them.
     """
     way = np.linalg.inv(transform.affine) @ np.array(transform.source_affine)
-    lost = lesions = 0
+    thin = outside = lesions = 0
     for value in np.unique(classes[(classes > 0) & (classes != IGNORE)]):
         components, count = label_components(classes == value)
         places = np.argwhere(components)
         target = np.rint(places @ way[:3, :3].T + way[:3, 3]).astype(int)
         i, j, k = np.clip(target, 0, np.array(prepared.shape) - 1).T
         kept = np.unique(components[tuple(places.T)][prepared[i, j, k] == value])
+        cut = crop_box(reorient(components, transform.axes, transform.flips), transform.box)
+        within = np.unique(cut[cut > 0])
         lesions += count
-        lost += count - len(kept)
-    return lost, lesions
+        outside += count - len(within)
+        thin += len(np.setdiff1d(within, kept))
+    return thin, outside, lesions
 
 
 def class_indices(

@@ -1,8 +1,8 @@
 """Intensities: scaled to [0, 1] for augmentation, with what normalises them afterwards.
 
-What the network sees is ``(scaled - shift) / scale``. Augmentation works on ``scaled``, because
-its transforms clip to [0, 1]; so the range keeps room above the bright end of the tissue, and a
-bright lesion is not clipped.
+What the network sees is ``(scaled - shift) / scale``. Augmentation works on ``scaled`` and clips
+to [0, 1]; so the range keeps room above the bright end of the tissue, as far as the scan itself
+goes beyond it.
 """
 
 from __future__ import annotations
@@ -86,11 +86,14 @@ def robust_range(array: np.ndarray, foreground: np.ndarray) -> tuple[float, floa
 
     All of the array's range where it lies within the percentiles 0.05 and 99.95 of the
     foreground, widened downwards by half of their distance and upwards by all of it; what lies
-    beyond (hot voxels, a far background) is clipped.
+    beyond (hot voxels, a far background) is clipped. Where the percentiles coincide, as in a mask,
+    there is no distance to go by: all of the array's range.
     """
     step = -(-foreground.size // _SAMPLES)
     low, high = np.percentile(foreground[::step].astype(np.float64), PERCENTILES)
     span = high - low
+    if not span > 0:
+        return float(array.min()), float(array.max())
     return (
         float(max(array.min(), low - ROOM_BELOW * span)),
         float(min(array.max(), high + ROOM_ABOVE * span)),

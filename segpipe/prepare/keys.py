@@ -17,7 +17,7 @@ from segpipe.volume import Volume
 if TYPE_CHECKING:
     from segpipe.data.layouts import Case
 
-FORMAT = 4
+FORMAT = 5
 """Part of every key: raise it whenever the same plan would give other voxels or other files."""
 
 

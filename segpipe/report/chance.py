@@ -88,7 +88,7 @@ def chance_of_false_positive(
     >>> bins = [{"low_mm3": 0, "high_mm3": None, "low_probability": 0.5, "high_probability": 1.0,
     ...          "components": 8, "patients": 3, "false_positives": 2, "chance": 0.25,
     ...          "chance_ci95": [0, 0.6]}]
-    >>> validation = Validation(4, 4, {}, (), bins, 0.5, 0.0)
+    >>> validation = Validation(4, 4, {}, (), bins)
     >>> chance_of_false_positive(validation, "lesion", 12.0, 1.0)
     Chance(value=0.25, components=8, over_patients=(0, 0.6), patients=3)
     >>> chance_of_false_positive(validation, "lesion", 12.0, 0.4) is None

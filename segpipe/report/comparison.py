@@ -277,14 +277,9 @@ def _changed(
     }
     most = sorted(counts, key=lambda case: (-abs(counts[case][1] - counts[case][0]), case))
     return [
-        (
-            case,
-            str(counts[case][0]),
-            str(counts[case][1]),
-            f"{counts[case][1] - counts[case][0]:+d}",
-        )
-        for case in most[:MOST_CASES]
-        if counts[case][0] != counts[case][1]
+        (case, str(a), str(b), f"{b - a:+d}")
+        for case, (a, b) in ((case, counts[case]) for case in most[:MOST_CASES])
+        if a != b
     ]
 
 

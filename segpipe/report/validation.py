@@ -61,8 +61,6 @@ class Validation:
     chances : sequence of mapping
         Bins of size and mean probability: components, false_positives, chance and chance_ci95
         over patients.
-    threshold, min_size_mm3 : float
-        The operating point at which all of this was measured.
     certificate : str or None
         What is certified for this operating point, in a sentence; None: nothing.
     not_certified : str or None
@@ -84,8 +82,6 @@ class Validation:
     summary: Mapping[str, Mapping[str, Any]]
     by_size: Sequence[Mapping[str, Any]]
     chances: Sequence[Mapping[str, Any]]
-    threshold: float
-    min_size_mm3: float
     certificate: str | None = None
     not_certified: str | None = None
     pooled: bool = False
@@ -234,8 +230,6 @@ def read_validation(
             summary=part.get("summary") or {},
             by_size=part.get("by_size") or (),
             chances=part.get("false_positive_chance") or (),
-            threshold=float(point["threshold"]),
-            min_size_mm3=float(point["min_size_mm3"]),
             certificate=certified,
             not_certified=refused,
             pooled=bool(part.get("pooled")),

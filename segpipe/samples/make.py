@@ -173,6 +173,9 @@ def make_samples(
     plan = plan_cases(cases)
     for name in _FOLDERS:
         (folder / name).mkdir(parents=True, exist_ok=True)
+        for path in (folder / name).iterdir():  # in another plan it may be of the other split
+            if _SAMPLE.match(path.name):
+                path.unlink()
     observer = observer or Silent()
     ids = []
     for done, (index, split, load) in enumerate(plan, start=1):

@@ -21,8 +21,8 @@ anything about how a model does on patients.
 
 ## How they are made
 
-`segpipe samples FOLDER --cases {cases}` writes the same files again (seed {seed}; code in
-`segpipe/samples/`).
+`segpipe samples FOLDER --cases {cases} --seed {seed}` writes the same files again, at 1.5 mm (code
+in `segpipe/samples/`).
 
 1. The MNI152 template is deformed smoothly, a little different in each case: size, pose, shape,
    width of the ventricles, folds and atrophy of the cortex. The result stays in MNI152 space.
@@ -30,7 +30,7 @@ anything about how a model does on patients.
    of T1, with slow and fine variation.
 3. Lesions grow in white matter, many of them at the ventricles and some confluent: irregular
    shapes with soft borders, log-normal sizes, bright on FLAIR, grey on T1. The last case of each
-   split has none.
+   split of three or more has none.
 4. **Distractors** are as bright on FLAIR and are *not* in the reference: patches of cortex, choroid
    plexus, flow in the cisterns, septum, rim of the brain, deep grey matter. Spots in brainstem,
    cerebellum and temporal poles are made exactly like lesions; only their place tells them apart.

@@ -9,17 +9,15 @@ from segpipe.tracking.registry import (
     update_bundles,
 )
 from segpipe.tracking.run import Run, flatten, standard_tags
-from segpipe.tracking.store import FoundRun, Store, find_run
+from segpipe.tracking.store import Store
 from segpipe.tracking.ui import serve_ui
 from segpipe.tracking.view import run_note
 
 __all__ = [
-    "FoundRun",
     "Identifiers",
     "Registered",
     "Run",
     "Store",
-    "find_run",
     "flatten",
     "register",
     "register_ensemble",

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from segpipe.errors import ConfigError, ModelError
@@ -213,27 +211,18 @@ class Store:
         )
         return newest[0].info.experiment_id if newest else None
 
-    def runs(self, prefix: str = "", limit: int = 50) -> list[FoundRun]:
-        """Runs of all experiments whose id begins with ``prefix``, newest first."""
+    def recent_runs(self) -> str:
+        """A sentence with the newest runs of all experiments, for error messages."""
         names = {found.experiment_id: found.name for found in self.client.search_experiments()}
-        where = f"attributes.run_id LIKE '{prefix}%'" if prefix else ""
         found = self.client.search_runs(
-            list(names), where, max_results=limit, order_by=["attributes.start_time DESC"]
+            list(names), max_results=5, order_by=["attributes.start_time DESC"]
         )
-        return [
-            FoundRun(
-                run.info.run_id,
-                run.info.run_name or "",
-                names[run.info.experiment_id],
-                run.info.status,
-                dict(run.data.tags),
-            )
+        entries = [
+            f"{run.info.run_id[:12]} ({names[run.info.experiment_id]}: {run.info.run_name}, "
+            f"{run.info.status})"
             for run in found
         ]
-
-    def recent_runs(self) -> str:
-        """A sentence with the newest runs, for error messages."""
-        return _listed("Newest runs", self.runs(limit=5))
+        return f"Newest runs: {', '.join(entries) or 'none'}"
 
 
 class _Monitor:
@@ -247,40 +236,6 @@ class _Monitor:
             self.monitor.finish()
 
 
-@dataclass(frozen=True)
-class FoundRun:
-    """A run as :func:`find_run` found it. ``tags`` hold what the pipeline noted, also paths."""
-
-    run_id: str
-    name: str
-    experiment: str
-    status: str
-    tags: Mapping[str, str]
-
-
-def find_run(output: Path, text: str) -> FoundRun:
-    """A run by its id or the beginning of it.
-
-    Raises
-    ------
-    ModelError
-        No store in ``output``, no such run, or several; the message lists what there is.
-    """
-    store = existing_store(output)
-    prefix = text.strip().lower()
-    if not re.fullmatch(r"[0-9a-f]{1,32}", prefix):
-        raise ModelError(
-            f"run {text!r}: expected a run id or its beginning, of 0-9 and a-f. "
-            f"{store.recent_runs()}"
-        )
-    found = store.runs(prefix)
-    if not found:
-        raise ModelError(f"run {text}: no such run in {store.database}. {store.recent_runs()}")
-    if len(found) > 1:
-        raise ModelError(f"run {text}: {_listed('several begin so', found)}. Give more of the id.")
-    return found[0]
-
-
 def existing_store(output: Path) -> Store:
     """The store of a folder; raises :class:`ModelError` where there is none, and makes none."""
     database = Path(output).absolute() / "mlflow.db"
@@ -291,8 +246,3 @@ def existing_store(output: Path) -> Store:
             "configuration output."
         )
     return Store(output)
-
-
-def _listed(title: str, runs: Iterable[FoundRun]) -> str:
-    entries = [f"{run.run_id[:12]} ({run.experiment}: {run.name}, {run.status})" for run in runs]
-    return f"{title}: {', '.join(entries) or 'none'}"

@@ -138,12 +138,10 @@ def _tell_what_cannot_be_chosen(settings: TrainConfig, validates: bool, fitting:
         for name, on in (("keep=best", settings.keep == "best"), ("patience", settings.patience))
         if on
     ]
-    epochs = math.ceil(settings.total_steps / settings.steps_per_epoch)
-    only_one = settings.budget_seconds is None and epochs <= settings.validate_every
-    if not asked or (validates and settings.validate_every and not only_one):
+    if not asked or (validates and settings.chooses_weights):
         return
     why = "train.validate_every is 0" if validates else "the fold holds no case out"
-    if validates and only_one:
+    if validates and settings.validate_every:
         why = f"train.validate_every={settings.validate_every} leaves the last validation alone"
     fitting.observer.message(f"{' and '.join(asked)} changes nothing, as {why}")
 

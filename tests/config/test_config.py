@@ -108,6 +108,24 @@ def test_how_a_dataset_is_read_takes_settings_of_data_and_no_others():
     assert "data.ignore_label=9, train" not in str(error.value)
     with pytest.raises(ConfigError, match=r"data\.ignore: unknown name"):
         data_config("scans", ["data.ignore=9"])
+    assert str(data_config("scans", ["data.root=scans"]).root) == "scans"
+    with pytest.raises(ConfigError, match=r"data\.root: expected none, .* scans; received others"):
+        data_config("scans", ["data.root=others"])
+
+
+def test_merged_keys_are_no_repeated_ones(write):
+    region = "{name: a, source: mask, file: f, weight: 2.0}"
+    merged = "[&b {<<: &a REGION, name: b}, *a, {<<: *b, name: c}]".replace("REGION", region)
+    config = load(write("name: x\ndata: {root: d}\nanatomy:\n  regions: " + merged))
+    assert [(one.name, one.weight) for one in config.anatomy.regions] == [
+        ("b", 2.0),
+        ("a", 2.0),
+        ("c", 2.0),
+    ]
+    with pytest.raises(ConfigError, match="expected YAML; received weight twice"):
+        load(write("name: x\ndata: {root: d}\nanatomy: {regions: [&a {weight: 1, weight: 2}]}"))
+    with pytest.raises(ConfigError, match="override train: expected a YAML value"):
+        load(write("name: x\ndata: {root: d}"), ["train={epochs: 3, epochs: 5}"])
 
 
 @pytest.mark.parametrize(
@@ -223,6 +241,13 @@ def test_missing_values_are_said_to_be_missing():
         ({"model": {"strides": [[2, 2, 2]]}}, "model.strides: expected 3 entries of 3 numbers"),
         ({"model": {"features": [4, 8], "strides": [[0, 2, 2]]}}, "greater than 0; received 0"),
         ({"train": {"patch": [8, -8, 8]}}, "greater than 0; received -8"),
+        (
+            {
+                "model": {"features": [4, 8, 16], "strides": [[2, 2, 2], [5, 2, 1]]},
+                "train": {"patch": [48, 48, 48]},
+            },
+            r"train.patch: expected multiples of \[10, 4, 2\].*received \(48, 48, 48\)",
+        ),
         ({"loss": {"ramp_start": 0.5, "ramp_end": 0.4}}, "loss.ramp_end: expected a value not"),
         ({"loss": {"bce": 0, "dice": 0}}, "loss.dice: expected above 0"),
         (
@@ -392,3 +417,20 @@ def test_the_digest_follows_values_and_not_their_order():
 def test_configurations_are_frozen():
     with pytest.raises(ValueError, match="frozen"):
         parse(SMALL).train.epochs = 5
+
+
+@pytest.mark.parametrize(
+    ("train", "chooses"),
+    [
+        ({}, False),
+        ({"keep": "best"}, True),
+        ({"patience": 2}, True),
+        ({"keep": "best", "validate_every": 0}, False),
+        ({"keep": "best", "validate_every": 20}, False),  # of 20 epochs: the last alone
+        ({"keep": "best", "validate_every": 20, "budget": "1h"}, True),
+        ({"keep": "best", "validate_every": 2, "steps": 101}, True),  # 50 a time: three epochs
+        ({"keep": "best", "validate_every": 3, "steps": 101}, False),
+    ],
+)
+def test_weights_are_chosen_where_there_are_validations_to_choose_by(train, chooses):
+    assert parse({**SMALL, "train": train}).train.chooses_weights is chooses

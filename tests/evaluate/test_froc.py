@@ -4,7 +4,7 @@ import pytest
 from segpipe.evaluate.froc import CPM_RATES, cpm, froc_by_label, sensitivity_at
 from segpipe.evaluate.score import score_labels, tabulate
 from segpipe.evaluate.settings import ScoreSettings
-from segpipe.evaluate.table import component_table
+from segpipe.evaluate.table import THRESHOLDS, component_table
 from segpipe.volume import Volume
 
 WRONG = np.array([10.0, 4.0, 1.0, 0.0])
@@ -57,6 +57,21 @@ def test_curve_counts_over_thresholds_and_sizes():
     assert large["value"] == 1.0
     low, high = small["ci95"]
     assert 0 <= low <= small["value"] <= high <= 1
+
+
+def test_a_further_threshold_makes_no_better_cpm():
+    settings, found = ScoreSettings(froc_sizes_mm3=(0.0,), bootstrap=50), []
+    reference, p = np.zeros((9, 9, 9), np.uint8), np.zeros((9, 9, 9), np.float32)
+    reference[1:3, 1:3, 1:3] = 1
+    p[1:3, 1:3, 1:3], p[4::2, 4::2, 4::2] = 0.32, 0.31  # 27 false positives just below the lesion
+    pair = Volume(reference, np.eye(4)), Volume(p, np.eye(4))
+    for thresholds in (THRESHOLDS, sorted({*THRESHOLDS, 0.315})):
+        table = component_table(tabulate("a", *pair, {"l": 1}, settings, thresholds))
+        found.append(froc_by_label(table, {"a": "a"}, settings)["l"])
+    assert found[0]["cpm"] == found[1]["cpm"]
+    assert found[0]["cpm"][0]["value"] == 0
+    (further,) = [one for one in found[1]["points"] if one["threshold"] == 0.315]
+    assert (further["sensitivity"], further["false_positive_regions"]) == (1, 0)
 
 
 def test_curve_without_lesions_is_undefined_and_masks_have_none():

@@ -66,6 +66,10 @@ def test_outcomes_of_paired_lesions():
     assert pair_lesions(a, later, "b")["outcome"].tolist() == ["only_a", "only_a", "only_b"]
     with pytest.raises(DataError, match="lesion 2 of case a is another one"):
         pair_lesions(a, b.assign(size_mm3=[2.0, 7.0, 3.0]), "b")
+    further = pd.concat([a, a.assign(label="edge")])  # b was scored for one label alone
+    assert pair_lesions(further, b, "b").equals(pair_lesions(a, b, "b"))
+    with pytest.raises(DataError, match="lesion 3 of case a is in the other run alone"):
+        pair_lesions(a, b[:2], "b")
 
 
 def test_groups_add_up_and_difference_is_that_of_the_sensitivities():

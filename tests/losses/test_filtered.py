@@ -210,6 +210,15 @@ def test_losses_that_work_across_classes_are_refused(base):
         losses.FilteredLoss([("prediction", ">", 0.5)], base)
 
 
+@pytest.mark.parametrize(
+    "base", [lambda y, p: 1e-5 * ops.square(y - p), lambda y, p: ops.relu(p - 0.95) + 0 * y]
+)
+def test_small_and_mostly_flat_losses_are_losses_of_an_element(base):
+    y, p = np.array([[0.0, 1.0]], np.float32), np.array([[0.7, 0.97]], np.float32)
+    expected = np.asarray(base(y, ops.convert_to_tensor(p))).mean()
+    assert float(losses.FilteredLoss([], base)(y, p)) == pytest.approx(expected, rel=1e-4)
+
+
 @pytest.mark.parametrize("base", ["sparse_categorical_crossentropy", "circle"])
 def test_losses_that_no_element_has_by_itself_are_refused(base):
     with pytest.raises(ValueError, match="FilteredLoss: base"):

@@ -228,11 +228,40 @@ def test_numpy_s_own_precision_gives_the_same_penalties(shape):
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_weights_of_voxels_are_no_sample_weight(loss):
-    z = ops.zeros((1, 4, 4, 4, 1))
-    reference = np.zeros((1, 4, 4, 4, 1), np.float32)
-    assert float(loss(reference, z, np.array([2.0]))) == 2 * float(loss(reference, z))
+    inside = np.zeros((1, 10, 10, 10, 1), bool)
+    inside[0, 1:3, 1:3, 1:3] = True  # a lesion that is missed
+    wrong = inside[:, ::-1, ::-1, ::-1]
+    z, reference = ops.convert_to_tensor(np.where(wrong, 4.0, -4.0)), inside.astype(np.float32)
+    assert float(loss(reference, z)) > 0.01
+    assert float(loss(reference, z, np.array([2.0]))) == pytest.approx(
+        2 * float(loss(reference, z))
+    )
     with pytest.raises(ValueError, match="one number for each sample; received shape"):
-        loss(reference, z, np.ones((1, 4, 4, 4)))
+        loss(reference, z, np.ones((1, 10, 10, 10)))
+
+
+@pytest.mark.parametrize("kind", [bool, np.uint8, np.int64])
+@pytest.mark.parametrize(
+    "term",
+    [
+        losses.voxel_count,
+        losses.region_count,
+        losses.missed_lesions,
+        penalties.false_positive_regions,
+        penalties.missed_lesion_count,
+    ],
+)
+def test_masks_of_any_type_are_references(term, kind):
+    reference, z = np.concatenate([LESION] * 2), ops.convert_to_tensor(np.concatenate([LOGITS] * 2))
+    expected = np.asarray(term(reference, z))
+    given = ops.convert_to_tensor(reference.astype(kind))
+    np.testing.assert_array_equal(np.asarray(term(given, z)), expected)
+
+
+def test_metrics_count_in_masks_of_whole_numbers():
+    for metric, expected in ((FalsePositiveRegions(border=0), 1), (MissedLesionCount(), 0)):
+        metric.update_state(LESION.astype(np.uint8), ops.convert_to_tensor(LOGITS))
+        assert float(metric.result()) == expected
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras' own

@@ -46,6 +46,7 @@ def test_by_size_and_its_sum():
             "detected": 0,
             "sensitivity": 0.0,
             "false_positive_regions": 1,
+            "false_positive_volume_ml": pytest.approx(0.00999),
         },
         {
             "low_mm3": 10.0,
@@ -54,6 +55,7 @@ def test_by_size_and_its_sum():
             "detected": 1,
             "sensitivity": 0.5,
             "false_positive_regions": 1,
+            "false_positive_volume_ml": 0.5,
         },
     ]
     nothing = detection.by_size(np.array([]), np.array([]), np.array([]), (0, 10, math.inf))
@@ -61,6 +63,7 @@ def test_by_size_and_its_sum():
     assert detection.add_by_size([first, nothing]) == first
     twice = detection.add_by_size([first, first])
     assert (twice[1]["lesions"], twice[1]["detected"], twice[1]["sensitivity"]) == (4, 2, 0.5)
+    assert (twice[1]["false_positive_regions"], twice[1]["false_positive_volume_ml"]) == (2, 1.0)
 
 
 @pytest.mark.parametrize(

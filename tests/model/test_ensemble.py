@@ -148,6 +148,17 @@ def test_seeds_of_one_fold_still_hold_it_out(tmp_path):
     assert [member.seed for member in bundle.members] == [0, 1]
 
 
+def test_one_number_of_folds_of_two_splits_holds_nothing_out(tmp_path):
+    parts = [write(tmp_path / str(k), k, fold=1) for k in range(2)]
+    other = load_bundle(parts[1])
+    split = other.config.split.model_copy(update={"seed": 7})
+    config = other.config.model_copy(update={"split": split})
+    changed = {"config": config, "config_digest": digest(config)}
+    save_bundle(parts[1], other.model_copy(update=changed))
+    facts = save_ensemble(tmp_path / "made", parts, NOW).dataset
+    assert (facts.fold, facts.training_cases, facts.validation_cases) == (None, 8, 0)
+
+
 def test_datasets_are_named_and_none_is_held_out(tmp_path):
     parts = [write(tmp_path / name, k, dataset=name) for k, name in enumerate("ef")]
     facts = save_ensemble(tmp_path / "made", parts, NOW).dataset

@@ -17,10 +17,12 @@ from segpipe.data.nifti import file_sha256, write_volume
 from segpipe.errors import ConfigError, DataError, StorageError
 from segpipe.observer import Silent
 from segpipe.pipeline import fold, predict, predictions
+from segpipe.pipeline import prepare as preparing
 from segpipe.pipeline.models import Loaded
 from segpipe.pipeline.predict import PredictRequest, run_predict
 from segpipe.pipeline.prepare import run_prepare
 from segpipe.pipeline.train import run_train
+from segpipe.prepare import prepare_case
 from segpipe.prepare.keys import scan_mark
 from segpipe.volume import Volume
 
@@ -332,10 +334,10 @@ def test_scans_that_are_held_out_and_trained_on_are_told_before_training(tmp_pat
     class TrainingError(Exception):
         pass
 
-    def begun(*_):
+    def begun(*_, **__):
         raise TrainingError
 
-    monkeypatch.setattr(fold, "_train", begun)
+    monkeypatch.setattr(fold, "_fit", begun)
     values = {"name": "x", "data": {"root": str(data), "labels": {"lesion": 1}}}
     values |= {"output": str(tmp_path / "runs"), "tracking": {"enabled": False}}
     values |= {"split": {"folds": 3}, "prepare": {"workers": 1}, "train": {"device": "cpu"}}
@@ -350,3 +352,26 @@ def test_scans_that_are_held_out_and_trained_on_are_told_before_training(tmp_pat
         ["a (copy). segpipe check lists such findings"],
         ["copy (a). segpipe check lists such findings"],
     ]
+
+
+def test_a_scan_that_needs_too_much_memory_is_prepared_by_no_one_and_stops_no_other(
+    tmp_path, monkeypatch
+):
+    data = tmp_path / "data"
+    for seed, case in enumerate(("a", "b")):
+        save(data / f"imagesTr/{case}_0000.nii.gz", seed)
+        save_mask(data / f"labelsTr/{case}.nii.gz")
+
+    def exhausted(loaded, *rest, **options):
+        if loaded.case.id == "a":
+            raise MemoryError("Unable to allocate 9 GiB")
+        return prepare_case(loaded, *rest, **options)
+
+    monkeypatch.setattr(preparing, "prepare_case", exhausted)
+    values = {"name": "x", "data": {"root": str(data), "labels": {"lesion": 1}}}
+    values |= {"output": str(tmp_path / "runs"), "split": {"folds": 1}, "prepare": {"workers": 1}}
+    listener = Listener()
+    assert run_prepare(parse(values), listener) is True
+    (failure,) = listener.told("failed: ")
+    assert "case a: needs more memory than there is" in failure
+    assert listener.told("prepared 1 cases")

@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -160,6 +161,18 @@ def test_cases_that_fail_in_one_run_are_told(tmp_path):
     told = console.file.getvalue()
     assert "2 paired cases; left out: 1 (1 failed in A, 0 in B," in told
     assert "defined in B alone in 1 case" in told
+
+
+def test_a_patient_whom_one_run_knows_is_no_two_for_the_other(tmp_path):
+    one, other = (
+        replace(
+            read_scored_run(str(run_folder(tmp_path / name, {"p": WEAK, "q": WEAK})), tmp_path),
+            patients={"p": "anna", "q": owner},
+        )
+        for name, owner in (("a", "anna"), ("b", "q"))  # the second has no more than the case
+    )
+    for pair in ((one, other), (other, one)):
+        assert compare_runs(*pair)["labels"]["lesion"]["patients"] == 1
 
 
 def test_a_table_is_known_by_its_content(tmp_path):

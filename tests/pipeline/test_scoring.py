@@ -215,6 +215,7 @@ def test_a_case_that_cannot_be_scored_for_lack_of_memory_fails_alone(config, tmp
     evaluation = evaluated(config, tmp_path)
     assert set(evaluation.failed) == {"p1_b"}
     assert rows_of(evaluation)["p1_b"]["status"] == "failed"
+    assert "p1_b" not in set(evaluation.table["case"])  # it is in no figure
     assert not (tmp_path / "out/p1_b.nii.gz").exists()
     entries = json.loads((tmp_path / "out/predict.json").read_text())["cases"]
     told = {entry["case"]: entry["status"] for entry in entries}

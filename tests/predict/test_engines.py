@@ -97,7 +97,6 @@ def test_openvino_gives_results_that_later_calls_do_not_overwrite(openvino):
         ("auto", "gpu", "tensorflow", True, "keras"),
         ("auto", "cpu", "jax", True, "keras"),
         ("keras", "cpu", "tensorflow", True, "keras"),
-        ("openvino", "gpu", "jax", False, "openvino"),
     ],
 )
 def test_auto_is_openvino_only_where_it_works(
@@ -106,3 +105,10 @@ def test_auto_is_openvino_only_where_it_works(
     found = object() if installed else None
     monkeypatch.setattr("importlib.util.find_spec", lambda name: found)
     assert choose_engine(wanted, kind, backend) == expected
+
+
+def test_an_engine_that_cannot_work_is_refused_when_it_is_chosen(monkeypatch):
+    monkeypatch.setattr("segpipe.backend.openvino.import_openvino", lambda: None)
+    assert choose_engine("openvino", "gpu", "tensorflow") == "openvino"
+    with pytest.raises(ConfigError, match="from backend tensorflow; received jax"):
+        choose_engine("openvino", "cpu", "jax")

@@ -83,6 +83,15 @@ def test_constant_scans_become_0_by_zscore(value):
     assert np.array_equal(normalised(scan, "zscore"), np.zeros((4, 4, 4)))
 
 
+def test_what_is_not_0_and_all_alike_stands_out_from_the_background():
+    mask = np.zeros((40, 40, 40), np.float32)
+    mask[5:35, 5:35, 5:35] = 3
+    np.testing.assert_allclose(normalised(mask, "zscore"), np.where(mask > 0, 0, -1), atol=1e-6)
+    mask[5, 5, 5:10] = 6  # fewer than the percentiles see
+    found = normalised(mask, "zscore")
+    assert found[0, 0, 0] < found[20, 20, 20] < found[5, 5, 5]
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e35])
 def test_what_cannot_be_normalised_raises(value):
     scan = np.ones((4, 4, 4), np.float32)

@@ -1,7 +1,7 @@
 """Plans, prepared images and the cache."""
 
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import nibabel as nib
@@ -13,12 +13,12 @@ from segpipe.data.layouts import Case, ChannelFile, Dataset
 from segpipe.data.read import LoadedCase
 from segpipe.errors import DataError, StorageError
 from segpipe.geometry import forward_labels, grid_transform, inverse
+from segpipe.lesions.components import label_components
 from segpipe.prepare import (
     PreparePlan,
-    fingerprint,
     image_key,
     make_plan,
-    open_case,
+    measure_grids,
     prepare_case,
     prepare_volume,
     regions_key,
@@ -138,11 +138,24 @@ def test_lesions_that_are_thinner_than_a_prepared_voxel_are_counted_as_lost(turn
     classes[8:12, 8:12, 0:4] = 2
     classes[0, 11, 11] = 255
     same = grid_transform(classes.shape, turn, None)
-    assert lost_lesions(classes, forward_labels(classes, same), same) == (0, 4)
+    assert lost_lesions(classes, forward_labels(classes, same), same) == (0, 0, 4)
     coarse = grid_transform(classes.shape, turn, (4, 4, 4))
     prepared = forward_labels(classes, coarse)
     assert (np.count_nonzero(prepared == 1), np.count_nonzero(prepared == 2)) == (1, 1)
-    assert lost_lesions(classes, prepared, coarse) == (2, 4)
+    assert lost_lesions(classes, prepared, coarse) == (2, 0, 4)
+
+
+@pytest.mark.parametrize("at", [(0, 0, 0), (4, 0, 0)])  # the second beside a lesion within the box
+def test_lesions_outside_the_scan_are_told_apart_from_thin_ones(tmp_path, at):
+    loaded = make_case(tmp_path / "data")
+    array = loaded.reference.array.copy()
+    array[at] = 3
+    array[4, 1, 3] = 3
+    loaded = replace(loaded, reference=loaded.reference.with_array(array))
+    prepared = prepare_case(loaded, {}, plan(), tmp_path / "cache")
+    told = [flag for flag in prepared.flags if flag.startswith("reference: ")]
+    lesions = label_components(array == 3)[1] + label_components(array == 1)[1]
+    assert told == [f"reference: 1 of {lesions} lesions lie where every channel is 0"]
 
 
 def test_foreground_index_is_exact_and_spread_when_limited():
@@ -218,14 +231,11 @@ def test_the_keys_follow_everything_that_decides_the_voxels(tmp_path):
 
 def test_a_second_time_nothing_is_prepared(tmp_path, monkeypatch):
     loaded = make_case(tmp_path / "data")
-    assert open_case(loaded.case, {}, plan(), tmp_path / "cache") is None
     first = prepare_case(loaded, {}, plan(), tmp_path / "cache")
     monkeypatch.setattr("segpipe.prepare.case.prepare_volume", None)
     monkeypatch.setattr("segpipe.prepare.case.prepare_regions", None)
     again = prepare_case(loaded, {}, plan(), tmp_path / "cache")
     assert (again.folder, again.regions_folder) == (first.folder, first.regions_folder)
-    opened = open_case(loaded.case, {}, plan(), tmp_path / "cache")
-    assert np.array_equal(opened.image[...], first.image[...])
 
 
 def test_other_regions_share_the_image_and_have_their_own_flags(tmp_path, monkeypatch):
@@ -244,8 +254,11 @@ def test_other_regions_share_the_image_and_have_their_own_flags(tmp_path, monkey
     assert len(list(cache.glob("*/*/regions.b2nd"))) == 2
     copy = pickle.loads(pickle.dumps(second))
     assert np.array_equal(copy.regions[...], second.regions[...])
-    assert open_case(loaded.case, maps, plan(), cache) is None  # without these flags
-    assert open_case(loaded.case, maps, plan(), cache, ("csf: doubtful",)).flags == second.flags
+    assert prepare_case(loaded, maps, plan(), cache).flags == ("odd",)
+
+
+def both_whole(case):
+    return store.is_whole(case.folder) and store.is_whole(case.regions_folder)
 
 
 @pytest.mark.parametrize(
@@ -272,10 +285,10 @@ def test_a_damaged_entry_is_made_again(tmp_path, name, harm):
     else:
         content[len(content) // 2] ^= 1
         file.write_bytes(bytes(content) if harm == "flip" else bytes(content[:-3]))
-    assert open_case(loaded.case, {}, plan(), cache) is None
+    assert not both_whole(case)
     again = prepare_case(loaded, {}, plan(), cache)
     assert np.array_equal(again.image[...], whole)
-    assert open_case(loaded.case, {}, plan(), cache) is not None
+    assert both_whole(case)
     expected = {case.folder.parent.name, case.regions_folder.parent.name}
     assert {p.name for p in cache.iterdir()} == expected
 
@@ -362,15 +375,12 @@ def test_ct_intensities_are_those_of_the_labelled_voxels(world):
         assert stats.high == pytest.approx(np.percentile(values[:, c], 99.5), rel=1e-5)
 
 
-def test_the_fingerprint_leaves_out_what_cannot_be_read(world):
+def test_grids_leave_out_what_cannot_be_read(world):
     broken = Case("broken", "b", (ChannelFile(world.dataset.root / "none.nii.gz"),))
-    found = fingerprint(world.dataset, (*world.cases, broken), config(world.dataset.root))
-    assert [grid.case for grid in found.grids] == ["c0", "c1", "c2"]
-    assert found.shape == (14, 10, 12)
-    assert found.spacing_range_mm == (
-        pytest.approx((1, 1.5, 2)),
-        pytest.approx((1, 1.5, 7)),
-    )
+    found = measure_grids((*world.cases, broken), config(world.dataset.root))
+    assert [grid.case for grid in found] == ["c0", "c1", "c2"]
+    assert {grid.shape for grid in found} == {(14, 10, 12)}
+    assert sorted(grid.spacing_mm[2] for grid in found) == pytest.approx([2, 3, 7])
     with pytest.raises(DataError, match=r"none\.nii"):
         make_plan(world.dataset, (broken,), config(world.dataset.root))
     assert grid_transform((12, 14, 10), LPS).axes == (0, 1, 2)

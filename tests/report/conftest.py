@@ -81,8 +81,6 @@ def validation():
             {"low_mm3": 30, "high_mm3": None, "lesions": 0, "detected": 0, "sensitivity": None},
         ),
         chances=(),
-        threshold=0.45,
-        min_size_mm3=5.0,
     )
 
 

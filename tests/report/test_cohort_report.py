@@ -56,9 +56,9 @@ def details(case, wrong, sized=True):
         "volume_error_ml": 1.0,
         "by_size": [
             {"low_mm3": 0.0, "high_mm3": 30.0, "lesions": 2, "detected": 1, "sensitivity": 0.5,
-             "false_positive_regions": wrong},
+             "false_positive_regions": wrong, "false_positive_volume_ml": 0.1},
             {"low_mm3": 30.0, "high_mm3": None, "lesions": 0, "detected": 0, "sensitivity": None,
-             "false_positive_regions": 0},
+             "false_positive_regions": 0, "false_positive_volume_ml": 0.0},
         ],
         "regions": {
             "ventricles": {"false_positive_regions": wrong, "false_positive_volume_ml": 0.1,

@@ -26,7 +26,7 @@ def detail(case, small, large, wrong_small, wrong_large, region):
         "label": "lesion",
         "by_size": [
             {"low_mm3": low, "high_mm3": high, "lesions": lost, "detected": 0,
-             "sensitivity": 0.0, "false_positive_regions": wrong}
+             "sensitivity": 0.0, "false_positive_regions": wrong, "false_positive_volume_ml": 0.0}
             for low, high, lost, wrong in sizes
         ],
         "regions": {region: {"false_positive_regions": wrong_small + wrong_large}},

@@ -279,7 +279,7 @@ def test_an_interval_without_width_is_none(inputs):
 def test_the_first_screen_says_what_the_model_misses(inputs):
     rows = [{"lesions": 20, "detected": 13}, {"lesions": 8, "detected": 6}]
     summary = {"lesion": {"false_positive_regions": {"mean": 3.0}}}
-    validation = Validation(2, 2, summary, rows, (), 0.5, 0.0)
+    validation = Validation(2, 2, summary, rows, ())
     older = reliability(validation, "")  # a bundle without an interval over patients
     assert older == (
         f"On validation this model found 19 of 28{SPACE}lesions (68{SPACE}%, 95 % interval over "

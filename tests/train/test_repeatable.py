@@ -7,22 +7,25 @@ import socket
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
 import pytest
 from rich.console import Console
 
+from segpipe.backend import Device
 from segpipe.config import SplitConfig, load, parse
 from segpipe.data.layouts import open_dataset
-from segpipe.data.splits import make_folds
+from segpipe.data.splits import Fold, make_folds
 from segpipe.errors import ConfigError, DataError, ModelError
-from segpipe.model.bundle import load_bundle
+from segpipe.model.bundle import load_bundle, save_bundle
 from segpipe.observer import Silent
 from segpipe.pipeline.evaluate import run_evaluate
 from segpipe.pipeline.runs import all_runs
-from segpipe.pipeline.start import start_folder, start_record
+from segpipe.pipeline.start import find_start, start_folder, start_record
 from segpipe.pipeline.train import run_train
+from segpipe.prepare.keys import scan_mark
 
 OTHER_SPLIT = SplitConfig(folds=2, seed=1)
 
@@ -343,3 +346,36 @@ def test_resuming_goes_on_with_the_folds_that_the_run_began_with(tiny_config):
         "0": "finished",
         "1": "finished",
     }
+
+
+def test_a_bundle_knows_which_scans_chose_its_weights(tiny_config):
+    config = load(tiny_config, ["train.keep=best", "train.validate_every=1", "train.epochs=2"])
+    train(config)
+    folder = all_runs(config)[0].bundle(0)
+    bundle, dataset = load_bundle(folder), open_dataset(config.data)
+    fold = make_folds(dataset.cases, config.split)[0]
+    marks = {case.id: scan_mark(case) for case in dataset.cases}
+    other = config.model_copy(update={"split": SplitConfig(leave_one_patient_out=True)})
+
+    def chosen_here(case, digest="of a dataset that changed since"):
+        held_out = [SimpleNamespace(id=case, mark=marks.get(case, "new"))]
+        one = Fold(0, (), (case,))
+        return find_start(folder, other, bundle.plan, one, digest, held_out).selected_here
+
+    assert [chosen_here(case) for case in fold.validation] == [True] * len(fold.validation)
+    assert chosen_here("another") is False
+    assert chosen_here("another", bundle.dataset.digest) is False
+    facts = bundle.dataset.model_copy(update={"chose": ()})  # as of earlier versions
+    save_bundle(folder, bundle.model_copy(update={"dataset": facts}))
+    assert chosen_here("another", bundle.dataset.digest) is True  # for all that is known
+    assert chosen_here("another") is False
+
+
+def test_what_cannot_predict_afterwards_is_not_trained(tiny_config, tmp_path):
+    config = load(tiny_config, ["predict.engine=openvino"]).model_copy(update={"backend": "jax"})
+    device = Device("jax", "cpu", "none", "float32", True, False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("segpipe.pipeline.train.select", lambda *_: device)
+        with pytest.raises(ConfigError, match=r"predict\.engine: "):
+            run_train(config, 0, None, Silent())
+    assert not (tmp_path / "runs").exists()
