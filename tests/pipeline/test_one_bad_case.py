@@ -47,18 +47,25 @@ def save_mask(path):
     write_volume(path, Volume(np.ones((6, 6, 6), np.uint8), np.eye(4)))
 
 
-def test_prepare_finishes_the_others(tmp_path):
+def config_of(tmp_path, cases):
+    """Of a dataset of these cases with masks; they are prepared in this process."""
     data = tmp_path / "data"
-    for seed, case in enumerate(("a", "b", "c")):
+    for seed, case in enumerate(cases):
         save(data / f"imagesTr/{case}_0000.nii.gz", seed)
         save_mask(data / f"labelsTr/{case}.nii.gz")
+    values = {"name": "x", "data": {"root": str(data), "labels": {"lesion": 1}}}
+    values |= {"output": str(tmp_path / "runs"), "split": {"folds": 1}, "prepare": {"workers": 1}}
+    return parse(values)
+
+
+def test_prepare_finishes_the_others(tmp_path):
+    config = config_of(tmp_path, "abc")
+    data = config.data.root
     save(data / "imagesTr/my scan_0000.nii.gz")
     (data / "imagesTr/c_0000.nii.gz").rename(tmp_path / "elsewhere.nii.gz")
     (data / "imagesTr/c_0000.nii.gz").symlink_to(tmp_path / "elsewhere.nii.gz")
-    values = {"name": "x", "data": {"root": str(data), "labels": {"lesion": 1}}}
-    values |= {"output": str(tmp_path / "runs"), "split": {"folds": 1}, "prepare": {"workers": 1}}
     listener = Listener()
-    assert run_prepare(parse(values), listener) is True
+    assert run_prepare(config, listener) is True
     (warning,) = listener.told("warning: ")
     assert "my scan_0000.nii.gz: a case id that cannot be used" in warning
     (failure,) = listener.told("failed: ")
@@ -357,21 +364,14 @@ def test_scans_that_are_held_out_and_trained_on_are_told_before_training(tmp_pat
 def test_a_scan_that_needs_too_much_memory_is_prepared_by_no_one_and_stops_no_other(
     tmp_path, monkeypatch
 ):
-    data = tmp_path / "data"
-    for seed, case in enumerate(("a", "b")):
-        save(data / f"imagesTr/{case}_0000.nii.gz", seed)
-        save_mask(data / f"labelsTr/{case}.nii.gz")
-
     def exhausted(loaded, *rest, **options):
         if loaded.case.id == "a":
             raise MemoryError("Unable to allocate 9 GiB")
         return prepare_case(loaded, *rest, **options)
 
     monkeypatch.setattr(preparing, "prepare_case", exhausted)
-    values = {"name": "x", "data": {"root": str(data), "labels": {"lesion": 1}}}
-    values |= {"output": str(tmp_path / "runs"), "split": {"folds": 1}, "prepare": {"workers": 1}}
     listener = Listener()
-    assert run_prepare(parse(values), listener) is True
+    assert run_prepare(config_of(tmp_path, "ab"), listener) is True
     (failure,) = listener.told("failed: ")
     assert "case a: needs more memory than there is" in failure
     assert listener.told("prepared 1 cases")
