@@ -414,7 +414,7 @@ def test_many_labels_leave_room_for_a_smaller_patch():
 def test_what_needs_validations_gets_them():
     for asked, name in (({"train.keep": "best"}, "keep"), ({"train.patience": 3}, "patience")):
         chosen = choices((64,) * 3, (1.0,) * 3, asked=asked)["train.validate_every"]
-        assert (chosen.value, chosen.reason.endswith(f"by which train.{name} choose")) == (5, True)
+        assert (chosen.value, chosen.reason.endswith(f"validations, for train.{name}")) == (5, True)
     none = choices((64,) * 3, (1.0,) * 3, asked={"train.keep": "last", "train.patience": 0})
     assert none["train.validate_every"].value == 0
     steps = choices((64,) * 3, (1.0,) * 3, asked={"train.steps": 5000})["train.epochs"]

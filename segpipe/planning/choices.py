@@ -116,7 +116,7 @@ def _device(
             "train.validate_every",
             validate,
             "epochs between validations"
-            + (f", by which train.{' and train.'.join(chosen_by)} choose" if chosen_by else "")
+            + (f", for train.{' and train.'.join(chosen_by)}" if chosen_by else "")
             if validate
             else "only after the last epoch: on a CPU the time goes into training",
         ),
