@@ -403,7 +403,13 @@ MOVED = [
     pytest.param(
         dataset,
         sweep,
-        marks=[pytest.mark.xfail(strict=True, reason="measured: -0.058 with three seeds, as told")]
+        marks=[
+            pytest.mark.xfail(
+                strict=True,
+                raises=AssertionError,  # the reading itself, and no fault of what reads it
+                reason="measured: -0.058 with three seeds, as told",
+            )
+        ]
         * ((dataset, sweep) == ("samples", "one threshold")),
     )
     for dataset in jobs.DATASETS

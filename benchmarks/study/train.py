@@ -107,7 +107,7 @@ def _train_and_predict(
     device = select(config.backend, "cpu", settings.precision, True, settings.seed)
     fold = prepare_fold(config, job.fold)
     plan = fold.plan
-    training = fold.training
+    training = list(fold.training)
     if job.arm == SHIFTED:
         training = [shift_case(case) for case in training]
     sampler = patch_sampler(training, config, plan)
@@ -130,7 +130,7 @@ def _train_and_predict(
     engine_name = choose_engine("auto", device.kind, device.backend)
     engine = make_engine(engine_name, inference_network(network), config.predict.batch)
     views = {}
-    stored = {case.id: case for case in fold.dataset.cases}
+    stored = {case.id: case for case in fold.validation}
     for ready in fold.held_out:
         case = stored[ready.id]
         probabilities = predict_volume(
@@ -141,14 +141,14 @@ def _train_and_predict(
             batch=config.predict.batch,
             slice_axis=slice_axis(config, plan),
         )
-        reference = read_case(case, fold.dataset.labels, config.data).reference
+        reference = read_case(case, plan.labels, config.data).reference
         assert reference is not None  # what is held out is annotated
         own_grid = np.clip(inverse(probabilities, ready.transform, order=1), 0, 1)
         views[case.id] = tabulate(
             case.id,
             reference,
             reference.with_array(own_grid),
-            fold.dataset.labels,
+            plan.labels,
             ScoreSettings.from_config(config.evaluate, OperatingPoint()),
             THRESHOLDS,
         )

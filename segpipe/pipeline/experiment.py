@@ -18,11 +18,11 @@ class Experiment:
 
     Parameters
     ----------
-    config : Config
-    dataset : Dataset
-    dataset_digest : str
-        SHA-256 of the manifest.
+    config, dataset, dataset_digest
+        As in :class:`~segpipe.pipeline.tracked.Origin`.
     device : Device
+    engine : str
+        What predicts once a fold is trained.
     start : Path or None
         The bundle of ``train.init``.
     """
@@ -31,6 +31,7 @@ class Experiment:
     dataset: Dataset
     dataset_digest: str
     device: Device
+    engine: str
     start: Path | None
 
     @property

@@ -33,7 +33,7 @@ from segpipe.pipeline.scoring import evaluate_cases
 from segpipe.pipeline.start import Start, find_start
 from segpipe.pipeline.trained import save_trained, store_validation
 from segpipe.predict.case import Model
-from segpipe.predict.engines import choose_engine, make_engine
+from segpipe.predict.engines import make_engine
 from segpipe.prepare import PreparedCase, PreparePlan
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def _fit(
         arrays = network_arrays(load_network(start.folder, start.bundle))
         assign_arrays(network, arrays, f"train.init={start.folder}")
     observer.params({"network.parameters": network.count_params()})
-    validation = [case for case in cases.held_out if case.reference is not None]
+    held_out = cases.validated
     progress = fit(
         network,
         sampler,
@@ -149,7 +149,7 @@ def _fit(
         classes=len(plan.labels),
         device=experiment.device,
         folder=folder,
-        validate=validation_of(validation, config, plan, observer) if validation else None,
+        validate=validation_of(held_out, config, plan, observer) if held_out else None,
         observer=observer,
         resume=resume,
     )
@@ -187,11 +187,11 @@ def _evaluate(
     """Score the bundle on what the fold holds out, and write figures and report into it."""
     config, device = experiment.config, experiment.device
     predict = config.predict
-    chosen = choose_engine(predict.engine, device.kind, device.backend)
-    run = make_engine(chosen, inference_network(network), predict.batch)
+    engine = experiment.engine
+    run = make_engine(engine, inference_network(network), predict.batch)
     model = Model(bundle, run, predict.overlap, predict.batch, predict.mirror_axes)
     saved = folder / "bundle"
-    loaded = Loaded((saved,), (bundle,), (model,), device, chosen, config, cases.priors)
+    loaded = Loaded((saved,), (bundle,), (model,), device, engine, config, cases.priors)
     validation, dataset = cases.validation, experiment.dataset
     evaluation = evaluate_cases(
         validation, dataset, config, loaded, folder / "validation", observer, given=None

@@ -45,6 +45,11 @@ class FoldCases:
     validation: tuple[Case, ...]
     failed: dict[str, SegpipeError]
 
+    @property
+    def validated(self) -> list[PreparedCase]:
+        """Those of ``held_out`` that validations during training score: with a reference."""
+        return [case for case in self.held_out if case.reference is not None]
+
 
 def fold_cases(dataset: Dataset, fold: Fold, config: Config, observer: Observer) -> FoldCases:
     """Prepare the cases of a fold, and tell what failed or looks like a mistake.

@@ -62,8 +62,8 @@ def run_train(
         config.backend, settings.device, settings.precision, settings.deterministic, settings.seed
     )
     observer.message(f"device: {device.describe()}")
-    choose_engine(config.predict.engine, device.kind, device.backend)  # refused now, not at the end
-    choose_labelling(config.loss.labelling, device)
+    engine = choose_engine(config.predict.engine, device.kind, device.backend)
+    choose_labelling(config.loss.labelling, device)  # refused now, before data are read
     dataset = open_dataset(config.data)
     expect_columns(dataset, config)
     tell_findings(dataset.findings, observer)
@@ -76,7 +76,9 @@ def run_train(
     else:
         wanted = (chosen_fold(dataset, config, fold or 0),)
     start = start_folder(config, None if run is None else run.record().get("start"))
-    experiment = Experiment(config, dataset, dataset_digest(dataset, observer), device, start)
+    experiment = Experiment(
+        config, dataset, dataset_digest(dataset, observer), device, engine, start
+    )
     failed = False
     with contextlib.ExitStack() as held:
         earlier = run

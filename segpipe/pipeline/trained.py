@@ -37,7 +37,6 @@ def save_trained(
     """Write weights and description of a network that a fold has trained, and its card."""
     config, data = experiment.config, experiment.dataset_digest
     plan, training = cases.plan, cases.training
-    validated = [case for case in cases.held_out if case.reference is not None]
     code = source()
     spacing = np.array([_own_spacing(case) for case in training])
     bundle = Bundle(
@@ -57,7 +56,7 @@ def save_trained(
             validation_cases=len(cases.fold.validation),
             fold=cases.fold.index,
             marks=_marks(data, training),
-            chose=_marks(data, validated if config.train.chooses_weights else ()),
+            chose=_marks(data, cases.validated if config.train.chooses_weights else ()),
             earlier=() if start is None else start.bundle.dataset.trainings,
         ),
         spacing_range_mm=(tuple(spacing.min(axis=0)), tuple(spacing.max(axis=0))),

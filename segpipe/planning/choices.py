@@ -102,7 +102,8 @@ def _device(
     largest_mb = max(case_mb, read_mb)
     fitting = max(1, int(machine.memory_mb / 2 / max(8 * largest_mb, 1)))
     epochs, steps, validate = (100, 250, _VALIDATE_EVERY) if machine.gpu else (20, 50, 0)
-    chosen_by = [name for name in ("keep", "patience") if _selects(asked.get(f"train.{name}"))]
+    idle = {"keep": "last", "patience": 0}  # any other value needs validations to choose by
+    chosen_by = [name for name, off in idle.items() if asked.get(f"train.{name}", off) != off]
     validate = validate or (_VALIDATE_EVERY if chosen_by else 0)
     total = asked.get("train.epochs", epochs) * asked.get("train.steps_per_epoch", steps)
     length = f"{total:,} steps, for {where}; train.budget gives a time instead"
@@ -134,11 +135,6 @@ def _device(
         Choice("train.precision", "auto", f"{machine.precision} on {where}"),
         Choice("train.device", "auto", f"planned for a {machine.name}"),
     ]
-
-
-def _selects(value: Any) -> bool:
-    """Whether ``train.keep`` or ``train.patience`` needs validations to choose by."""
-    return value not in (None, "last", 0)
 
 
 def _processes(machine: Machine, fitting: int, case_mb: float) -> Choice:
